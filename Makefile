@@ -1,0 +1,50 @@
+# Every target sets up what it needs, once, in .venv. `make help` lists them.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+# Inputs of the demo: make demo CHATS=chats.json DOCS=folder STORE=s3://bucket/prefix
+DEMO_ARGS := $(if $(CHATS),--chats "$(CHATS)") $(if $(DOCS),--docs "$(DOCS)") $(if $(STORE),--store "$(STORE)")
+
+.PHONY: help demo serve test test-quick check clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+$(VENV)/.run: pyproject.toml constraints.txt
+	@echo "Setting up $(VENV) (run-time packages, once) …"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@# torch first and pinned: a looser requirement met earlier would pull another build of it
+	@$(PIP) install --quiet --constraint constraints.txt torch
+	@$(PIP) install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	@echo "Setting up $(VENV) (development packages, once) …"
+	@$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.run  ## the whole path on this machine: data, fine-tuning, serving, answers; then stop
+	@$(BIN)/python -m jobs.demo $(DEMO_ARGS)
+
+serve: $(VENV)/.run  ## the same, and keep serving until Ctrl-C
+	@$(BIN)/python -m jobs.demo --keep-serving $(DEMO_ARGS)
+
+test: $(VENV)/.dev  ## all tests
+	@$(BIN)/python -m pytest
+
+test-quick: $(VENV)/.dev  ## unit tests only, in seconds
+	@$(BIN)/python -m pytest tests/unit
+
+check: $(VENV)/.dev  ## formatting, lint, types, import directions
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m pytest -q tests/unit/test_layout.py
+
+clean:  ## remove everything that the other targets made
+	rm -rf $(VENV) .cache .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Entry points. Start one with `python -m jobs.NAME`, here or through `ray job submit`."""

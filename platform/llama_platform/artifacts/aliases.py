@@ -1,0 +1,218 @@
+"""Aliases: names such as `production` that point at one version, or split traffic over several.
+
+Every change is a new generation of `aliases.json`, written by compare-and-swap; the last 100 are kept as history.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from llama_platform.artifacts.manifest import Kind, check_name
+from llama_platform.artifacts.repository import ArtifactRef, ArtifactRepository, ArtifactVersion, locate
+from llama_platform.errors import ConflictError, InputError, IntegrityError, NotFoundError
+from llama_platform.storage.base import PreconditionFailedError
+
+HISTORY_LENGTH = 100
+BUCKETS = 10_000
+WRITE_TRIES = 20
+
+
+class Target(BaseModel):
+    """A version and its share of the alias's traffic."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Annotated[int, Field(ge=1)]
+    weight: Annotated[int, Field(ge=1)]
+
+
+class AliasChange(BaseModel):
+    """One generation: which alias came to point where."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    generation: int
+    at: str
+    alias: str
+    action: Literal["promote", "split", "rollback"]
+    targets: tuple[Target, ...]
+    parent: int | None
+    """Generation whose targets a rollback from here restores."""
+    restores: int | None = None
+    """For a rollback: the generation whose targets and parent it took over."""
+
+
+class AliasDocument(BaseModel):
+    """Content of `aliases.json`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    generation: int = 0
+    aliases: dict[str, tuple[Target, ...]] = {}
+    history: tuple[AliasChange, ...] = ()
+
+
+class Aliases:
+    """The aliases of one artifact name."""
+
+    def __init__(self, repository: ArtifactRepository, kind: Kind, name: str) -> None:
+        """Work on `name`'s `aliases.json`; nothing is read yet."""
+        self._repository = repository
+        self._kind: Kind = kind
+        self._name = name
+        self._key = f"{locate(kind, name)}/aliases.json"
+
+    def read(self) -> AliasDocument:
+        """Return the present state; empty where no alias was ever set."""
+        return self._read()[0]
+
+    def promote(self, alias: str, version: int, expected_generation: int | None = None) -> AliasDocument:
+        """Point `alias` at one version.
+
+        Raises:
+            NotFoundError: the version was never committed.
+            ConflictError: the generation is not the expected one.
+        """
+        return self._point("promote", alias, {version: 1}, expected_generation)
+
+    def split(self, alias: str, weights: Mapping[int, int], expected_generation: int | None = None) -> AliasDocument:
+        """Spread `alias` over versions in proportion to `weights`.
+
+        Raises:
+            InputError: no weights, or one below 1.
+            NotFoundError: a version was never committed.
+            ConflictError: the generation is not the expected one.
+        """
+        if not weights or min(weights.values()) < 1:
+            raise InputError("split: give at least one version, every weight at least 1")
+        return self._point("split", alias, weights, expected_generation)
+
+    def rollback(self, alias: str, expected_generation: int | None = None) -> AliasDocument:
+        """Point `alias` at its previous targets; a second rollback goes one further back.
+
+        Raises:
+            NotFoundError: the alias is not set, or history holds no earlier targets.
+            ConflictError: the generation is not the expected one.
+        """
+
+        def change(document: AliasDocument) -> AliasChange:
+            by_generation = {entry.generation: entry for entry in document.history}
+            current = _effective(document, alias)
+            previous = by_generation.get(current.parent) if current and current.parent is not None else None
+            if previous is None:
+                raise NotFoundError(f"{self._kind} '{self._name}': alias '{alias}' has nothing to roll back to")
+            return _change(document, alias, "rollback", previous.targets, previous.parent, previous.generation)
+
+        return self._update(change, expected_generation)
+
+    def resolve(self, ref: ArtifactRef, subject: str) -> ArtifactVersion:
+        """Return the version that `ref` means for `subject` (a user, key or session; any text).
+
+        Raises:
+            NotFoundError: there is no such version or alias.
+        """
+        if ref.version is not None:
+            return self._repository.version(self._kind, self._name, ref.version)
+        alias = ref.alias or "production"
+        targets = self.read().aliases.get(alias)
+        if targets is None:
+            raise NotFoundError(f"{self._kind} '{self._name}' has no alias '{alias}'")
+        return self._repository.version(self._kind, self._name, choose(self._name, alias, targets, subject))
+
+    def _point(
+        self,
+        action: Literal["promote", "split"],
+        alias: str,
+        weights: Mapping[int, int],
+        expected_generation: int | None,
+    ) -> AliasDocument:
+        check_name(alias, "alias")
+        if alias.isdigit():
+            raise InputError(f"alias {alias!r} is not allowed: all digits would read as a version")
+        for version in weights:
+            self._repository.version(self._kind, self._name, version)
+        targets = tuple(Target(version=v, weight=w) for v, w in sorted(weights.items()))
+
+        def change(document: AliasDocument) -> AliasChange:
+            current = _effective(document, alias)
+            return _change(document, alias, action, targets, current.generation if current else None)
+
+        return self._update(change, expected_generation)
+
+    def _update(self, change: Callable[[AliasDocument], AliasChange], expected_generation: int | None) -> AliasDocument:
+        for _ in range(WRITE_TRIES):
+            document, etag = self._read()
+            if expected_generation is not None and document.generation != expected_generation:
+                raise ConflictError(
+                    f"{self._kind} '{self._name}': aliases are at generation {document.generation}, "
+                    f"not {expected_generation}; read them again"
+                )
+            entry = change(document)
+            updated = AliasDocument(
+                generation=entry.generation,
+                aliases={**document.aliases, entry.alias: entry.targets},
+                history=(*document.history, entry)[-HISTORY_LENGTH:],
+            )
+            content = updated.model_dump_json(indent=1).encode()
+            try:
+                self._repository.store.write(self._key, content, if_absent=etag is None, if_match=etag)
+            except PreconditionFailedError:
+                continue
+            return updated
+        raise ConflictError(f"{self._kind} '{self._name}': aliases changed {WRITE_TRIES} times in a row; try again")
+
+    def _read(self) -> tuple[AliasDocument, str | None]:
+        try:
+            stored = self._repository.store.read(self._key)
+        except NotFoundError:
+            return AliasDocument(), None
+        try:
+            return AliasDocument.model_validate_json(stored.content), stored.etag
+        except ValidationError as error:
+            raise IntegrityError(f"{self._repository.store.root}/{self._key}: damaged: {error}") from error
+
+
+def choose(name: str, alias: str, targets: tuple[Target, ...], subject: str) -> int:
+    """Return the version for `subject`: always the same one, and in proportion to the weights.
+
+    The subject's bucket is sha256(`name/alias/subject`) mod 10,000. Versions share the buckets in ascending
+    order, so that a changed weight moves the fewest subjects.
+    """
+    bucket = int.from_bytes(hashlib.sha256(f"{name}/{alias}/{subject}".encode()).digest()) % BUCKETS
+    ordered = sorted(targets, key=lambda target: target.version)
+    total, reached = sum(target.weight for target in ordered), 0
+    for target in ordered:
+        reached += target.weight
+        if bucket * total < reached * BUCKETS:
+            return target.version
+    raise AssertionError("the last target takes all remaining buckets")
+
+
+def _effective(document: AliasDocument, alias: str) -> AliasChange | None:
+    last = next((entry for entry in reversed(document.history) if entry.alias == alias), None)
+    if last is None or last.restores is None:
+        return last
+    # What counts after a rollback is the generation it restored; it may have left the history since.
+    return last.model_copy(update={"generation": last.restores})
+
+
+def _change(
+    document: AliasDocument,
+    alias: str,
+    action: Literal["promote", "split", "rollback"],
+    targets: tuple[Target, ...],
+    parent: int | None,
+    restores: int | None = None,
+) -> AliasChange:
+    return AliasChange(
+        generation=document.generation + 1,
+        at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        alias=alias,
+        action=action,
+        targets=targets,
+        parent=parent,
+        restores=restores,
+    )

@@ -1,0 +1,237 @@
+"""ArtifactRepository: commits, lists, resolves and fetches artifacts.
+
+Layout below the store's root, one location per artifact name:
+
+    objects/<digest>/<file>          content
+    objects/<digest>/manifest.json
+    versions/<n>.json                the commit record
+    aliases.json                     see `aliases`
+"""
+
+import json
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from llama_platform.artifacts.cache import ArtifactCache
+from llama_platform.artifacts.manifest import (
+    MANIFEST_FILE,
+    Kind,
+    Manifest,
+    Sha256,
+    check_name,
+    describe_folder,
+    parse_manifest,
+)
+from llama_platform.errors import ConflictError, InputError, IntegrityError, NotFoundError
+from llama_platform.storage.base import ObjectStore, PreconditionFailedError
+from llama_platform.storage.open_store import open_store
+
+log = logging.getLogger(__name__)
+
+LOCATIONS: Mapping[Kind, str] = {
+    "dataset": "datasets/{}",
+    "adapter": "models/{}",
+    "index": "indexes/{}",
+    "checkpoint": "runs/{}/checkpoints",
+}
+COMMIT_TRIES = 20
+_VERSION_KEY = re.compile(r"/versions/([1-9][0-9]*)\.json")
+
+
+class CommitRecord(BaseModel):
+    """Content of `versions/<n>.json`; its existence is what makes the version exist."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    digest: Sha256
+    created: str
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactVersion:
+    """One committed version."""
+
+    kind: Kind
+    name: str
+    version: int
+    digest: str
+    created: str
+    """UTC, ISO 8601."""
+
+
+class ArtifactRepository:
+    """The artifacts of one store."""
+
+    def __init__(self, store: ObjectStore, cache: ArtifactCache) -> None:
+        """Use `store` for what is shared and `cache` for what this node has read."""
+        self.store = store
+        self._cache = cache
+
+    def publish(self, kind: Kind, name: str, folder: Path, metadata: Mapping[str, Any]) -> ArtifactVersion:
+        """Commit the files of `folder` as the next version of `name`, or return the version that has them.
+
+        Raises:
+            InputError: the name or a file is not allowed.
+            StorageError: something could not be written; nothing is committed then.
+            ConflictError: others kept taking the next version.
+        """
+        manifest = describe_folder(kind, name, folder, metadata)
+        digest, location = manifest.digest(), locate(kind, name)
+        if (existing := self._find_digest(kind, name, digest)) is not None:
+            return existing
+        # Durable by order: a reader trusts only what a commit record names, and that is written last.
+        for path, entry in manifest.files.items():
+            self.store.upload(folder / path, f"{location}/objects/{digest}/{path}", entry.sha256)
+        self.store.write(f"{location}/objects/{digest}/{MANIFEST_FILE}", manifest.to_bytes())
+        return self._commit(kind, name, digest)
+
+    def versions(self, kind: Kind, name: str) -> list[int]:
+        """Return the committed version numbers, ascending; empty where the name is not known."""
+        keys = self.store.list_keys(f"{locate(kind, name)}/versions/")
+        return sorted(int(match[1]) for key in keys if (match := _VERSION_KEY.search(key)))
+
+    def names(self, kind: Kind) -> list[str]:
+        """Return the names that have at least one committed version."""
+        start = LOCATIONS[kind].partition("{")[0]
+        keys = self.store.list_keys(start)
+        return sorted({key.removeprefix(start).split("/")[0] for key in keys if _VERSION_KEY.search(key)})
+
+    def version(self, kind: Kind, name: str, number: int) -> ArtifactVersion:
+        """Return one version.
+
+        Raises:
+            NotFoundError: it was never committed.
+            IntegrityError: its commit record is damaged.
+        """
+        key = f"{locate(kind, name)}/versions/{number}.json"
+        try:
+            record = CommitRecord.model_validate_json(self.store.read(key).content)
+        except NotFoundError as error:
+            known = ", ".join(map(str, self.versions(kind, name)[-10:])) or "none"
+            raise NotFoundError(f"{kind} '{name}' has no version {number}; versions: {known}") from error
+        except ValidationError as error:
+            raise IntegrityError(f"{self.store.root}/{key}: damaged commit record") from error
+        return ArtifactVersion(kind, name, number, record.digest, record.created)
+
+    def latest(self, kind: Kind, name: str) -> ArtifactVersion:
+        """Return the newest version.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        numbers = self.versions(kind, name)
+        if not numbers:
+            raise NotFoundError(f"{kind} '{name}' has no versions in {self.store.root}")
+        return self.version(kind, name, numbers[-1])
+
+    def manifest(self, version: ArtifactVersion) -> Manifest:
+        """Return the verified manifest of a version.
+
+        Raises:
+            IntegrityError: it is missing or damaged.
+        """
+        key = f"{self._objects(version)}/{MANIFEST_FILE}"
+        where = f"{self.store.root}/{key}"
+        try:
+            content = self.store.read(key).content
+        except NotFoundError as error:
+            raise IntegrityError(f"{where}: committed as version {version.version}, but missing") from error
+        manifest = parse_manifest(content, version.digest, where)
+        if (manifest.kind, manifest.name) != (version.kind, version.name):
+            raise IntegrityError(f"{where}: belongs to {manifest.kind} '{manifest.name}'")
+        return manifest
+
+    def fetch(self, version: ArtifactVersion) -> Path:
+        """Return a local, verified, read-only folder with the version's files.
+
+        Raises:
+            IntegrityError: a file is missing or does not match its digest.
+        """
+        manifest = self.manifest(version)
+
+        def download(file: str, path: Path) -> None:
+            key = f"{self._objects(version)}/{file}"
+            try:
+                self.store.download(key, path)
+            except NotFoundError as error:
+                raise IntegrityError(f"{self.store.root}/{key}: named by the manifest, but missing") from error
+
+        return self._cache.folder(version.digest, manifest, download)
+
+    def uri(self, version: ArtifactVersion) -> str:
+        """Return where the version's files lie in the store."""
+        return f"{self.store.root}/{self._objects(version)}"
+
+    def _objects(self, version: ArtifactVersion) -> str:
+        return f"{locate(version.kind, version.name)}/objects/{version.digest}"
+
+    def _find_digest(self, kind: Kind, name: str, digest: str) -> ArtifactVersion | None:
+        location = locate(kind, name)
+        try:
+            self.store.read(f"{location}/objects/{digest}/{MANIFEST_FILE}")
+        except NotFoundError:
+            return None
+        for number in reversed(self.versions(kind, name)):
+            if (version := self.version(kind, name, number)).digest == digest:
+                return version
+        return None
+
+    def _commit(self, kind: Kind, name: str, digest: str) -> ArtifactVersion:
+        for _ in range(COMMIT_TRIES):
+            number = max(self.versions(kind, name), default=0) + 1
+            created = datetime.now(UTC).isoformat(timespec="milliseconds")
+            record = json.dumps({"digest": digest, "created": created}).encode()
+            try:
+                self.store.write(f"{locate(kind, name)}/versions/{number}.json", record, if_absent=True)
+            except PreconditionFailedError:
+                continue
+            log.info("artifact committed", extra={"kind": kind, "artifact": name, "version": number})
+            return ArtifactVersion(kind, name, number, digest, created)
+        raise ConflictError(f"{kind} '{name}': {COMMIT_TRIES} times in a row somebody else took the next version")
+
+
+def locate(kind: Kind, name: str) -> str:
+    """Return the key prefix of an artifact name."""
+    return LOCATIONS[kind].format(check_name(name))
+
+
+def open_repository(uri: str, cache_folder: Path, cache_bytes: int = 50 * 2**30) -> ArtifactRepository:
+    """Return the repository at `uri`, with this node's cache.
+
+    Raises:
+        ConfigError: the URI is not one of a store.
+    """
+    return ArtifactRepository(open_store(uri), ArtifactCache(cache_folder, cache_bytes))
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactRef:
+    """`name`, `name@alias` or `name@3`."""
+
+    name: str
+    alias: str | None
+    version: int | None
+
+
+def parse_ref(text: str) -> ArtifactRef:
+    """Parse a reference; a bare name means `name@production`.
+
+    Raises:
+        InputError: the name or alias is not allowed.
+    """
+    name, at, target = text.partition("@")
+    check_name(name)
+    if not at:
+        return ArtifactRef(name, "production", None)
+    if target.isascii() and target.isdigit():
+        if int(target) < 1:
+            raise InputError(f"reference {text!r}: versions start at 1")
+        return ArtifactRef(name, None, int(target))
+    return ArtifactRef(name, check_name(target, "alias"), None)

@@ -1,0 +1,1 @@
+"""`llama-platform`, the operators' command line."""

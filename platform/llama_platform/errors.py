@@ -1,0 +1,64 @@
+"""The platform's exceptions: what is wrong, where, and what to do.
+
+Entry points map them to exit codes, `serve_apps.http_errors` to HTTP statuses; nothing else does.
+"""
+
+
+class PlatformError(Exception):
+    """Base of every error that the platform raises on purpose. Its text is fit for the user."""
+
+    exit_code = 1
+    code = "internal"
+
+
+class InputError(PlatformError):
+    """Something the user gave is malformed: a file, a field, a document, a request."""
+
+    exit_code = 2
+    code = "invalid_input"
+
+
+class ConfigError(InputError):
+    """A configuration file, environment variable or `--set` override is wrong."""
+
+    code = "invalid_config"
+
+
+class StorageError(PlatformError):
+    """The store could not do what was asked; the text names the URI and the missing permission."""
+
+    exit_code = 2
+    code = "storage"
+
+
+class NotFoundError(PlatformError):
+    """The named object, artifact, version or alias does not exist."""
+
+    exit_code = 2
+    code = "not_found"
+
+
+class ConflictError(PlatformError):
+    """Somebody else changed the same thing first; read again and repeat."""
+
+    exit_code = 2
+    code = "conflict"
+
+
+class IntegrityError(PlatformError):
+    """Content does not match its digest, or an artifact breaks the rules; it is never loaded."""
+
+    exit_code = 2
+    code = "integrity"
+
+
+class TrainingError(PlatformError):
+    """A training run could not be completed."""
+
+    code = "training"
+
+
+class EngineError(PlatformError):
+    """The engine could not answer a request."""
+
+    code = "engine"

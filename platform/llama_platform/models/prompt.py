@@ -1,0 +1,152 @@
+"""Prompts: the only renderer from chats to text and tokens.
+
+Training and serving both come here, so that a model is asked in exactly the form in which it was taught.
+`PromptTemplate.fingerprint` identifies that form; it is stored with every adapter, and serving compares it.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from llama_platform.errors import InputError
+
+PromptStyle = Literal["llama2", "plain"]
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a chat."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """What the model reads and what it should answer; `answer` is None where it is to be generated."""
+
+    prompt: str
+    answer: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedChat:
+    """Token ids of a chat; `trained` marks those that count in the loss (answers and their end of turn)."""
+
+    input_ids: list[int]
+    trained: list[bool]
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTemplate:
+    """Renders chats in one of two styles with one tokenizer.
+
+    `llama2` is Meta's format, `<s>[INST] <<SYS>> system <</SYS>> user [/INST] answer </s>` per exchange;
+    `plain` is `### Human: user` / `### Assistant: answer</s>`.
+
+    Each exchange is tokenized as one text. BOS and EOS are added as ids, and the text itself is tokenized
+    with special tokens split, so that nothing in a message can close the frame it stands in.
+    """
+
+    tokenizer: Any
+    style: PromptStyle
+
+    def fingerprint(self) -> str:
+        """Return sha256 (hex) over the template, the tokenizer and its special tokens."""
+        probe = [
+            Message("system", "S"),
+            Message("user", "U"),
+            Message("assistant", "A"),
+            Message("user", "V"),
+        ]
+        parts = {
+            "style": self.style,
+            "rendered": [[exchange.prompt, exchange.answer] for exchange in render(probe, self.style)],
+            "tokenizer": hashlib.sha256(self.tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
+            "special": [self.tokenizer.bos_token_id, self.tokenizer.eos_token_id],
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def stop_strings(self) -> tuple[str, ...]:
+        """Return texts after which an answer is over even without an end-of-turn token."""
+        return ("### Human:",) if self.style == "plain" else ("[INST]",)
+
+    def encode_chat(self, messages: Sequence[Message]) -> TokenizedChat:
+        """Tokenize a whole chat for training.
+
+        Raises:
+            InputError: the roles are not an optional system turn followed by user and assistant in turn.
+        """
+        input_ids: list[int] = []
+        trained: list[bool] = []
+        for index, exchange in enumerate(render(messages, self.style)):
+            prompt_ids, answer_ids = self._encode_exchange(exchange, first=index == 0)
+            input_ids += prompt_ids + answer_ids
+            trained += [False] * len(prompt_ids) + [True] * len(answer_ids)
+        return TokenizedChat(input_ids, trained)
+
+    def encode_prompt(self, messages: Sequence[Message]) -> list[int]:
+        """Tokenize a chat that ends with a user turn, ready for the answer to be generated.
+
+        Raises:
+            InputError: the roles are out of order, or the last turn is not the user's.
+        """
+        if not messages or messages[-1].role != "user":
+            raise InputError("messages: the last turn must be the user's; append the question to be answered")
+        return self.encode_chat(messages).input_ids
+
+    def _encode_exchange(self, exchange: Exchange, *, first: bool) -> tuple[list[int], list[int]]:
+        text = exchange.prompt + (exchange.answer or "")
+        encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
+        ids: list[int] = encoded["input_ids"]
+        boundary = len(exchange.prompt)
+        split = next((i for i, (_, end) in enumerate(encoded["offset_mapping"]) if end > boundary), len(ids))
+        # Llama-2 opens every exchange with BOS; the plain style, one running text, only the first.
+        bos = [self.tokenizer.bos_token_id] if first or self.style == "llama2" else []
+        eos = [] if exchange.answer is None else [self.tokenizer.eos_token_id]
+        return bos + ids[:split], ids[split:] + eos
+
+
+def render(messages: Sequence[Message], style: PromptStyle) -> list[Exchange]:
+    """Render a chat as exchanges of plain text, without special tokens.
+
+    Raises:
+        InputError: the roles are not an optional system turn followed by user and assistant in turn.
+    """
+    check_roles(messages)
+    system = messages[0].content.strip() if messages[0].role == "system" else ""
+    turns = messages[1:] if messages[0].role == "system" else messages
+    exchanges = []
+    for index in range(0, len(turns), 2):
+        user = turns[index].content.strip()
+        answer = turns[index + 1].content.strip() if index + 1 < len(turns) else None
+        opening = system if index == 0 else ""
+        if style == "llama2":
+            frame = f"<<SYS>>\n{opening}\n<</SYS>>\n\n" if opening else ""
+            prompt = f"[INST] {frame}{user} [/INST]"
+        else:
+            frame = f"{opening}\n\n" if opening else ("\n" if index else "")
+            prompt = f"{frame}### Human: {user}\n### Assistant:"
+        exchanges.append(Exchange(prompt, None if answer is None else f" {answer}"))
+    return exchanges
+
+
+def check_roles(messages: Sequence[Message]) -> None:
+    """Check that an optional system turn is followed by user and assistant in turn, user first.
+
+    Raises:
+        InputError: naming the first turn that is out of order.
+    """
+    if not messages:
+        raise InputError("messages: empty; at least one user turn is needed")
+    turns = messages[1:] if messages[0].role == "system" else messages
+    if not turns:
+        raise InputError("messages: only a system turn; at least one user turn is needed")
+    for index, message in enumerate(turns):
+        expected = "user" if index % 2 == 0 else "assistant"
+        if message.role != expected:
+            position = index + len(messages) - len(turns) + 1
+            raise InputError(f"turn {position} is by '{message.role}' where '{expected}' must speak")

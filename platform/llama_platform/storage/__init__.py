@@ -1,0 +1,1 @@
+"""Bytes under a URI: `file://` or `s3://`, with conditional writes."""

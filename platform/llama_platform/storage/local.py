@@ -1,0 +1,110 @@
+"""LocalStore: `file://` URIs. Writes are atomic (rename), conditional ones happen under a file lock."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock
+
+from llama_platform.errors import IntegrityError, NotFoundError, StorageError
+from llama_platform.storage.base import PreconditionFailedError, StoredObject, check_key
+
+LOCK_FOLDER = ".locks"
+
+
+class LocalStore:
+    """Objects are files below a folder that several processes of one machine may share."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the store in `folder`, which is made when something is first written."""
+        self._folder = folder.absolute()
+
+    @property
+    def root(self) -> str:
+        """The folder as a `file://` URI."""
+        return self._folder.as_uri()
+
+    def write(self, key: str, content: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
+        """Write atomically; see ObjectStore."""
+        path = self._path(key)
+        with self._reported(key), self._lock(key), self._replacing(path) as temporary:
+            current = _etag(path.read_bytes()) if path.exists() else None
+            if (if_absent and current is not None) or (if_match is not None and current != if_match):
+                raise PreconditionFailedError(f"{self.root}/{key}: changed by somebody else")
+            temporary.write_bytes(content)
+        return _etag(content)
+
+    def read(self, key: str) -> StoredObject:
+        """Read whole; see ObjectStore."""
+        with self._reported(key):
+            content = self._path(key).read_bytes()
+        return StoredObject(content, _etag(content))
+
+    def upload(self, path: Path, key: str, sha256: str) -> None:
+        """Copy, flush to disk and read back; see ObjectStore."""
+        target = self._path(key)
+        with self._reported(key), self._replacing(target) as temporary:
+            shutil.copyfile(path, temporary)
+            with temporary.open("rb") as file:
+                arrived = hashlib.file_digest(file, "sha256").hexdigest()
+            if arrived != sha256:
+                raise IntegrityError(f"{self.root}/{key}: arrived with sha256 {arrived}, sent {sha256}")
+
+    def download(self, key: str, path: Path) -> None:
+        """Copy out; see ObjectStore."""
+        with self._reported(key):
+            shutil.copyfile(self._path(key), path)
+
+    def list_keys(self, prefix: str) -> Iterator[str]:
+        """List by walking only the folder that the prefix names; see ObjectStore."""
+        parent = self._folder / prefix.rpartition("/")[0]
+        paths = sorted(p.relative_to(self._folder).as_posix() for p in parent.rglob("*") if p.is_file())
+        yield from (key for key in paths if key.startswith(prefix) and not key.startswith(LOCK_FOLDER))
+
+    def delete(self, key: str) -> None:
+        """Delete; see ObjectStore."""
+        with self._reported(key):
+            self._path(key).unlink(missing_ok=True)
+
+    def _path(self, key: str) -> Path:
+        return self._folder / check_key(key)
+
+    def _lock(self, key: str) -> FileLock:
+        # Lock files are kept: removing one while another process waits on it would let two in.
+        folder = self._folder / LOCK_FOLDER
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / hashlib.sha256(key.encode()).hexdigest()[:2])
+
+    @contextmanager
+    def _replacing(self, path: Path) -> Iterator[Path]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The temporary file lies outside the listed tree, on the same file system.
+        scratch = self._folder / LOCK_FOLDER
+        scratch.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=scratch)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @contextmanager
+    def _reported(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise NotFoundError(f"{self.root}/{key}: does not exist") from error
+        except OSError as error:
+            raise StorageError(f"{self.root}/{key}: {error.strerror or error}") from error
+
+
+def _etag(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

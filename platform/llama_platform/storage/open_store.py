@@ -1,0 +1,39 @@
+"""Opening a store by its URI, and finding the root from the environment."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from llama_platform.errors import ConfigError
+from llama_platform.storage.base import ObjectStore
+from llama_platform.storage.local import LocalStore
+
+
+def open_store(uri: str) -> ObjectStore:
+    """Return the store for `file:///folder`, a plain path, or `s3://bucket/prefix`.
+
+    Raises:
+        ConfigError: the scheme is not known, or the bucket is missing.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme == "s3":
+        if not parts.netloc:
+            raise ConfigError(f"store {uri!r}: no bucket; write s3://bucket/prefix")
+        # boto3 takes half a second to import: local runs do without it.
+        from llama_platform.storage.s3 import S3Store
+
+        return S3Store(parts.netloc, parts.path.strip("/"))
+    if parts.scheme == "file":
+        if parts.netloc not in ("", "localhost"):
+            raise ConfigError(f"store {uri!r}: a local store is written file:///absolute/folder")
+        return LocalStore(Path(unquote(parts.path)))
+    if parts.scheme == "" and uri:
+        return LocalStore(Path(uri))
+    raise ConfigError(f"store {uri!r}: unknown scheme '{parts.scheme}'; use file:///folder or s3://bucket/prefix")
+
+
+def root_from_environment(environ: Mapping[str, str]) -> str | None:
+    """Return `s3://$MODEL_BUCKET/$MODEL_S3_PREFIX` where these are set, else None."""
+    bucket = environ.get("MODEL_BUCKET", "")
+    prefix = environ.get("MODEL_S3_PREFIX", "").strip("/")
+    return f"s3://{bucket}/{prefix}".rstrip("/") if bucket else None

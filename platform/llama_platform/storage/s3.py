@@ -1,0 +1,177 @@
+"""S3Store: `s3://` URIs, on AWS or any server that speaks S3 (`AWS_ENDPOINT_URL`). The only user of boto3.
+
+Credentials, region and endpoint come from boto3's usual chain. Retries (standard mode) and multipart transfers
+are boto3's; that an upload arrived whole is checked here.
+"""
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import boto3
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config as ClientConfig
+from botocore.exceptions import BotoCoreError, ClientError
+
+from llama_platform.errors import IntegrityError, NotFoundError, StorageError
+from llama_platform.storage.base import PreconditionFailedError, StoredObject, check_key
+
+PART_BYTES = 8 * 1024 * 1024
+PERMISSIONS = {
+    "write": "s3:PutObject",
+    "upload": "s3:PutObject and s3:AbortMultipartUpload",
+    "read": "s3:GetObject",
+    "list": "s3:ListBucket",
+    "delete": "s3:DeleteObject",
+}
+
+
+class S3Store:
+    """Objects below `s3://bucket/prefix`."""
+
+    def __init__(self, bucket: str, prefix: str) -> None:
+        """Make a client; nothing is sent before the first call."""
+        self._bucket = bucket
+        self._prefix = prefix
+        try:
+            self._client: Any = boto3.session.Session().client(
+                "s3",
+                config=ClientConfig(
+                    retries={"mode": "standard", "max_attempts": 5}, connect_timeout=10, read_timeout=60
+                ),
+            )
+        except (BotoCoreError, ValueError) as error:
+            raise StorageError(f"{self.root}: cannot make an S3 client: {error}") from error
+        self._transfer = TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES)
+
+    @property
+    def root(self) -> str:
+        """`s3://bucket/prefix`."""
+        return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
+
+    def write(self, key: str, content: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
+        """One PutObject, with If-None-Match or If-Match; see ObjectStore."""
+        condition = {"IfNoneMatch": "*"} if if_absent else {"IfMatch": if_match} if if_match else {}
+        checksum = base64.b64encode(hashlib.sha256(content).digest()).decode()
+        with self._reported("write", key):
+            answer = self._client.put_object(
+                Bucket=self._bucket, Key=self._key(key), Body=content, ChecksumSHA256=checksum, **condition
+            )
+        return _unquoted(answer["ETag"])
+
+    def read(self, key: str) -> StoredObject:
+        """One GetObject; see ObjectStore."""
+        with self._reported("read", key):
+            answer = self._client.get_object(Bucket=self._bucket, Key=self._key(key))
+            return StoredObject(answer["Body"].read(), _unquoted(answer["ETag"]))
+
+    def upload(self, path: Path, key: str, sha256: str) -> None:
+        """Multipart above 8 MiB, a SHA-256 with every part, then compared with the server's; see ObjectStore."""
+        with self._reported("upload", key), path.open("rb") as file:
+            # upload_fileobj, unlike upload_file, lets the server's own error through.
+            self._client.upload_fileobj(
+                file,
+                self._bucket,
+                self._key(key),
+                ExtraArgs={"ChecksumAlgorithm": "SHA256"},
+                Config=self._transfer,
+            )
+            self._verify(path, key, sha256)
+
+    def download(self, key: str, path: Path) -> None:
+        """Ranged, parallel GetObject; see ObjectStore."""
+        with self._reported("read", key), path.open("wb") as file:
+            self._client.download_fileobj(self._bucket, self._key(key), file, Config=self._transfer)
+
+    def list_keys(self, prefix: str) -> Iterator[str]:
+        """Pages of ListObjectsV2; see ObjectStore."""
+        start = f"{self._prefix}/" if self._prefix else ""
+        with self._reported("list", prefix):
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=start + prefix)
+            for page in pages:
+                yield from (item["Key"].removeprefix(start) for item in page.get("Contents", ()))
+
+    def delete(self, key: str) -> None:
+        """One DeleteObject; see ObjectStore."""
+        with self._reported("delete", key):
+            self._client.delete_object(Bucket=self._bucket, Key=self._key(key))
+
+    def _key(self, key: str) -> str:
+        return f"{self._prefix}/{check_key(key)}" if self._prefix else check_key(key)
+
+    def _verify(self, path: Path, key: str, sha256: str) -> None:
+        head = self._client.head_object(Bucket=self._bucket, Key=self._key(key), ChecksumMode="ENABLED")
+        size = path.stat().st_size
+        if head["ContentLength"] != size:
+            raise IntegrityError(f"{self.root}/{key}: {head['ContentLength']} bytes arrived of {size}")
+        # Only the composite of a multipart upload is known, with or without its part count behind a dash.
+        stored = head.get("ChecksumSHA256", "").partition("-")[0]
+        expected, parts = (
+            base64.b64encode(bytes.fromhex(sha256)).decode(),
+            _unquoted(head["ETag"]).partition("-")[2],
+        )
+        if parts:
+            expected, _, count = composite_checksum(path, PART_BYTES).partition("-")
+            if parts != count:
+                stored = ""  # the server cut parts of another size: its composite cannot be compared
+        if not stored:
+            self._verify_by_reading(key, sha256)
+        elif stored != expected:
+            raise IntegrityError(f"{self.root}/{key}: the server's checksum {stored} is not {expected}")
+
+    def _verify_by_reading(self, key: str, sha256: str) -> None:
+        digest = hashlib.sha256()
+        body = self._client.get_object(Bucket=self._bucket, Key=self._key(key))["Body"]
+        for block in body.iter_chunks(1024 * 1024):
+            digest.update(block)
+        if digest.hexdigest() != sha256:
+            raise IntegrityError(f"{self.root}/{key}: arrived with sha256 {digest.hexdigest()}, sent {sha256}")
+
+    @contextmanager
+    def _reported(self, action: str, key: str) -> Iterator[None]:
+        uri = f"{self.root}/{key}"
+        try:
+            yield
+        except ClientError as error:
+            raise self._translated(error, action, uri) from error
+        except BotoCoreError as error:
+            raise StorageError(f"cannot {action} {uri}: {error}") from error
+
+    def _translated(self, error: ClientError, action: str, uri: str) -> Exception:
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        if code == "NoSuchBucket":
+            return StorageError(
+                f"cannot {action} {uri}: bucket '{self._bucket}' does not exist; create it, or correct the store's URI"
+            )
+        if code in ("PreconditionFailed", "ConditionalRequestConflict") or status == 412:
+            return PreconditionFailedError(f"{uri}: changed by somebody else")
+        if code in ("NoSuchKey", "404", "NotFound"):
+            return NotFoundError(f"{uri}: does not exist")
+        if status == 403:
+            scope = self._bucket if action == "list" else f"{self._bucket}/{self._prefix}/*".replace("//", "/")
+            return StorageError(
+                f"cannot {action} {uri}: access denied ({code}); the role needs {PERMISSIONS[action]} on {scope}"
+            )
+        return StorageError(f"cannot {action} {uri}: {error}")
+
+
+def composite_checksum(path: Path, part_bytes: int) -> str:
+    """Return S3's composite SHA-256 of a multipart upload: base64 of the digest of digests, `-`, the part count.
+
+    Source: Amazon S3 User Guide, «Checking object integrity», composite checksums.
+    """
+    digests = []
+    with path.open("rb") as file:
+        while part := file.read(part_bytes):
+            digests.append(hashlib.sha256(part).digest())
+    joined = hashlib.sha256(b"".join(digests)).digest()
+    return f"{base64.b64encode(joined).decode()}-{len(digests)}"
+
+
+def _unquoted(etag: str) -> str:
+    # Some servers compare If-Match with the unquoted form only; Amazon's takes both.
+    return etag.strip('"')

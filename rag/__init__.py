@@ -1,0 +1,1 @@
+"""Retrieval: from documents to the chunks that answer a question."""

@@ -1,0 +1,149 @@
+"""Chunks: pieces of documents along headings, paragraphs and code blocks, each with its place in the source."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from markdown_it import MarkdownIt
+
+from rag.documents import Document
+
+TokenCounter = Callable[[str], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a document."""
+
+    document: str
+    title: str
+    heading: str
+    """Heading path below the title, joined by ` > `; empty before the first heading."""
+    text: str
+    start: int
+    end: int
+    """Character span in the document's text; `text` is exactly this slice."""
+
+    def embedded_text(self) -> str:
+        """Return what is embedded: the place of the chunk, then its text."""
+        place = " > ".join(part for part in (self.title, self.heading) if part)
+        return f"{place}\n{self.text}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    headings: tuple[str, ...]
+    start: int
+    end: int
+
+
+def split_document(document: Document, max_tokens: int, overlap_tokens: int, count: TokenCounter) -> list[Chunk]:
+    """Cut a document into chunks of at most `max_tokens` tokens, headings and title not counted.
+
+    Blocks under the same heading are joined while they fit. A block that alone is too long is cut between
+    sentences, lines or words, in this order of preference, and its pieces overlap.
+
+    Args:
+        document: the source.
+        max_tokens: bound on the tokens of a chunk's text.
+        overlap_tokens: how much of its predecessor a piece of a long block repeats at most.
+        count: returns the number of tokens of a text.
+    """
+    blocks = list(_markdown_blocks(document.text) if document.markdown else _text_blocks(document.text))
+    title = next((block.headings[0] for block in blocks if block.headings), PurePosixPath(document.id).stem)
+    chunks: list[Chunk] = []
+    for headings, start, end in _joined(document.text, blocks, max_tokens, count):
+        for piece_start, piece_end in _pieces(document.text, start, end, max_tokens, overlap_tokens, count):
+            below = headings[1:] if headings[:1] == (title,) else headings
+            text = document.text[piece_start:piece_end]
+            chunks.append(Chunk(document.id, title, " > ".join(below), text, piece_start, piece_end))
+    return chunks
+
+
+def _markdown_blocks(text: str) -> Iterator[_Block]:
+    offsets = [0]
+    for line in text.split("\n"):
+        offsets.append(offsets[-1] + len(line) + 1)
+    offsets[-1] = len(text)
+    path: list[tuple[int, str]] = []
+    tokens = MarkdownIt("commonmark").enable("table").parse(text)
+    for index, token in enumerate(tokens):
+        if token.level != 0 or token.map is None or token.nesting == -1:
+            continue
+        if token.type == "heading_open":
+            depth = int(token.tag[1:])
+            path = [(d, h) for d, h in path if d < depth] + [(depth, tokens[index + 1].content.strip())]
+        else:
+            start, end = offsets[token.map[0]], offsets[min(token.map[1], len(offsets) - 1)]
+            yield from _stripped(text, tuple(heading for _, heading in path), start, end)
+
+
+def _text_blocks(text: str) -> Iterator[_Block]:
+    start = 0
+    for gap in [*re.finditer(r"\n\s*\n", text), None]:
+        end = gap.start() if gap else len(text)
+        yield from _stripped(text, (), start, end)
+        start = gap.end() if gap else end
+
+
+def _stripped(text: str, headings: tuple[str, ...], start: int, end: int) -> Iterator[_Block]:
+    while start < end and text[start].isspace():
+        start += 1
+    while end > start and text[end - 1].isspace():
+        end -= 1
+    if start < end:
+        yield _Block(headings, start, end)
+
+
+def _joined(
+    text: str, blocks: list[_Block], max_tokens: int, count: TokenCounter
+) -> Iterator[tuple[tuple[str, ...], int, int]]:
+    current: _Block | None = None
+    for block in blocks:
+        if current and current.headings == block.headings and count(text[current.start : block.end]) <= max_tokens:
+            current = _Block(block.headings, current.start, block.end)
+            continue
+        if current:
+            yield current.headings, current.start, current.end
+        current = block
+    if current:
+        yield current.headings, current.start, current.end
+
+
+def _pieces(
+    text: str, start: int, end: int, max_tokens: int, overlap_tokens: int, count: TokenCounter
+) -> Iterator[tuple[int, int]]:
+    while count(text[start:end]) > max_tokens:
+        cut = _last_fitting(text, start, end, max_tokens, count)
+        yield start, cut
+        following = cut
+        while following < end and text[following].isspace():
+            following += 1
+        back = _first_fitting(text, start, cut, overlap_tokens, count)
+        # A piece must move on: an overlap that reaches back to its own start would repeat for ever.
+        start = back if start < back < cut else following
+    if start < end:
+        yield start, end
+
+
+def _last_fitting(text: str, start: int, end: int, max_tokens: int, count: TokenCounter) -> int:
+    """Return the best place to end a piece that starts at `start`."""
+    low, high = start + 1, end
+    while low < high:  # the longest prefix that fits, by bisection
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if count(text[start:middle]) <= max_tokens else (low, middle - 1)
+    for pattern in (r"[.!?](?=\s)", r"(?=\n)", r"(?=\s)"):
+        ends = [m.end() for m in re.finditer(pattern, text[start:low]) if m.end() > (low - start) // 2]
+        if ends:
+            return start + ends[-1]
+    return low
+
+
+def _first_fitting(text: str, start: int, end: int, max_tokens: int, count: TokenCounter) -> int:
+    """Return the earliest sentence or word start whose text up to `end` has at most `max_tokens` tokens."""
+    for pattern in (r"(?<=[.!?])\s+|\n+", r"\s+"):
+        for gap in re.finditer(pattern, text[start:end]):
+            if gap.end() < end - start and count(text[start + gap.end() : end]) <= max_tokens:
+                return start + gap.end()
+    return end

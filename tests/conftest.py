@@ -1,0 +1,105 @@
+"""Fixtures that several tests share: a real S3 server on a free loopback port, and environments."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def wait_for_http(url: str, process: subprocess.Popen, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"server for {url} ended with {process.returncode}")
+        try:
+            urllib.request.urlopen(url, timeout=1).close()
+            return
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise TimeoutError(f"{url} did not answer within {seconds} s")
+
+
+def _moto(extra_environment: dict[str, str]):
+    port = free_port()
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with subprocess.Popen(
+        command, env={**os.environ, **extra_environment}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            endpoint = f"http://127.0.0.1:{port}"
+            wait_for_http(f"{endpoint}/moto-api/", process)
+            yield endpoint
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+@pytest.fixture(scope="session")
+def aws_server():
+    """URL of a server that answers AWS's APIs, S3 and EC2 among them."""
+    yield from _moto({"MOTO_IAM_LOAD_MANAGED_POLICIES": "true"})
+
+
+@pytest.fixture
+def aws_environment(aws_server, monkeypatch):
+    """Point boto3, here and in child processes, at the server."""
+    environment = {
+        "AWS_ENDPOINT_URL": aws_server,
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return environment
+
+
+@pytest.fixture
+def s3_uri(aws_environment):
+    """A root in a fresh bucket."""
+    import boto3
+
+    bucket = f"bucket-{uuid.uuid4().hex[:12]}"
+    boto3.client("s3").create_bucket(Bucket=bucket)
+    return f"s3://{bucket}/root"
+
+
+@pytest.fixture
+def s3_auth_server(monkeypatch):
+    """A server that enforces IAM policies: (endpoint, administrator's keys)."""
+    import boto3
+
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    # The first calls, which make the administrator, are let through.
+    for endpoint in _moto({"INITIAL_NO_AUTH_ACTION_COUNT": "3"}):
+        iam = boto3.client(
+            "iam",
+            endpoint_url=endpoint,
+            aws_access_key_id="x",
+            aws_secret_access_key="x",
+            region_name="us-east-1",
+        )
+        iam.create_user(UserName="admin")
+        everything = (
+            '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["s3:*","iam:*"],"Resource":"*"}]}'
+        )
+        iam.put_user_policy(UserName="admin", PolicyName="all", PolicyDocument=everything)
+        key = iam.create_access_key(UserName="admin")["AccessKey"]
+        yield endpoint, (key["AccessKeyId"], key["SecretAccessKey"])

@@ -1,0 +1,145 @@
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from llama_platform.artifacts.location import StoreConfig, repository_from
+from llama_platform.artifacts.repository import ArtifactRef, parse_ref
+from llama_platform.errors import InputError, IntegrityError, NotFoundError, StorageError
+
+
+@pytest.fixture(params=["file", "s3"])
+def repository(request, tmp_path):
+    uri = (tmp_path / "store").as_uri() if request.param == "file" else request.getfixturevalue("s3_uri")
+    return repository_from(StoreConfig(uri=uri, cache=tmp_path / "cache"), {})
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "content"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "a.json").write_text("{}")
+    (folder / "sub/b.txt").write_text("b" * 1000)
+    return folder
+
+
+def test_what_is_published_can_be_fetched_by_another_node(repository, folder, tmp_path):
+    version = repository.publish("dataset", "chats", folder, {"source": "x", "sizes": (1, 2)})
+    assert (version.version, repository.versions("dataset", "chats")) == (1, [1])
+    other = repository_from(StoreConfig(uri=repository.store.root, cache=tmp_path / "other"), {})
+    found = other.latest("dataset", "chats")
+    assert found == version
+    fetched = other.fetch(found)
+    assert (fetched / "sub/b.txt").read_text() == "b" * 1000
+    assert other.manifest(found).metadata == {"source": "x", "sizes": [1, 2]}
+
+
+def test_the_same_content_is_one_version(repository, folder):
+    first = repository.publish("dataset", "chats", folder, {"m": 1})
+    assert repository.publish("dataset", "chats", folder, {"m": 1}) == first
+    assert repository.publish("dataset", "chats", folder, {"m": 2}).version == 2
+    assert repository.names("dataset") == ["chats"]
+
+
+def test_racing_publishers_each_get_a_version(repository, folder):
+    with ThreadPoolExecutor(6) as pool:
+        made = list(pool.map(lambda n: repository.publish("dataset", "r", folder, {"n": n}), range(6)))
+    assert sorted(version.version for version in made) == [1, 2, 3, 4, 5, 6]
+    assert len({version.digest for version in made}) == 6
+
+
+def test_a_damaged_file_is_never_loaded(repository, folder):
+    version = repository.publish("dataset", "chats", folder, {})
+    key = f"datasets/chats/objects/{version.digest}/sub/b.txt"
+    repository.store.write(key, b"c" * 1000)
+    with pytest.raises(IntegrityError, match=r"sub/b.txt does not match"):
+        repository.fetch(version)
+
+
+def test_a_damaged_cached_copy_is_replaced(repository, folder):
+    version = repository.publish("dataset", "chats", folder, {})
+    cached = repository.fetch(version)
+    (cached / "a.json").write_text("tampered")
+    assert (repository.fetch(version) / "a.json").read_text() == "{}"
+
+
+def test_a_missing_file_and_a_damaged_manifest_are_integrity_errors(repository, folder):
+    version = repository.publish("dataset", "chats", folder, {})
+    root = f"datasets/chats/objects/{version.digest}"
+    repository.store.delete(f"{root}/a.json")
+    with pytest.raises(IntegrityError, match=r"a\.json: named by the manifest, but missing"):
+        repository.fetch(version)
+    repository.store.write(f"{root}/manifest.json", b"{}")
+    with pytest.raises(IntegrityError, match="manifest has sha256"):
+        repository.fetch(version)
+
+
+@pytest.mark.parametrize("failing", ["sub/b.txt", "manifest.json"])
+def test_a_failed_upload_commits_nothing(repository, folder, monkeypatch, failing):
+    def refuse(original):
+        def call(*args, **kwargs):
+            if any(str(arg).endswith(failing) for arg in args):
+                raise StorageError("refused")
+            return original(*args, **kwargs)
+
+        return call
+
+    monkeypatch.setattr(repository.store, "upload", refuse(repository.store.upload))
+    monkeypatch.setattr(repository.store, "write", refuse(repository.store.write))
+    with pytest.raises(StorageError, match="refused"):
+        repository.publish("dataset", "chats", folder, {})
+    monkeypatch.undo()
+    assert repository.versions("dataset", "chats") == []
+    with pytest.raises(NotFoundError, match="no versions"):
+        repository.latest("dataset", "chats")
+
+
+def test_an_unknown_version_names_the_known_ones(repository, folder):
+    repository.publish("dataset", "chats", folder, {})
+    with pytest.raises(NotFoundError, match="no version 7; versions: 1"):
+        repository.version("dataset", "chats", 7)
+
+
+@pytest.mark.parametrize("name", ["", "../x", "A", "a/b", "-a", "a" * 64, "ä"])
+def test_names_cannot_become_paths(repository, folder, name):
+    with pytest.raises(InputError, match="not allowed"):
+        repository.publish("dataset", name, folder, {})
+
+
+@pytest.mark.parametrize("file", ["training_args.bin", "x.pkl", "deep/y.PT"])
+def test_files_that_can_run_code_are_refused(repository, folder, file):
+    (folder / file).parent.mkdir(exist_ok=True)
+    (folder / file).write_bytes(b"x")
+    with pytest.raises(InputError, match="can run code"):
+        repository.publish("adapter", "a", folder, {})
+
+
+def test_the_cache_keeps_its_bound_and_the_newest(folder, tmp_path):
+    uri = (tmp_path / "store").as_uri()
+    repository = repository_from(StoreConfig(uri=uri, cache=tmp_path / "cache", cache_gib=1500 / 2**30), {})
+    fetched = [repository.fetch(repository.publish("dataset", "c", folder, {"n": n})) for n in range(3)]
+    assert [path.exists() for path in fetched] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("text", "ref"),
+    [
+        ("support", ArtifactRef("support", "production", None)),
+        ("support@canary", ArtifactRef("support", "canary", None)),
+        ("support@3", ArtifactRef("support", None, 3)),
+    ],
+)
+def test_references(text, ref):
+    assert parse_ref(text) == ref
+
+
+@pytest.mark.parametrize("text", ["", "@", "a@", "a@0", "a@B", "a@b@c", "../a"])
+def test_malformed_references_are_refused(text):
+    with pytest.raises(InputError):
+        parse_ref(text)
+
+
+def test_the_digest_covers_content_and_metadata(repository, folder):
+    version = repository.publish("dataset", "chats", folder, {"b": 1, "a": "ü"})
+    record = json.loads(repository.store.read("datasets/chats/versions/1.json").content)
+    assert record["digest"] == version.digest

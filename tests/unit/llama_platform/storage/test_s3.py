@@ -1,0 +1,68 @@
+import base64
+import hashlib
+import json
+
+import boto3
+import pytest
+
+from llama_platform.errors import IntegrityError, StorageError
+from llama_platform.storage.open_store import open_store
+from llama_platform.storage.s3 import S3Store, composite_checksum
+
+
+def test_composite_checksum_is_the_digest_of_the_parts_digests(tmp_path):
+    path = tmp_path / "f"
+    path.write_bytes(b"aaab")
+    parts = hashlib.sha256(b"aaa").digest() + hashlib.sha256(b"b").digest()
+    expected = base64.b64encode(hashlib.sha256(parts).digest()).decode() + "-2"
+    assert composite_checksum(path, 3) == expected
+
+
+def test_an_object_that_arrived_different_is_an_error(s3_uri, tmp_path):
+    path = tmp_path / "f"
+    path.write_bytes(b"sent")
+    with pytest.raises(IntegrityError, match="checksum"):
+        open_store(s3_uri).upload(path, "k", hashlib.sha256(b"other").hexdigest())
+
+
+def test_a_server_without_checksums_is_read_back(s3_uri, tmp_path, monkeypatch):
+    store = open_store(s3_uri)
+    assert isinstance(store, S3Store)
+    head = store._client.head_object
+
+    def without_checksum(**kwargs):
+        answer = head(**kwargs)
+        answer.pop("ChecksumSHA256", None)
+        return answer
+
+    monkeypatch.setattr(store._client, "head_object", without_checksum)
+    path = tmp_path / "f"
+    path.write_bytes(b"sent")
+    store.upload(path, "k", hashlib.sha256(b"sent").hexdigest())
+    with pytest.raises(IntegrityError, match="arrived with sha256"):
+        store.upload(path, "k", hashlib.sha256(b"other").hexdigest())
+
+
+def test_denied_access_names_the_missing_permission(s3_auth_server, monkeypatch):
+    """A user with s3:GetObject alone, against a server that enforces IAM policies."""
+    endpoint, root_keys = s3_auth_server
+    admin = boto3.session.Session(
+        aws_access_key_id=root_keys[0], aws_secret_access_key=root_keys[1], region_name="us-east-1"
+    )
+    admin.client("s3", endpoint_url=endpoint).create_bucket(Bucket="guarded")
+    iam = admin.client("iam", endpoint_url=endpoint)
+    iam.create_user(UserName="reader")
+    policy = {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::guarded/*"}],
+    }
+    iam.put_user_policy(UserName="reader", PolicyName="read", PolicyDocument=json.dumps(policy))
+    key = iam.create_access_key(UserName="reader")["AccessKey"]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
+    store = open_store("s3://guarded/prefix")
+    with pytest.raises(StorageError, match=r"access denied .*needs s3:PutObject on guarded/prefix/\*"):
+        store.write("models/x", b"")
+    with pytest.raises(StorageError, match=r"needs s3:ListBucket on guarded"):
+        list(store.list_keys("models/"))
