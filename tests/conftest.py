@@ -103,3 +103,18 @@ def s3_auth_server(monkeypatch):
         iam.put_user_policy(UserName="admin", PolicyName="all", PolicyDocument=everything)
         key = iam.create_access_key(UserName="admin")["AccessKey"]
         yield endpoint, (key["AccessKeyId"], key["SecretAccessKey"])
+
+
+@pytest.fixture(scope="session")
+def tiny_config():
+    """The base that comes along, in float32."""
+    from llama_platform.models.base_model import BaseConfig
+
+    return BaseConfig(model="tiny", prompt_style="plain", dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def tiny_template(tiny_config):
+    from llama_platform.models.base_model import load_template
+
+    return load_template(tiny_config)

@@ -19,11 +19,18 @@ class StoreConfig(Config):
     """Bound on the cache; the least recently used artifacts go first."""
 
 
+def absolute(config: StoreConfig, environ: Mapping[str, str]) -> StoreConfig:
+    """Return `config` with its URI and cache spelled out, so that it means the same to every process of this node."""
+    uri = config.uri or root_from_environment(environ) or ".demo/store"
+    uri = uri if "://" in uri else Path(uri).absolute().as_uri()
+    return config.model_copy(update={"uri": uri, "cache": config.cache.expanduser().absolute()})
+
+
 def repository_from(config: StoreConfig, environ: Mapping[str, str]) -> ArtifactRepository:
     """Return the configured repository.
 
     Raises:
         ConfigError: the URI is not one of a store.
     """
-    uri = config.uri or root_from_environment(environ) or ".demo/store"
-    return open_repository(uri, config.cache.expanduser(), int(config.cache_gib * 2**30))
+    config = absolute(config, environ)
+    return open_repository(str(config.uri), config.cache, int(config.cache_gib * 2**30))

@@ -1,0 +1,1 @@
+"""Chats: reading, checking, splitting and tokenizing them."""

@@ -94,9 +94,10 @@ class PromptTemplate:
         Raises:
             InputError: the roles are out of order, or the last turn is not the user's.
         """
-        if not messages or messages[-1].role != "user":
+        tokens = self.encode_chat(messages)
+        if messages[-1].role != "user":
             raise InputError("messages: the last turn must be the user's; append the question to be answered")
-        return self.encode_chat(messages).input_ids
+        return tokens.input_ids
 
     def _encode_exchange(self, exchange: Exchange, *, first: bool) -> tuple[list[int], list[int]]:
         text = exchange.prompt + (exchange.answer or "")

@@ -1,0 +1,67 @@
+"""Tokenizing a dataset's chats, once per prompt fingerprint, and collating them into batches."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from llama_platform.models.prompt import Message, PromptTemplate
+
+IGNORED_LABEL = -100
+"""Positions that do not count in the loss, as in torch's cross_entropy."""
+
+
+def load_tokenized(file: Path, template: PromptTemplate, cache: Path) -> Any:
+    """Return a `datasets.Dataset` with `input_ids` and `trained` for every chat of a Parquet file.
+
+    The result is memory-mapped, and cached by the file's content and the prompt fingerprint.
+
+    Args:
+        file: `train.parquet` or `eval.parquet` of a dataset artifact; it lies in a folder named by its digest.
+        template: renders and tokenizes.
+        cache: folder for the results, shared by the node.
+    """
+    import datasets
+
+    datasets.disable_progress_bars()
+    identity = f"{file.parent.name}/{file.name}/{template.fingerprint()}"
+    fingerprint = hashlib.sha256(identity.encode()).hexdigest()[:32]
+    folder = cache / fingerprint
+    folder.mkdir(parents=True, exist_ok=True)
+    chats = datasets.Dataset.from_parquet(str(file), cache_dir=str(folder))
+
+    def tokenize(row: dict[str, Any]) -> dict[str, Any]:
+        tokens = template.encode_chat([Message(m["role"], m["content"]) for m in row["messages"]])
+        return {"input_ids": tokens.input_ids, "trained": tokens.trained}
+
+    return chats.map(
+        tokenize,
+        remove_columns=chats.column_names,
+        cache_file_name=str(folder / "tokenized.arrow"),
+        new_fingerprint=fingerprint,
+    )
+
+
+def collate(rows: Sequence[dict[str, Any]], pad_token_id: int) -> dict[str, torch.Tensor]:
+    """Pad chats to the longest of them.
+
+    Args:
+        rows: each with `input_ids` and `trained`, lists of one length.
+        pad_token_id: fills the end; it is neither attended to nor trained on.
+
+    Returns:
+        `input_ids`, `attention_mask` and `labels`, each int64 [len(rows), longest].
+    """
+    longest = max(len(row["input_ids"]) for row in rows)
+    input_ids = torch.full((len(rows), longest), pad_token_id)
+    labels = torch.full((len(rows), longest), IGNORED_LABEL)
+    mask = torch.zeros((len(rows), longest), dtype=torch.long)
+    for index, row in enumerate(rows):
+        ids = torch.tensor(row["input_ids"])
+        trained = torch.tensor(row["trained"])
+        input_ids[index, : len(ids)] = ids
+        labels[index, : len(ids)] = torch.where(trained, ids, IGNORED_LABEL)
+        mask[index, : len(ids)] = 1
+    return {"input_ids": input_ids, "attention_mask": mask, "labels": labels}

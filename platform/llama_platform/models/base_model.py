@@ -1,0 +1,83 @@
+"""Base models: a Llama and its tokenizer, from the hub, a local folder, or the tiny one that comes along."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from llama_platform.config import Config
+from llama_platform.errors import InputError
+from llama_platform.models.prompt import PromptStyle, PromptTemplate
+from llama_platform.models.tiny_llama import TINY_BASE_FOLDER
+
+Precision = Literal["float32", "bfloat16", "float16"]
+
+
+class BaseConfig(Config):
+    """The base model that adapters are trained for and served with."""
+
+    model: str = "meta-llama/Llama-2-7b-hf"
+    """A hub name, a local folder, or `tiny` for the base that comes with the platform."""
+    revision: str | None = None
+    """Commit of a hub model; None for its newest."""
+    prompt_style: PromptStyle = "llama2"
+    """`llama2` for `[INST] … [/INST]`, `plain` for `### Human:` / `### Assistant:`."""
+    dtype: Precision = "bfloat16"
+    """In which the weights are held."""
+
+    def location(self) -> str:
+        """Return what transformers is to open."""
+        return str(TINY_BASE_FOLDER) if self.model == "tiny" else self.model
+
+
+def load_template(config: BaseConfig) -> PromptTemplate:
+    """Return the prompt template of a base; only its tokenizer is loaded.
+
+    Raises:
+        InputError: the tokenizer cannot be found or read.
+    """
+    from transformers import AutoTokenizer
+
+    with _explained(config):
+        tokenizer = AutoTokenizer.from_pretrained(config.location(), revision=config.revision, trust_remote_code=False)
+    if tokenizer.bos_token_id is None or tokenizer.eos_token_id is None:
+        raise InputError(f"base.model {config.model!r}: its tokenizer has no BOS or EOS token")
+    return PromptTemplate(tokenizer, config.prompt_style)
+
+
+def load_base_model(config: BaseConfig) -> Any:
+    """Return the base as a `LlamaForCausalLM` in the configured dtype, on the CPU, from safetensors.
+
+    Raises:
+        InputError: it cannot be found or read, or is no Llama.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with _explained(config):
+        model = AutoModelForCausalLM.from_pretrained(
+            config.location(),
+            revision=config.revision,
+            dtype=getattr(torch, config.dtype),
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+    if model.config.model_type != "llama":
+        raise InputError(f"base.model {config.model!r}: is a '{model.config.model_type}' model, not a Llama")
+    return model
+
+
+class _explained:
+    """Turns transformers' errors about a missing model into one that says what to do."""
+
+    def __init__(self, config: BaseConfig) -> None:
+        self._config = config
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, (OSError, ValueError)):
+            what = "folder" if Path(self._config.location()).exists() else "hub name or folder"
+            raise InputError(
+                f"base.model {self._config.model!r}: cannot be loaded from this {what}: {str(error).splitlines()[0]}\n"
+                "Check the name; for a gated model set HF_TOKEN; without network give a local folder, or 'tiny'"
+            ) from error

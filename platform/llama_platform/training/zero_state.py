@@ -1,0 +1,67 @@
+"""ZeRO state: gathering the trained weights and optimizer moments from all workers, and putting them back.
+
+Every function is collective: all workers must call it.
+"""
+
+from typing import Any
+
+import torch
+
+from llama_platform.errors import TrainingError
+from llama_platform.models.adapter import trainable_parameters
+from llama_platform.training.checkpoint import MOMENTS
+
+Tensors = dict[str, torch.Tensor]
+
+
+def gather_weights(model: Any) -> Tensors:
+    """Return the trained weights, float32 on the CPU, on every worker."""
+    from deepspeed.utils import safe_get_full_fp32_param
+
+    return {name: _copied(safe_get_full_fp32_param(p), name) for name, p in trainable_parameters(model).items()}
+
+
+def gather_moments(model: Any) -> dict[str, Tensors]:
+    """Return Adam's moments by parameter name, float32 on the CPU, on every worker."""
+    from deepspeed.utils import safe_get_full_optimizer_state
+
+    parameters = trainable_parameters(model)
+    return {
+        moment: {name: _copied(safe_get_full_optimizer_state(p, moment), name) for name, p in parameters.items()}
+        for moment in MOMENTS
+    }
+
+
+def restore(engine: Any, model: Any, weights: Tensors, moments: dict[str, Tensors], step: int) -> None:
+    """Put weights, moments and Adam's step count into a fresh engine.
+
+    Raises:
+        TrainingError: the checkpoint is of another model or other LoRA settings.
+    """
+    from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
+
+    parameters = trainable_parameters(model)
+    if set(parameters) != set(weights):
+        raise TrainingError("the checkpoint does not fit: base or LoRA settings have changed; use another run_id")
+    _make_optimizer_state(engine)
+    for name, parameter in parameters.items():
+        safe_set_full_fp32_param(parameter, weights[name])
+        for moment in MOMENTS:
+            safe_set_full_optimizer_state(parameter, moments[moment][name], moment)
+    for state in engine.optimizer.optimizer.state.values():
+        state["step"] = torch.as_tensor(float(step))
+
+
+def _make_optimizer_state(engine: Any) -> None:
+    # torch's Adam has no state before its first step, so one is made that changes nothing: lr and gradients are 0.
+    device = next(engine.module.parameters()).device
+    batch = torch.ones((1, 4), dtype=torch.long, device=device)
+    for _ in range(engine.gradient_accumulation_steps()):
+        engine.backward(engine(input_ids=batch, attention_mask=batch, labels=batch) * 0.0)
+        engine.step()
+
+
+def _copied(tensor: torch.Tensor | None, name: str) -> torch.Tensor:
+    if tensor is None:
+        raise TrainingError(f"DeepSpeed holds no full state for {name}")
+    return tensor.detach().float().cpu().clone().contiguous()
