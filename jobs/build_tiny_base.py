@@ -56,8 +56,7 @@ def read_documents(sources: list[str]) -> Iterator[tuple[str, str]]:
     """Yield (place, text) of the chunks of documents."""
     for document in load_documents(sources).documents:
         for chunk in split_document(document, PASSAGE_WORDS, 0, lambda text: len(text.split())):
-            place, _, text = chunk.embedded_text().partition("\n")
-            yield place, text
+            yield chunk.place(), chunk.text
 
 
 def read_python_reference() -> Iterator[tuple[str, str]]:

@@ -12,27 +12,35 @@ from typing import Any
 LOCAL_OBJECT_STORE_BYTES = 200 * 2**20
 
 
-def require_token() -> None:
+def require_token(file: Path | None = None) -> None:
     """Switch Ray's token authentication on for this process and its children, with the user's token or a new one.
 
-    A new token lives in this process's environment only: one in `~/.ray/auth_token` would change how every later
-    Ray cluster of this user starts. Ray reads these variables once, when it is first imported.
+    A new token lives in this process's environment, or in `file`: one in `~/.ray/auth_token` would change how every
+    later Ray cluster of this user starts. Ray reads these variables once, when it is first imported.
     """
     assert "ray" not in sys.modules or os.environ.get("RAY_AUTH_MODE"), "imported Ray before its token was set"
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     known = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
-    if not known and not Path("~/.ray/auth_token").expanduser().exists():
+    if known or Path("~/.ray/auth_token").expanduser().exists():
+        return
+    if file is None:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    else:
+        file.unlink(missing_ok=True)
+        file.touch(mode=0o600)
+        file.write_text(secrets.token_hex(32))
+        os.environ["RAY_AUTH_TOKEN_PATH"] = str(file.absolute())
 
 
 @contextmanager
-def connect(**options: Any) -> Iterator[None]:
+def connect(token_file: Path | None = None, **options: Any) -> Iterator[None]:
     """Connect to `RAY_ADDRESS`, or start Ray on this machine with token authentication; disconnect at the end.
 
     Args:
+        token_file: where a new token is kept; None for this process's environment.
         options: for `ray.init` where Ray is started here.
     """
-    require_token()
+    require_token(token_file)
     import ray
 
     if os.environ.get("RAY_ADDRESS"):

@@ -1,4 +1,4 @@
-"""Fine-tunes a LoRA adapter on a prepared dataset with Ray Train and DeepSpeed, and publishes it.
+r"""Fine-tunes a LoRA adapter on a prepared dataset with Ray Train and DeepSpeed, and publishes it.
 
 python -m jobs.finetune --config jobs/configs/tiny_lora_cpu.yaml
 ray job submit --working-dir . --runtime-env jobs/runtime_env.yaml -- \\

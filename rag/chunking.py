@@ -10,6 +10,7 @@ from markdown_it import MarkdownIt
 from rag.documents import Document
 
 TokenCounter = Callable[[str], int]
+_PATH_SIGNS = re.compile(r"[/_.-]+|README")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +26,17 @@ class Chunk:
     end: int
     """Character span in the document's text; `text` is exactly this slice."""
 
+    def place(self) -> str:
+        """Return title and headings, as a reader would name the place."""
+        return " > ".join(part for part in (self.title, self.heading) if part)
+
     def embedded_text(self) -> str:
-        """Return what is embedded: the place of the chunk, then its text."""
-        place = " > ".join(part for part in (self.title, self.heading) if part)
-        return f"{place}\n{self.text}"
+        """Return what is embedded: words of the document's path, the place, then the text.
+
+        Paths such as `deploy/helm.md` often name a topic that the text takes for granted.
+        """
+        path = _PATH_SIGNS.sub(" ", PurePosixPath(self.document).with_suffix("").as_posix()).strip()
+        return f"{path}: {self.place()}\n{self.text}"
 
 
 @dataclass(frozen=True, slots=True)

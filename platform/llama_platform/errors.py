@@ -62,3 +62,15 @@ class EngineError(PlatformError):
     """The engine could not answer a request."""
 
     code = "engine"
+
+
+class UnavailableError(PlatformError):
+    """Nothing can answer right now; try again in a moment."""
+
+    code = "unavailable"
+
+
+class DeadlineError(PlatformError):
+    """The time for a request has passed; its work was stopped."""
+
+    code = "deadline"

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -52,6 +53,8 @@ class DataConfig(Config):
     """A chat over `max_tokens`: `trim` removes whole exchanges from its end, `drop` leaves it out."""
     on_invalid: Literal["fail", "drop"] = "fail"
     """A chat that is malformed: `fail` writes nothing and lists the places, `drop` leaves it out."""
+    max_chats: Annotated[int, Field(ge=2)] | None = None
+    """Stop reading after this many usable chats; None reads everything."""
     eval_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of chats held out, chosen by a hash of their text."""
     seed: int = 0
@@ -102,10 +105,15 @@ def prepare(config: DataConfig, template: PromptTemplate) -> PreparedData:
     Raises:
         InputError: a source cannot be read, chats are invalid and `on_invalid` is `fail`, or too few are left.
     """
-    findings, files, chats, seen = Findings(), [], [], set()
+    findings, seen = Findings(), set()
+    files: list[dict[str, Any]] = []
+    chats: list[Chat] = []
+    bound = config.max_chats or sys.maxsize
     for path in list_chat_files(config.sources):
         forms: Counter[str] = Counter()
         for messages, where, form in _parsed(path, config.format, findings):
+            if len(chats) == bound:
+                break
             forms[form] += 1
             chat = _checked(messages, where, config, template, findings)
             if chat is not None and chat.key() in seen:

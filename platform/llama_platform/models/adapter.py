@@ -1,7 +1,8 @@
 """Adapters: LoRA by PEFT, attached to a base, read and written. The only user of peft."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,7 +11,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from pydantic import Field
 
 from llama_platform.config import Config
-from llama_platform.errors import InputError
+from llama_platform.errors import EngineError, InputError
 from llama_platform.models.adapter_folder import FACTS_FILE, check_adapter
 
 Projection = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -86,3 +87,61 @@ def open_adapter(base: Any, folder: Path, name: str) -> Any:
     except (RuntimeError, ValueError) as error:
         raise InputError(f"{folder}: the adapter does not fit this base: {str(error).splitlines()[0]}") from error
     return model.eval()
+
+
+class AdapterSet:
+    """Adapters of one base, loaded beside each other; one of them, or none, is active at a time."""
+
+    def __init__(self, base: Any) -> None:
+        """Start with the bare base."""
+        self._base = base
+        self._model: Any = None
+        self._digests: dict[str, None] = {}
+
+    def digests(self) -> tuple[str, ...]:
+        """Return what is loaded, oldest first."""
+        return tuple(self._digests)
+
+    def load(self, digest: str, folder: Path) -> None:
+        """Load the adapter of `folder`; nothing happens if it is loaded.
+
+        Raises:
+            IntegrityError: the folder holds no usable adapter.
+            InputError: the adapter does not fit the base.
+        """
+        if digest in self._digests:
+            return
+        if self._model is None:
+            self._model = open_adapter(self._base, folder, digest)
+        else:
+            check_adapter(folder)
+            try:
+                self._model.load_adapter(folder, adapter_name=digest, use_safetensors=True)
+            except (RuntimeError, ValueError) as error:
+                raise InputError(f"{folder}: the adapter does not fit this base: {error}") from error
+            self._model.eval()
+        self._digests[digest] = None
+
+    def unload(self, digest: str) -> None:
+        """Free an adapter; nothing happens if it is not loaded."""
+        if digest in self._digests:
+            del self._digests[digest]
+            self._model.delete_adapter(digest)
+
+    @contextmanager
+    def active(self, digest: str | None) -> Iterator[Any]:
+        """Yield the model that answers with this adapter, or with none.
+
+        Raises:
+            EngineError: the adapter is not loaded.
+        """
+        if digest is None and self._model is None:
+            yield self._base
+        elif digest is None:
+            with self._model.disable_adapter():
+                yield self._model
+        elif digest in self._digests:
+            self._model.set_adapter(digest)
+            yield self._model
+        else:
+            raise EngineError(f"adapter {digest} is not loaded")

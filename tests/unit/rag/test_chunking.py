@@ -53,7 +53,7 @@ def test_chunks_follow_headings_and_keep_code_and_tables_whole():
 
 def test_title_is_the_file_name_without_headings():
     (chunk,) = split_document(document("Just text.", markdown=False), 100, 0, words)
-    assert (chunk.title, chunk.heading, chunk.embedded_text()) == ("guide", "", "guide\nJust text.")
+    assert (chunk.title, chunk.heading, chunk.embedded_text()) == ("guide", "", "docs guide: guide\nJust text.")
 
 
 def test_a_long_paragraph_is_cut_between_sentences_with_overlap():

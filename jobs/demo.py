@@ -1,0 +1,327 @@
+"""The whole path on this machine, with the tiny base: chats and documents in, answers over HTTP out.
+
+    python -m jobs.demo --chats chats.json --docs folder --store s3://bucket/prefix
+
+`make demo` and `make serve` call it. Every stage is what the job of its name does; the report is `.demo/report.json`.
+"""
+
+import argparse
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.console import Console
+from rich.table import Table
+
+from jobs import prepare_data
+from jobs.cluster import connect
+from llama_platform.artifacts.aliases import Aliases
+from llama_platform.artifacts.location import StoreConfig, repository_from
+from llama_platform.artifacts.repository import ArtifactVersion
+from llama_platform.config import load_config
+from llama_platform.errors import InputError, PlatformError
+
+JOBS = Path(__file__).parent
+ROOT = JOBS.parent
+WORK = Path(".demo")
+QUESTION = "Who are you?"
+DOCS_QUESTION = "How do I roll back an adapter?"
+TRAINED_TOKENS = 150_000
+"""What the demo trains on at most, some 45 seconds on two cores."""
+MIN_STEPS, MAX_STEPS = 20, 90
+PORT = 8000
+
+
+class Demo:
+    """The stages, in order; each leaves its part of the report."""
+
+    def __init__(self, chats: str | None, docs: str | None, store: str | None) -> None:
+        """Load the configurations; nothing is done yet."""
+        from llama_platform.training.config import FinetuneConfig
+
+        chosen = StoreConfig(uri=store or str(WORK / "store"), cache=WORK / "cache/artifacts")
+        config = load_config(FinetuneConfig, JOBS / "configs/tiny_lora_cpu.yaml")
+        sources = (chats or str(JOBS / "data/sample_chats.jsonl"),)
+        data = config.data.model_copy(update={"sources": sources, "max_chats": 5000})
+        evaluation = config.evaluation.model_copy(update={"prompts": (QUESTION,), "max_chats": 48, "samples": 2})
+        self.config = config.model_copy(update={"store": chosen, "data": data, "evaluation": evaluation})
+        self.docs = (docs,) if docs else (str(ROOT / "docs"), str(ROOT / "README.md"))
+        self.docs_question = "How do I install this?" if docs else DOCS_QUESTION
+        self.repository = repository_from(chosen, os.environ)
+        self.report: dict[str, Any] = {}
+        self.seconds: dict[str, float] = {}
+        self.url = ""
+        self._adapter: ArtifactVersion | None = None
+        self._console = Console(highlight=False)
+
+    def run(self, stage: Callable[[], str]) -> None:
+        """Run a stage, print what came of it, and keep its time.
+
+        Raises:
+            PlatformError: the stage failed; its name is in the text.
+        """
+        name = stage.__name__
+        self._console.print(f"[bold]▸ {name}[/bold]")
+        start = time.monotonic()
+        try:
+            outcome = stage()
+        except PlatformError as error:
+            raise type(error)(f"stage '{name}': {error}") from error
+        except Exception as error:
+            raise PlatformError(f"stage '{name}': {type(error).__name__}: {error}") from error
+        self.seconds[name] = round(time.monotonic() - start, 1)
+        self._console.print(f"  {outcome}  [dim]({self.seconds[name]:.1f} s)[/dim]")
+
+    def base(self) -> str:
+        """Check that the tiny base loads."""
+        from llama_platform.models.base_model import load_base_model
+
+        model = load_base_model(self.config.base)
+        return f"tiny Llama, {sum(p.numel() for p in model.parameters()) / 1e6:.1f} million parameters"
+
+    def prepare(self) -> str:
+        """Turn the chats into a dataset version."""
+        from llama_platform.data.dataset import publish_dataset
+
+        version, report = publish_dataset(self.repository, self.config.data, self.config.base)
+        tokens = report["tokens"]["train"]["all"]
+        chats = report["chats"]
+        self.report["dataset"] = {
+            "examples": chats["kept"],
+            "train_tokens": tokens,
+            "version": version.version,
+            "chats": chats,
+        }
+        per_step = self.config.global_batch_size() * tokens / chats["train"]
+        steps = min(MAX_STEPS, max(MIN_STEPS, round(TRAINED_TOKENS / per_step)))
+        training = self.config.training.model_copy(update={"dataset_version": version.version, "max_steps": steps})
+        self.config = self.config.model_copy(update={"training": training})
+        return prepare_data.summary(report).replace("\n", "\n  ") + f"\n  {version.name}@{version.version}"
+
+    def finetune(self) -> str:
+        """Train the adapter on two workers."""
+        from llama_platform.training.trainer import finetune
+
+        def on_metrics(values: dict[str, Any]) -> None:
+            if values["step"] % 5 == 0 or values["step"] in (1, values["steps"]):
+                self._console.print("  " + _metrics_line(values))
+
+        result = finetune(self.config, on_metrics)
+        self._adapter = result.adapter
+        self.report["training"] = {
+            "workers": result.workers,
+            "zero_stage": self.config.training.zero_stage,
+            "steps": result.steps,
+            "loss_first": round(result.loss_first, 4),
+            "loss_last": round(result.loss_last, 4),
+            "tokens_per_s": round(result.tokens_per_s, 1),
+            "run_id": result.run_id,
+        }
+        self.report["adapter"] = {
+            "name": result.adapter.name,
+            "version": result.adapter.version,
+            "digest": result.adapter.digest,
+            "uri": result.uri,
+        }
+        return f"loss {result.loss_first:.2f} → {result.loss_last:.2f} in {result.steps} steps, run {result.run_id}"
+
+    def evaluate(self) -> str:
+        """Compare the adapter with its base on held-out chats."""
+        from jobs.evaluate import evaluate
+
+        comparison = evaluate(self.repository, self.config, self._published())
+        before, after = comparison.perplexities()
+        self.report["evaluation"] = {
+            "perplexity_base": round(before, 3),
+            "perplexity_adapter": round(after, 3),
+            "chats": comparison.chats,
+            "samples": [asdict(sample) for sample in comparison.samples],
+        }
+        if after >= before:
+            raise PlatformError(f"the adapter has perplexity {after:.2f}, its base {before:.2f}: nothing was learned")
+        return f"perplexity on {comparison.chats} held-out chats: base {before:.1f}, adapter {after:.2f}"
+
+    def publish(self) -> str:
+        """Point the production alias at the adapter."""
+        adapter = self._published()
+        document = Aliases(self.repository, "adapter", adapter.name).promote("production", adapter.version)
+        return f"{adapter.name}@production → version {adapter.version} (generation {document.generation})"
+
+    def index(self) -> str:
+        """Index the documents and point the production alias at the index."""
+        from jobs.build_index import summary
+        from rag.build import IndexConfig, build_index
+        from rag.embedding import SentenceTransformerEmbedder
+
+        config = load_config(IndexConfig, JOBS / "configs/index.yaml")
+        config = config.model_copy(update={"sources": self.docs, "store": self.config.store})
+        embedder = SentenceTransformerEmbedder(config.embedding)
+        version, found = build_index(
+            self.repository, config, embedder, lambda done, total: self._console.print(f"  {done}/{total} chunks")
+        )
+        Aliases(self.repository, "index", version.name).promote("production", version.version)
+        return summary(found).replace("\n", "\n  ") + f"\n  {version.name}@production → version {version.version}"
+
+    def serve(self) -> str:
+        """Start the application and wait until it is ready."""
+        from ray import serve
+
+        from serve_apps.app import build_app
+        from serve_apps.config import AppConfig
+
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
+        config = load_config(AppConfig, ROOT / "serve_apps/configs/app_local.yaml")
+        config = config.model_copy(update={"store": self.config.store, "adapter": self.config.adapter.name})
+        port = free_port(PORT)
+        serve.start(http_options={"host": "127.0.0.1", "port": port})
+        serve.run(build_app(config))
+        self.url = f"http://127.0.0.1:{port}"
+        status = httpx.get(f"{self.url}/health/ready", timeout=30).status_code
+        if status != 200:
+            raise PlatformError(f"{self.url}/health/ready answered {status}")
+        return f"ready at {self.url}"
+
+    def predict(self) -> str:
+        """Ask the model over HTTP."""
+        status, answer = self._post("/predict", {"prompt": QUESTION, "max_new_tokens": 64, "temperature": 0})
+        text, version = answer["text"], answer["model"]["version"]
+        self.report["predict"] = {"status": status, "prompt": QUESTION, "text": text, "adapter_version": version}
+        return f"«{QUESTION}» → «{text}»"
+
+    def rag(self) -> str:
+        """Ask the documents over HTTP."""
+        question = self.docs_question
+        status, answer = self._post("/rag", {"question": question, "max_new_tokens": 64})
+        keys = ("document", "heading", "score", "text")
+        self.report["rag"] = {
+            "status": status,
+            "question": question,
+            "answer": answer["answer"],
+            "sources": [{key: source[key] for key in keys} for source in answer["sources"]],
+            "index_version": answer["index"]["version"],
+        }
+        sources = "; ".join(f"{s['document']} ({s['score']:.2f})" for s in answer["sources"])
+        return f"«{question}» → «{answer['answer']}»\n  sources: {sources}"
+
+    def finish(self) -> None:
+        """Write the report and print the summary."""
+        self.report["seconds"] = {**self.seconds, "total": round(sum(self.seconds.values()), 1)}
+        path = WORK / "report.json"
+        path.write_text(json.dumps(self.report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        self._console.print()
+        self._console.print(_summary(self.report))
+        self._console.print(f"Report: {path}")
+
+    def _published(self) -> ArtifactVersion:
+        assert self._adapter is not None
+        return self._adapter
+
+    def _post(self, route: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        response = httpx.post(self.url + route, json=body, timeout=90)
+        if response.status_code != 200:
+            raise PlatformError(f"{route} answered {response.status_code}: {response.text[:500]}")
+        return response.status_code, response.json()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the demo and return its exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--chats", help="file or folder with chats; default: the sample chats")
+    parser.add_argument("--docs", help="file or folder with documents; default: this project's own")
+    parser.add_argument("--store", help="s3://bucket/prefix or file:///folder; default: .demo/store")
+    parser.add_argument("--keep-serving", action="store_true", help="serve until Ctrl-C")
+    arguments = parser.parse_args(argv)
+    quiet()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        run(Demo(arguments.chats, arguments.docs, arguments.store), keep_serving=arguments.keep_serving)
+    except PlatformError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 0 if arguments.keep_serving else 130
+    return 0
+
+
+def run(demo: Demo, *, keep_serving: bool) -> None:
+    """Run all stages, write the report, and stop what was started."""
+    WORK.mkdir(exist_ok=True)
+    for stage in (demo.base, demo.prepare):
+        demo.run(stage)
+    with connect(token_file=WORK / "ray_auth_token"):
+        for stage in (demo.finetune, demo.evaluate, demo.publish, demo.index, demo.serve, demo.predict, demo.rag):
+            demo.run(stage)
+        demo.finish()
+        if keep_serving:
+            print(f"Serving at {demo.url} (console of the API: {demo.url}/docs). Ctrl-C stops it.", flush=True)
+            while True:
+                time.sleep(3600)
+
+
+def quiet() -> None:
+    """Keep the libraries' progress bars and notices off the screen; errors still show."""
+    os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "DS_ACCELERATOR": "cpu"}
+    os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    for name in ("DeepSpeed", "ray.train", "sentence_transformers", "transformers"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def free_port(preferred: int) -> int:
+    """Return `preferred` if nothing listens there, else a port that is free."""
+    for port in (preferred, 0):
+        with socket.socket() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(listener.getsockname()[1])
+    raise InputError("no free port on 127.0.0.1")
+
+
+def _metrics_line(values: dict[str, Any]) -> str:
+    from llama_platform.training.metrics import StepMetrics
+
+    return StepMetrics(**{key: value for key, value in values.items() if key != "eval_loss"}).line()
+
+
+def _summary(report: dict[str, Any]) -> Table:
+    table = Table(title="The demo in short", show_header=False, title_justify="left")
+    data, training, evaluation = report["dataset"], report["training"], report["evaluation"]
+    table.add_row("dataset", f"{data['examples']} chats, {data['train_tokens']:,} training tokens")
+    table.add_row(
+        "training",
+        f"{training['workers']} workers, ZeRO {training['zero_stage']}, {training['steps']} steps, "
+        f"{training['tokens_per_s']:,.0f} tokens/s, loss {training['loss_first']:.2f} → {training['loss_last']:.2f}",
+    )
+    table.add_row(
+        "perplexity", f"base {evaluation['perplexity_base']:,.1f}, adapter {evaluation['perplexity_adapter']:,.2f}"
+    )
+    for sample in evaluation["samples"]:
+        table.add_row("", f"{sample['prompt']}\n  base: {sample['base']}\n  adapter: {sample['adapter']}")
+    table.add_row("adapter", f"{report['adapter']['name']}@{report['adapter']['version']}")
+    table.add_row("/predict", f"{report['predict']['prompt']}\n  {report['predict']['text']}")
+    best = report["rag"]["sources"][0]
+    place = f"{best['document']}, {best['heading']}" if best["heading"] else best["document"]
+    table.add_row("/rag", f"{report['rag']['question']}\n  {report['rag']['answer']}\n  first source: {place}")
+    table.add_row("seconds", ", ".join(f"{stage} {s:.0f}" for stage, s in report["seconds"].items()))
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""The Engine protocol: requests in, events out. Prompts are rendered and tokenized outside."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+FinishReason = Literal["stop", "length", "cancelled", "deadline", "error"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How the next token is chosen."""
+
+    max_new_tokens: int = 256
+    temperature: float = 0.7
+    """0 takes the most likely token."""
+    top_p: float = 1.0
+    top_k: int = 0
+    """0 for no bound."""
+    repetition_penalty: float = 1.0
+    stop: tuple[str, ...] = ()
+    """Texts that end the answer; they are not part of it."""
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationRequest:
+    """One answer to be generated."""
+
+    request_id: str
+    prompt_ids: tuple[int, ...]
+    sampling: Sampling
+    adapter_digest: str | None = None
+    """A loaded adapter; None for the base alone."""
+    deadline: float | None = None
+    """`time.time()` after which the answer ends with `deadline`."""
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEvent:
+    """The tokens of a step, and the text that has become final with them."""
+
+    text: str
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of a request."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds since the engine got the request."""
+
+    queue_s: float
+    """Until its first step."""
+    first_token_s: float | None
+    total_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class FinishEvent:
+    """The end of an answer: exactly one, last."""
+
+    reason: FinishReason
+    usage: Usage
+    timings: Timings
+    error: str | None = None
+    """What went wrong, where the reason is `error`."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """The present load of an engine."""
+
+    running: int
+    waiting: int
+    adapters: tuple[str, ...]
+    """Digests of the loaded adapters."""
+    completion_tokens: int
+    """Generated since start."""
+    memory: dict[str, Any]
+
+
+class Engine(Protocol):
+    """What a replica owns."""
+
+    @property
+    def context_length(self) -> int:
+        """Tokens that prompt and answer may have together."""
+        ...
+
+    def generate(self, request: GenerationRequest) -> AsyncIterator[TokenEvent | FinishEvent]:
+        """Yield the answer as it is generated; closing the iterator stops the work within a step."""
+        ...
+
+    async def load_adapter(self, digest: str, folder: Path) -> None:
+        """Load an adapter; nothing happens if it is loaded already.
+
+        Raises:
+            IntegrityError: the folder holds no usable adapter.
+            InputError: it does not fit the base.
+        """
+        ...
+
+    async def unload_adapter(self, digest: str) -> None:
+        """Free an adapter; nothing happens if it is not loaded."""
+        ...
+
+    def stats(self) -> EngineStats:
+        """Return the present load."""
+        ...
+
+    async def close(self) -> None:
+        """Stop all work and free the model."""
+        ...

@@ -1,0 +1,95 @@
+"""Configuration of the application: replicas, resources and limits live here and nowhere else."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from llama_platform.artifacts.location import StoreConfig
+from llama_platform.config import Config, load_config
+from llama_platform.models.base_model import BaseConfig
+from rag.embedding import EmbeddingConfig
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class ReplicasConfig(Config):
+    """How many replicas a deployment has, and what Ray reserves for each."""
+
+    min_replicas: Annotated[int, Field(ge=0)] = 1
+    max_replicas: Positive = 1
+    """Serve scales between both by the requests in flight."""
+    target_ongoing_requests: Positive = 2
+    """Requests in flight per replica above which another is started."""
+    max_ongoing_requests: Positive = 32
+    """Requests that a replica takes at once; more wait."""
+    max_queued_requests: Positive = 64
+    """Requests that may wait; more are refused with 503."""
+    num_cpus: Annotated[float, Field(ge=0)] = 1.0
+    num_gpus: Annotated[float, Field(ge=0)] = 0.0
+    threads: Positive | None = None
+    """Threads of computation; None for the whole number of CPUs, at least 1."""
+
+
+class LimitsConfig(Config):
+    """What a request may ask for."""
+
+    max_new_tokens: Positive = 1024
+    """Bound on `max_new_tokens` of a request."""
+    max_rag_prompt_tokens: Positive = 3000
+    """Sources are fitted into a prompt of at most this many tokens."""
+    request_timeout_s: Annotated[float, Field(gt=0)] = 120
+    """Deadline of a request, whatever headers the client sends."""
+    max_body_bytes: Positive = 1024 * 1024
+    """Larger requests are refused with 413."""
+
+
+class AppConfig(Config):
+    """The whole application."""
+
+    store: StoreConfig = StoreConfig()
+    base: BaseConfig = BaseConfig()
+    adapter: str | None = None
+    """Answers requests that name none: `name`, `name@alias` or `name@3`. None for the base alone."""
+    rag_adapter: str | None = None
+    """Answers `/rag` requests that name none; None for the same as `adapter`. Narrow chats can unteach the use of
+    sources: `base` answers these without an adapter."""
+    index: str | None = None
+    """Searched by `/rag` requests that name none: a name, an alias or a version. None switches retrieval off."""
+    embedding: EmbeddingConfig = EmbeddingConfig()
+    alias_ttl_s: Annotated[float, Field(ge=0)] = 2
+    """How long an alias is remembered before it is read again."""
+    limits: LimitsConfig = LimitsConfig()
+    ingress: ReplicasConfig = ReplicasConfig(num_cpus=0.1, max_ongoing_requests=256, max_queued_requests=256)
+    llama: ReplicasConfig = ReplicasConfig()
+    retriever: ReplicasConfig = ReplicasConfig(num_cpus=0.2)
+
+
+def parse_app_args(args: dict[str, Any]) -> AppConfig:
+    """Return the configuration of Serve's application arguments.
+
+    On the command line these are texts, `config=FILE` and `llama.num_cpus=2`; in a Serve YAML file `args:` holds the
+    keys themselves. Environment variables count as for jobs.
+
+    Raises:
+        ConfigError: a key is unknown or a value does not fit.
+    """
+    values = dict(args)
+    file = values.pop("config", None)
+    texts = [f"{key}={value}" for key, value in values.items() if isinstance(value, str)]
+    base = load_config(AppConfig, Path(file) if file else None, texts, os.environ)
+    nested = {key: value for key, value in values.items() if not isinstance(value, str)}
+    return load_config(AppConfig, None, _flattened({**base.model_dump(mode="json", exclude_unset=True), **nested}))
+
+
+def _flattened(values: dict[str, Any], prefix: str = "") -> list[str]:
+    import json
+
+    lines = []
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            lines += _flattened(value, f"{prefix}{key}.")
+        else:
+            lines.append(f"{prefix}{key}={json.dumps(value)}")
+    return lines

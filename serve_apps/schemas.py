@@ -1,0 +1,173 @@
+"""What requests and responses look like; every field has a range."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from llama_platform.inference.engine import FinishReason, Sampling
+from llama_platform.models.prompt import Message
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=200_000, pattern=r"\S")]
+
+
+class MessageIn(BaseModel):
+    """One turn of a chat."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    role: Literal["system", "user", "assistant"]
+    content: Text
+
+    def to_message(self) -> Message:
+        """Return the library's form."""
+        return Message(self.role, self.content)
+
+
+class GenerationFields(BaseModel):
+    """Fields that all generating routes share."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    max_new_tokens: Annotated[int, Field(ge=1)] = 256
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_k: Annotated[int, Field(ge=0, le=100_000)] = 0
+    repetition_penalty: Annotated[float, Field(gt=0, le=2)] = 1.0
+    stop: Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=8)] = []
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    adapter: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
+        None, description="`name`, `name@alias`, `name@3`, or `base` for none"
+    )
+    user: Annotated[str, Field(max_length=200)] | None = Field(
+        None, description="decides the side of a split; the same user always gets the same version"
+    )
+    stream: bool = False
+
+    def sampling(self, stop: tuple[str, ...]) -> Sampling:
+        """Return the library's form, with the prompt style's own stop texts added."""
+        return Sampling(
+            max_new_tokens=self.max_new_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            repetition_penalty=self.repetition_penalty,
+            stop=(*self.stop, *stop),
+            seed=self.seed,
+        )
+
+
+class PredictRequest(GenerationFields):
+    """`POST /predict`: a prompt, or messages of which the last is the user's."""
+
+    prompt: Text | None = None
+    messages: Annotated[list[MessageIn], Field(min_length=1, max_length=1000)] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "PredictRequest":
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("give either 'prompt' or 'messages'")
+        return self
+
+    def to_messages(self) -> list[Message]:
+        """Return the chat to be answered."""
+        if self.messages is not None:
+            return [message.to_message() for message in self.messages]
+        return [Message("user", self.prompt or "")]
+
+
+class RagRequest(GenerationFields):
+    """`POST /rag`: a question to the documents."""
+
+    question: Annotated[Text, Field(max_length=8000)]
+    index: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
+        None, description="`name`, `name@alias` or `name@3`"
+    )
+    top_k: Annotated[int, Field(ge=1, le=50)] = 4
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+
+
+class UsageOut(BaseModel):
+    """Tokens of a request."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class ModelOut(BaseModel):
+    """What answered."""
+
+    base: str
+    adapter: str | None
+    version: int | None
+    digest: str | None
+    prompt_fingerprint: str
+
+
+class TimingsOut(BaseModel):
+    """Milliseconds since the replica got the request."""
+
+    queue_ms: float
+    first_token_ms: float | None
+    total_ms: float
+
+
+class PredictResponse(BaseModel):
+    """Answer of `POST /predict`."""
+
+    id: str
+    text: str
+    finish_reason: FinishReason
+    usage: UsageOut
+    model: ModelOut
+    timings: TimingsOut
+
+
+class SourceOut(BaseModel):
+    """A chunk that was shown to the model."""
+
+    n: int = Field(description="the number by which the answer may cite it")
+    document: str
+    title: str
+    heading: str
+    chunk: int
+    score: float = Field(description="cosine of question and chunk, 0 to 1")
+    text: str
+    span: tuple[int, int] = Field(description="characters of the document")
+
+
+class IndexOut(BaseModel):
+    """What was searched."""
+
+    name: str
+    version: int
+    digest: str
+
+
+class RagResponse(BaseModel):
+    """Answer of `POST /rag`."""
+
+    id: str
+    answer: str
+    finish_reason: FinishReason
+    sources: list[SourceOut]
+    index: IndexOut
+    usage: UsageOut
+    model: ModelOut
+    timings: TimingsOut
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457, «Problem Details for HTTP APIs»)."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    code: str
+    detail: str
+    request_id: str
+    field: str | None = None
+
+    def body(self) -> dict[str, Any]:
+        """Return the JSON object, without what is not known."""
+        return self.model_dump(exclude_none=True)
