@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-# Inputs of the demo: make demo CHATS=chats.json DOCS=folder STORE=s3://bucket/prefix
-DEMO_ARGS := $(if $(CHATS),--chats "$(CHATS)") $(if $(DOCS),--docs "$(DOCS)") $(if $(STORE),--store "$(STORE)")
+# Inputs of the demo: make demo CHATS=chats.json DOCS=folder QUESTION='…' STORE=s3://bucket/prefix
+DEMO_ARGS := $(if $(CHATS),--chats "$(CHATS)") $(if $(DOCS),--docs "$(DOCS)") $(if $(STORE),--store "$(STORE)") \
+	$(if $(QUESTION),--question "$(QUESTION)")
 
 .PHONY: help demo serve test test-quick check clean
 
@@ -43,6 +44,7 @@ check: $(VENV)/.dev  ## formatting, lint, types, import directions
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/cfn-lint platform/aws/*.yaml
 	@$(BIN)/python -m pytest -q tests/unit/test_layout.py
 
 clean:  ## remove everything that the other targets made

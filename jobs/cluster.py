@@ -33,8 +33,10 @@ def require_token(file: Path | None = None) -> None:
 
 
 @contextmanager
-def connect(token_file: Path | None = None, **options: Any) -> Iterator[None]:
+def connect(token_file: Path | None = None, **options: Any) -> Iterator[str]:
     """Connect to `RAY_ADDRESS`, or start Ray on this machine with token authentication; disconnect at the end.
+
+    Yields the address of the dashboard.
 
     Args:
         token_file: where a new token is kept; None for this process's environment.
@@ -44,10 +46,10 @@ def connect(token_file: Path | None = None, **options: Any) -> Iterator[None]:
     import ray
 
     if os.environ.get("RAY_ADDRESS"):
-        ray.init(logging_level=logging.WARNING)
+        context = ray.init(logging_level=logging.WARNING)
     else:
         # Without the state API that comes with the dashboard, Ray Train warns without end.
-        ray.init(
+        context = ray.init(
             address="local",
             include_dashboard=True,
             dashboard_host="127.0.0.1",
@@ -57,6 +59,6 @@ def connect(token_file: Path | None = None, **options: Any) -> Iterator[None]:
             **options,
         )
     try:
-        yield
+        yield str(context.dashboard_url)
     finally:
         ray.shutdown()

@@ -15,18 +15,20 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import httpx
+import yaml
 from rich.console import Console
 from rich.table import Table
 
 from jobs import prepare_data
 from jobs.cluster import connect
 from llama_platform.artifacts.aliases import Aliases
-from llama_platform.artifacts.location import StoreConfig, repository_from
+from llama_platform.artifacts.location import StoreConfig, absolute, repository_from
 from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.config import load_config
 from llama_platform.errors import InputError, PlatformError
@@ -36,17 +38,19 @@ ROOT = JOBS.parent
 WORK = Path(".demo")
 QUESTION = "Who are you?"
 DOCS_QUESTION = "How do I roll back an adapter?"
+"""Asked of the project's own documents; of others, what their first title is about."""
 TRAINED_TOKENS = 150_000
 """What the demo trains on at most, some 45 seconds on two cores."""
 MIN_STEPS, MAX_STEPS = 20, 90
 PORT = 8000
+READY_TIMEOUT_S = 120
 
 
 class Demo:
     """The stages, in order; each leaves its part of the report."""
 
-    def __init__(self, chats: str | None, docs: str | None, store: str | None) -> None:
-        """Load the configurations; nothing is done yet."""
+    def __init__(self, chats: str | None, docs: str | None, store: str | None, question: str | None) -> None:
+        """Load the configurations; nothing is done yet. The arguments are those of the command line."""
         from llama_platform.training.config import FinetuneConfig
 
         chosen = StoreConfig(uri=store or str(WORK / "store"), cache=WORK / "cache/artifacts")
@@ -56,11 +60,13 @@ class Demo:
         evaluation = config.evaluation.model_copy(update={"prompts": (QUESTION,), "max_chats": 48, "samples": 2})
         self.config = config.model_copy(update={"store": chosen, "data": data, "evaluation": evaluation})
         self.docs = (docs,) if docs else (str(ROOT / "docs"), str(ROOT / "README.md"))
-        self.docs_question = "How do I install this?" if docs else DOCS_QUESTION
+        self.docs_question = question or ("" if docs else DOCS_QUESTION)
         self.repository = repository_from(chosen, os.environ)
+        self._start = time.monotonic()
         self.report: dict[str, Any] = {}
         self.seconds: dict[str, float] = {}
         self.url = ""
+        self.dashboard = ""
         self._adapter: ArtifactVersion | None = None
         self._console = Console(highlight=False)
 
@@ -162,6 +168,7 @@ class Demo:
         from jobs.build_index import summary
         from rag.build import IndexConfig, build_index
         from rag.embedding import SentenceTransformerEmbedder
+        from rag.snapshot import read_snapshot
 
         config = load_config(IndexConfig, JOBS / "configs/index.yaml")
         config = config.model_copy(update={"sources": self.docs, "store": self.config.store})
@@ -170,26 +177,25 @@ class Demo:
             self.repository, config, embedder, lambda done, total: self._console.print(f"  {done}/{total} chunks")
         )
         Aliases(self.repository, "index", version.name).promote("production", version.version)
+        title = read_snapshot(self.repository.fetch(version)).chunks[0].title
+        self.docs_question = self.docs_question or f"What is {title}?"
         return summary(found).replace("\n", "\n  ") + f"\n  {version.name}@production → version {version.version}"
 
     def serve(self) -> str:
-        """Start the application and wait until it is ready."""
-        from ray import serve
+        """Deploy the application, as `serve deploy` does, and wait until it is ready."""
+        from ray.dashboard.modules.serve.sdk import ServeSubmissionClient
 
-        from serve_apps.app import build_app
-        from serve_apps.config import AppConfig
-
-        logging.getLogger("ray.serve").setLevel(logging.WARNING)
-        config = load_config(AppConfig, ROOT / "serve_apps/configs/app_local.yaml")
-        config = config.model_copy(update={"store": self.config.store, "adapter": self.config.adapter.name})
+        config = yaml.safe_load((ROOT / "serve_apps/configs/local.yaml").read_text(encoding="utf-8"))
         port = free_port(PORT)
-        serve.start(http_options={"host": "127.0.0.1", "port": port})
-        serve.run(build_app(config))
+        config["http_options"]["port"] = port
+        store = absolute(self.config.store, os.environ).model_dump(mode="json")
+        config["applications"][0]["args"] |= {"store": store, "adapter": self.config.adapter.name}
+        (WORK / "serve.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+        client = ServeSubmissionClient(f"http://{self.dashboard}")
+        client.deploy_applications(config)
         self.url = f"http://127.0.0.1:{port}"
-        status = httpx.get(f"{self.url}/health/ready", timeout=30).status_code
-        if status != 200:
-            raise PlatformError(f"{self.url}/health/ready answered {status}")
-        return f"ready at {self.url}"
+        self._wait_until_ready(client)
+        return f"ready at {self.url}, deployed from {WORK / 'serve.yaml'}"
 
     def predict(self) -> str:
         """Ask the model over HTTP."""
@@ -215,12 +221,24 @@ class Demo:
 
     def finish(self) -> None:
         """Write the report and print the summary."""
-        self.report["seconds"] = {**self.seconds, "total": round(sum(self.seconds.values()), 1)}
+        self.report["seconds"] = {**self.seconds, "total": round(time.monotonic() - self._start, 1)}
         path = WORK / "report.json"
         path.write_text(json.dumps(self.report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         self._console.print()
         self._console.print(_summary(self.report))
         self._console.print(f"Report: {path}")
+
+    def _wait_until_ready(self, client: Any) -> None:
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while time.monotonic() < deadline:
+            with suppress(httpx.HTTPError):  # nothing listens before the proxy has started
+                if httpx.get(f"{self.url}/health/ready", timeout=5).status_code == 200:
+                    return
+            (application,) = client.get_serve_details()["applications"].values()
+            if application["status"] in ("DEPLOY_FAILED", "UNHEALTHY"):
+                raise PlatformError(f"the application failed to start: {application['message']}")
+            time.sleep(0.3)
+        raise PlatformError(f"{self.url}/health/ready gave no 200 within {READY_TIMEOUT_S} s")
 
     def _published(self) -> ArtifactVersion:
         assert self._adapter is not None
@@ -239,12 +257,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--chats", help="file or folder with chats; default: the sample chats")
     parser.add_argument("--docs", help="file or folder with documents; default: this project's own")
     parser.add_argument("--store", help="s3://bucket/prefix or file:///folder; default: .demo/store")
+    parser.add_argument("--question", help="what /rag is asked")
     parser.add_argument("--keep-serving", action="store_true", help="serve until Ctrl-C")
     arguments = parser.parse_args(argv)
     quiet()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        run(Demo(arguments.chats, arguments.docs, arguments.store), keep_serving=arguments.keep_serving)
+        demo = Demo(arguments.chats, arguments.docs, arguments.store, arguments.question)
+        run(demo, keep_serving=arguments.keep_serving)
     except PlatformError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -259,12 +279,14 @@ def run(demo: Demo, *, keep_serving: bool) -> None:
     WORK.mkdir(exist_ok=True)
     for stage in (demo.base, demo.prepare):
         demo.run(stage)
-    with connect(token_file=WORK / "ray_auth_token"):
+    with connect(token_file=WORK / "ray_auth_token") as dashboard:
+        demo.dashboard = dashboard
         for stage in (demo.finetune, demo.evaluate, demo.publish, demo.index, demo.serve, demo.predict, demo.rag):
             demo.run(stage)
         demo.finish()
         if keep_serving:
-            print(f"Serving at {demo.url} (console of the API: {demo.url}/docs). Ctrl-C stops it.", flush=True)
+            print(f"Serving at {demo.url}, every route described at {demo.url}/docs. Ctrl-C stops it.")
+            print(f"Ray dashboard at http://{dashboard}, token in {WORK / 'ray_auth_token'}.", flush=True)
             while True:
                 time.sleep(3600)
 

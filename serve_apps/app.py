@@ -1,6 +1,6 @@
 """The application: ingress, Llama deployment and retriever deployment, wired from one configuration.
 
-serve run serve_apps.app:app config=serve_apps/configs/app_local.yaml
+serve run serve_apps.app:app config=app_local.yaml
 serve deploy serve_apps/configs/local.yaml
 """
 

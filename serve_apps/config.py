@@ -1,5 +1,6 @@
 """Configuration of the application: replicas, resources and limits live here and nowhere else."""
 
+import json
 import os
 from pathlib import Path
 from typing import Annotated, Any
@@ -69,27 +70,28 @@ class AppConfig(Config):
 def parse_app_args(args: dict[str, Any]) -> AppConfig:
     """Return the configuration of Serve's application arguments.
 
-    On the command line these are texts, `config=FILE` and `llama.num_cpus=2`; in a Serve YAML file `args:` holds the
-    keys themselves. Environment variables count as for jobs.
+    On the command line these are texts, `config=FILE llama.num_cpus=2`; in a Serve YAML file `args:` holds keys and
+    groups of keys. `config` is a file or the name of one in `serve_apps/configs`. Environment variables count as for
+    jobs; what `args` say beside `config` wins.
 
     Raises:
         ConfigError: a key is unknown or a value does not fit.
     """
     values = dict(args)
     file = values.pop("config", None)
-    texts = [f"{key}={value}" for key, value in values.items() if isinstance(value, str)]
-    base = load_config(AppConfig, Path(file) if file else None, texts, os.environ)
-    nested = {key: value for key, value in values.items() if not isinstance(value, str)}
-    return load_config(AppConfig, None, _flattened({**base.model_dump(mode="json", exclude_unset=True), **nested}))
+    return load_config(AppConfig, _config_file(str(file)) if file else None, _overrides(values), os.environ)
 
 
-def _flattened(values: dict[str, Any], prefix: str = "") -> list[str]:
-    import json
+def _config_file(name: str) -> Path:
+    shipped = Path(__file__).parent / "configs" / name
+    return shipped if "/" not in name and shipped.is_file() else Path(name)
 
+
+def _overrides(values: dict[str, Any], prefix: str = "") -> list[str]:
     lines = []
     for key, value in values.items():
-        if isinstance(value, dict) and value:
-            lines += _flattened(value, f"{prefix}{key}.")
+        if isinstance(value, dict):
+            lines += _overrides(value, f"{prefix}{key}.")
         else:
-            lines.append(f"{prefix}{key}={json.dumps(value)}")
+            lines.append(f"{prefix}{key}={value if isinstance(value, str) else json.dumps(value)}")
     return lines

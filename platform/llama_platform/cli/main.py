@@ -1,9 +1,9 @@
-"""`llama-platform`: adapters and their aliases.
+"""`llama-platform`: adapters, indexes and their aliases.
 
     llama-platform adapters list
     llama-platform adapters promote support 3
     llama-platform adapters split support 3=90 4=10
-    llama-platform adapters rollback support
+    llama-platform indexes rollback docs
 
 The store is `--store`, or `s3://$MODEL_BUCKET/$MODEL_S3_PREFIX`, or the demo's `.demo/store`.
 """
@@ -17,103 +17,119 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from llama_platform.artifacts.aliases import Aliases, Target
+from llama_platform.artifacts.aliases import AliasDocument, Aliases, Target
 from llama_platform.artifacts.location import StoreConfig, repository_from
-from llama_platform.artifacts.repository import ArtifactRepository, parse_ref
+from llama_platform.artifacts.manifest import Kind
+from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion, parse_ref
 from llama_platform.cli.exit_codes import run_command
 from llama_platform.errors import InputError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-adapters = typer.Typer(no_args_is_help=True, help="List, move and alias adapters.")
-app.add_typer(adapters, name="adapters")
-
 Store = Annotated[str | None, typer.Option("--store", help="s3://bucket/prefix or file:///folder")]
 Alias = Annotated[str, typer.Option("--alias", help="the alias to change")]
+Ref = Annotated[str, typer.Argument(help="NAME, NAME@ALIAS or NAME@VERSION")]
 
 
 def main() -> None:
     """Entry point of the console script."""
-    sys.exit(run_command(lambda: app(standalone_mode=True)))
+    sys.exit(run_command(build_cli()))
 
 
-@app.callback()
-def _root() -> None:
-    """Operate the platform: adapters and their aliases."""
+def build_cli() -> typer.Typer:
+    """Return the command line."""
+    cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+    adapters = alias_commands("adapter", "List, move and alias adapters.")
+    _add_folder_commands(adapters)
+    cli.add_typer(adapters, name="adapters")
+    cli.add_typer(alias_commands("index", "List and alias indexes."), name="indexes")
+    return cli
 
 
-@adapters.command("list")
-def list_adapters(store: Store = None) -> None:
-    """List adapters with their versions and aliases."""
-    repository = _repository(store)
-    table = Table("adapter", "versions", "aliases")
-    for name in repository.names("adapter"):
-        document = Aliases(repository, "adapter", name).read()
-        aliases = [f"{alias} → {_shares(targets)}" for alias, targets in document.aliases.items()]
-        table.add_row(name, ", ".join(map(str, repository.versions("adapter", name))), "\n".join(aliases))
-    Console().print(table)
+def alias_commands(kind: Kind, help_text: str) -> typer.Typer:
+    """Return the commands that work on every kind of artifact with aliases."""
+    commands = typer.Typer(no_args_is_help=True, help=help_text)
+
+    @commands.command("list")
+    def list_names(store: Store = None) -> None:
+        """List names with their versions and aliases."""
+        repository = open_store(store)
+        table = Table(kind, "versions", "aliases")
+        for name in repository.names(kind):
+            aliases = Aliases(repository, kind, name).read().aliases
+            pointing = [f"{alias} → {_shares(targets)}" for alias, targets in aliases.items()]
+            table.add_row(name, ", ".join(map(str, repository.versions(kind, name))), "\n".join(pointing))
+        Console().print(table)
+
+    @commands.command("show")
+    def show(ref: Ref, store: Store = None) -> None:
+        """Show a version's manifest."""
+        repository = open_store(store)
+        version = _resolve(repository, kind, ref)
+        Console().print_json(
+            data={"version": version.version, "digest": version.digest, "created": version.created}
+            | {"uri": repository.uri(version), **repository.manifest(version).model_dump()}
+        )
+
+    @commands.command("promote")
+    def promote(name: str, version: int, alias: Alias = "production", store: Store = None) -> None:
+        """Point an alias of NAME at VERSION."""
+        _print_alias(name, alias, Aliases(open_store(store), kind, name).promote(alias, version))
+
+    @commands.command("rollback")
+    def rollback(name: str, alias: Alias = "production", store: Store = None) -> None:
+        """Point an alias of NAME at what it was before; again, and it goes one further back."""
+        _print_alias(name, alias, Aliases(open_store(store), kind, name).rollback(alias))
+
+    @commands.command("split")
+    def split(name: str, shares: list[str], alias: Alias = "production", store: Store = None) -> None:
+        """Spread an alias of NAME over versions: SHARES such as 3=90 4=10."""
+        weights = dict(_parse_share(share) for share in shares)
+        _print_alias(name, alias, Aliases(open_store(store), kind, name).split(alias, weights))
+
+    return commands
 
 
-@adapters.command("show")
-def show_adapter(ref: str, store: Store = None) -> None:
-    """Show the manifest of an adapter: NAME, NAME@ALIAS or NAME@VERSION."""
-    repository = _repository(store)
-    parsed = parse_ref(ref)
-    version = Aliases(repository, "adapter", parsed.name).resolve(parsed, subject="")
-    Console().print_json(
-        data={"version": version.version, "digest": version.digest, "created": version.created}
-        | {"uri": repository.uri(version), **repository.manifest(version).model_dump()}
-    )
+def open_store(uri: str | None) -> ArtifactRepository:
+    """Return the repository that the command line and the environment name.
 
-
-@adapters.command("import")
-def import_folder(name: str, folder: Path, store: Store = None) -> None:
-    """Publish a PEFT FOLDER (adapter_config.json, adapter_model.safetensors) as the next version of NAME."""
-    from llama_platform.models.adapter_folder import import_adapter
-
-    version = import_adapter(_repository(store), name, folder)
-    print(f"{name}@{version.version} {version.digest}")
-
-
-@adapters.command("export")
-def export_folder(ref: str, folder: Path, store: Store = None) -> None:
-    """Write an adapter version as a plain PEFT FOLDER."""
-    from llama_platform.models.adapter_folder import export_adapter
-
-    repository = _repository(store)
-    parsed = parse_ref(ref)
-    version = Aliases(repository, "adapter", parsed.name).resolve(parsed, subject="")
-    print(export_adapter(repository, version, folder))
-
-
-@adapters.command("promote")
-def promote(name: str, version: int, alias: Alias = "production", store: Store = None) -> None:
-    """Point an alias of NAME at VERSION."""
-    document = Aliases(_repository(store), "adapter", name).promote(alias, version)
-    print(f"{name}@{alias} → {_shares(document.aliases[alias])} (generation {document.generation})")
-
-
-@adapters.command("rollback")
-def rollback(name: str, alias: Alias = "production", store: Store = None) -> None:
-    """Point an alias of NAME at what it was before; again, and it goes one further back."""
-    document = Aliases(_repository(store), "adapter", name).rollback(alias)
-    print(f"{name}@{alias} → {_shares(document.aliases[alias])} (generation {document.generation})")
-
-
-@adapters.command("split")
-def split(name: str, shares: list[str], alias: Alias = "production", store: Store = None) -> None:
-    """Spread an alias of NAME over versions: SHARES such as 3=90 4=10."""
-    weights: dict[int, int] = {}
-    for share in shares:
-        version, equals, weight = share.partition("=")
-        if not (equals and version.isdigit() and weight.isdigit()):
-            raise InputError(f"{share!r}: expected VERSION=WEIGHT, such as 3=90")
-        weights[int(version)] = int(weight)
-    document = Aliases(_repository(store), "adapter", name).split(alias, weights)
-    print(f"{name}@{alias} → {_shares(document.aliases[alias])} (generation {document.generation})")
-
-
-def _repository(uri: str | None) -> ArtifactRepository:
+    Raises:
+        ConfigError: the URI is not one of a store.
+    """
     return repository_from(StoreConfig(uri=uri), os.environ)
+
+
+def _add_folder_commands(adapters: typer.Typer) -> None:
+    # safetensors and numpy are imported by these two commands only: the others answer at once.
+    @adapters.command("import")
+    def import_folder(name: str, folder: Path, store: Store = None) -> None:
+        """Publish a PEFT FOLDER (adapter_config.json, adapter_model.safetensors) as the next version of NAME."""
+        from llama_platform.models.adapter_folder import import_adapter
+
+        version = import_adapter(open_store(store), name, folder)
+        print(f"{name}@{version.version} {version.digest}")
+
+    @adapters.command("export")
+    def export_folder(ref: Ref, folder: Path, store: Store = None) -> None:
+        """Write an adapter version as a plain PEFT FOLDER."""
+        from llama_platform.models.adapter_folder import export_adapter
+
+        repository = open_store(store)
+        print(export_adapter(repository, _resolve(repository, "adapter", ref), folder))
+
+
+def _resolve(repository: ArtifactRepository, kind: Kind, ref: str) -> ArtifactVersion:
+    parsed = parse_ref(ref)
+    return Aliases(repository, kind, parsed.name).resolve(parsed, subject="")
+
+
+def _parse_share(text: str) -> tuple[int, int]:
+    version, equals, weight = text.partition("=")
+    if not (equals and version.isdigit() and weight.isdigit()):
+        raise InputError(f"{text!r}: expected VERSION=WEIGHT, such as 3=90")
+    return int(version), int(weight)
+
+
+def _print_alias(name: str, alias: str, document: AliasDocument) -> None:
+    print(f"{name}@{alias} → {_shares(document.aliases[alias])} (generation {document.generation})")
 
 
 def _shares(targets: tuple[Target, ...]) -> str:

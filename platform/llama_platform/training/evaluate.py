@@ -88,7 +88,7 @@ def compare(
 
     (base_sum, tokens), (adapter_sum, _) = loss(adapter=False), loss(adapter=True)
     samples = []
-    for prompt in [*config.prompts, *first_questions(eval_file, config.samples)]:
+    for prompt in dict.fromkeys([*config.prompts, *first_questions(eval_file, config.samples)]):
         with model.disable_adapter():
             before = generate_answer(model, template, prompt, config.max_new_tokens)
         samples.append(Sample(prompt, before, generate_answer(model, template, prompt, config.max_new_tokens)))

@@ -31,7 +31,7 @@ from llama_platform.training.evaluate import eval_batches
 from llama_platform.training.metrics import StepMetrics, StepTimer, record
 from llama_platform.training.order import accumulation_for, dropout_seed, micro_batches, total_steps
 from llama_platform.training.step import learning_rate_at, prepare_for_training
-from llama_platform.training.zero_state import gather_moments, gather_weights, restore
+from llama_platform.training.zero_state import gather_moments, gather_weights, load_weights, restore
 
 log = logging.getLogger(__name__)
 # Ray's report waits until the controller has polled every worker, about a second; the board does not wait.
@@ -78,7 +78,7 @@ class FinetuneWorker:
         training = self.config.training
         size = self.progress.global_batch_size
         self.steps = total_steps(len(self.lengths), size, training.epochs, training.max_steps)
-        self._start_engine(accumulation_for(size, training.micro_batch_size, self.world))
+        self._start_engine(accumulation_for(size, training.micro_batch_size, self.world), checkpoint)
         if checkpoint is not None:
             restore(self.engine, self.model, checkpoint.weights, checkpoint.moments, checkpoint.step)
             log.info("resumed", extra={"step": checkpoint.step})
@@ -102,12 +102,14 @@ class FinetuneWorker:
         tokenizer = self.template.tokenizer
         return int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
 
-    def _start_engine(self, accumulation_steps: int) -> None:
+    def _start_engine(self, accumulation_steps: int, checkpoint: Checkpoint | None) -> None:
         import deepspeed
 
         training = self.config.training
         model = load_base_model(self.config.base.model_copy(update={"dtype": training.precision}))
         self.model = attach_lora(model, self.config.lora, training.seed)
+        if checkpoint is not None:
+            load_weights(self.model, checkpoint.weights)
         module = prepare_for_training(self.model, gradient_checkpointing=training.gradient_checkpointing)
         self.engine, *_ = deepspeed.initialize(
             model=module,

@@ -32,19 +32,27 @@ def gather_moments(model: Any) -> dict[str, Tensors]:
     }
 
 
-def restore(engine: Any, model: Any, weights: Tensors, moments: dict[str, Tensors], step: int) -> None:
-    """Put weights, moments and Adam's step count into a fresh engine.
+def load_weights(model: Any, weights: Tensors) -> None:
+    """Put trained weights into a model before an engine is made of it.
 
     Raises:
         TrainingError: the checkpoint is of another model or other LoRA settings.
     """
+    parameters = trainable_parameters(model)
+    if {name: p.shape for name, p in parameters.items()} != {name: w.shape for name, w in weights.items()}:
+        raise TrainingError("the checkpoint does not fit: base or LoRA settings have changed; use another run_id")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(weights[name])
+
+
+def restore(engine: Any, model: Any, weights: Tensors, moments: dict[str, Tensors], step: int) -> None:
+    """Put float32 weights, moments and Adam's step count into an engine whose model `load_weights` has filled."""
     from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
 
-    parameters = trainable_parameters(model)
-    if set(parameters) != set(weights):
-        raise TrainingError("the checkpoint does not fit: base or LoRA settings have changed; use another run_id")
     _make_optimizer_state(engine)
-    for name, parameter in parameters.items():
+    for name, parameter in trainable_parameters(model).items():
+        # The engine's float32 copy was made of the model's weights, which may be in 16 bits.
         safe_set_full_fp32_param(parameter, weights[name])
         for moment in MOMENTS:
             safe_set_full_optimizer_state(parameter, moments[moment][name], moment)

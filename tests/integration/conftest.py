@@ -1,0 +1,127 @@
+"""One Ray cluster with token authentication for all integration tests, and a store that its jobs fill."""
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@dataclass(frozen=True)
+class Cluster:
+    dashboard: str
+    environment: dict[str, str]
+    token: str
+
+    def run(self, *command: str, timeout: float = 240) -> subprocess.CompletedProcess:
+        """Run a command of the virtual environment as a user of the cluster would, from the repository root."""
+        program = [str(BIN / command[0]), *command[1:]]
+        return subprocess.run(program, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=timeout)
+
+    def get(self, path: str, token: str | None = None) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {token or self.token}"}
+        return httpx.get(self.dashboard + path, headers=headers, timeout=30)
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    # A short path: the sockets in it may have 107 characters at most.
+    folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")
+    token, port, dashboard_port = secrets.token_hex(16), free_port(), free_port()
+    dashboard = f"http://127.0.0.1:{dashboard_port}"
+    environment = {
+        **os.environ,
+        "PATH": f"{BIN}:{os.environ['PATH']}",  # jobs say `python`
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": token,
+        "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
+        "RAY_ADDRESS": dashboard,
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "HF_HUB_OFFLINE": "1",
+    }
+    command = [
+        str(BIN / "ray"), "start", "--head", "--block", f"--port={port}", "--num-cpus=4", f"--temp-dir={folder}",
+        "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard_port}", "--object-store-memory=200000000",
+        f"--dashboard-agent-listen-port={free_port()}", f"--ray-client-server-port={free_port()}",
+        "--node-ip-address=127.0.0.1",
+    ]  # fmt: skip
+    starting = {key: value for key, value in environment.items() if key != "RAY_ADDRESS"}
+    with (
+        Path(folder, "start.log").open("w") as log,
+        subprocess.Popen(command, env=starting, stdout=log, stderr=log) as process,
+    ):
+        found = Cluster(dashboard, environment, token)
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                if found.get("/api/version").status_code == 200:
+                    break
+            except httpx.HTTPError:
+                pass
+            if process.poll() is not None or time.monotonic() > deadline:
+                process.kill()
+                pytest.fail(f"ray start failed: {Path(folder, 'start.log').read_text()[-2000:]}")
+            time.sleep(0.3)
+        yield found
+        process.terminate()
+        process.wait(60)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory):
+    """URI of a store and folder of a cache."""
+    folder = tmp_path_factory.mktemp("platform")
+    return (folder / "store").as_uri(), folder / "cache"
+
+
+@pytest.fixture(scope="session")
+def repository(store):
+    from llama_platform.artifacts.location import StoreConfig, repository_from
+
+    return repository_from(StoreConfig(uri=store[0], cache=store[1]), {})
+
+
+@pytest.fixture(scope="session")
+def submit(cluster, store):
+    """Submit a job from the repository root with the development overlay; return its finished process."""
+
+    def submit(*entrypoint: str, **settings: object) -> subprocess.CompletedProcess:
+        overrides = {"store.uri": store[0], "store.cache": store[1], **settings}
+        sets = [part for key, value in overrides.items() for part in ("--set", f"{key}={value}")]
+        tail = [] if entrypoint[1] == "-c" else sets
+        return cluster.run(
+            "ray", "job", "submit", "--working-dir", ".", "--runtime-env", "jobs/runtime_env.yaml", "--",
+            *entrypoint, *tail,
+        )  # fmt: skip
+
+    return submit
+
+
+@pytest.fixture(scope="session")
+def trained(submit):
+    """A dataset and an adapter, made by jobs on the cluster: (prepare_data's process, finetune's process)."""
+    config = ("--config", "jobs/configs/tiny_lora_cpu.yaml")
+    prepared = submit("python", "-m", "jobs.prepare_data", *config, **{"data.max_chats": 60})
+    assert prepared.returncode == 0, prepared.stdout[-3000:] + prepared.stderr[-2000:]
+    settings = {"training.max_steps": 6, "training.checkpoint_every": 3, "training.run_id": "it-1"}
+    finetuned = submit("python", "-m", "jobs.finetune", *config, **settings)
+    assert finetuned.returncode == 0, finetuned.stdout[-3000:] + finetuned.stderr[-2000:]
+    return prepared, finetuned

@@ -1,0 +1,303 @@
+"""`serve deploy` with the shipped configuration, asked over HTTP."""
+
+import json
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+
+from llama_platform.artifacts.aliases import Aliases
+
+pytestmark = pytest.mark.integration
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def versions(trained, repository, tmp_path_factory):
+    """Two adapter versions, the first in production, and an index of two documents."""
+    first = repository.version("adapter", "assistant", 1)
+    folder = tmp_path_factory.mktemp("second") / "adapter"
+    folder.mkdir()
+    for path in repository.fetch(first).iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    weights = load_file(folder / "adapter_model.safetensors")
+    torch.manual_seed(0)
+    save_file({n: w + 0.01 * torch.randn_like(w) for n, w in weights.items()}, folder / "adapter_model.safetensors")
+    second = repository.publish("adapter", "assistant", folder, repository.manifest(first).metadata)
+    Aliases(repository, "adapter", "assistant").promote("production", first.version)
+    return first, second
+
+
+@pytest.fixture(scope="module")
+def index(cluster, repository, store, tmp_path_factory):
+    docs = tmp_path_factory.mktemp("docs")
+    (docs / "helm.md").write_text("# Helm\n\n## Install\n\nInstall the operator with helm install operator.\n")
+    (docs / "tea.md").write_text("# Tea\n\nGreen tea is made with water of eighty degrees.\n")
+    (docs / "picture.png").write_bytes(b"\x89PNG\x00")
+    done = cluster.run(
+        "python", "-m", "jobs.build_index", "--config", "jobs/configs/index.yaml",
+        "--set", f"sources=[{docs}]", "--set", f"store.uri={store[0]}", "--set", f"store.cache={store[1]}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "skipped picture.png" in done.stdout
+    version = repository.latest("index", "docs")
+    Aliases(repository, "index", "docs").promote("production", version.version)
+    return version
+
+
+@pytest.fixture(scope="module")
+def client(cluster, versions, index, store, tmp_path_factory):
+    config = yaml.safe_load((ROOT / "serve_apps/configs/local.yaml").read_text())
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    config["http_options"]["port"] = port
+    arguments = config["applications"][0]["args"]
+    arguments["store"] = {"uri": store[0], "cache": str(store[1])}
+    arguments["alias_ttl_s"] = 0.2
+    arguments["limits"] = {"request_timeout_s": 20}
+    file = tmp_path_factory.mktemp("serve") / "serve.yaml"
+    file.write_text(yaml.safe_dump(config))
+    done = cluster.run("serve", "deploy", "--address", cluster.dashboard, str(file))
+    assert done.returncode == 0, done.stderr[-2000:]
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                if client.get("/health/ready").status_code == 200:
+                    break
+            except httpx.HTTPError:
+                pass
+            if time.monotonic() > deadline:
+                pytest.fail(cluster.run("serve", "status", "--address", cluster.dashboard).stdout[-3000:])
+            time.sleep(0.5)
+        yield client
+
+
+def predict(client, **fields):
+    body = {"prompt": "Who are you?", "temperature": 0, "max_new_tokens": 12, **fields}
+    return client.post("/predict", json=body)
+
+
+def test_health_and_model_info(client, versions):
+    health = client.get("/health").json()
+    assert health["status"] == "ok"
+    assert health["model_loaded"] is True
+    assert health["memory"]["resident_bytes"] > 0
+    assert client.get("/health/live").status_code == 200
+    info = client.get("/model/info").json()
+    (adapter,) = info["adapters"]
+    assert adapter["aliases"]["production"] == [{"version": 1, "weight": 1}]
+    assert adapter["versions"][0]["digest"] == versions[0].digest
+    assert info["prompt_fingerprint"]
+
+
+def test_predict_names_what_answered(client, versions):
+    response = predict(client)
+    assert response.status_code == 200, response.text
+    answer = response.json()
+    assert set(answer) == {"id", "text", "finish_reason", "usage", "model", "timings"}
+    assert (answer["model"]["version"], answer["model"]["digest"]) == (1, versions[0].digest)
+    assert answer["usage"]["total_tokens"] == answer["usage"]["prompt_tokens"] + answer["usage"]["completion_tokens"]
+    assert response.headers["x-request-id"] == answer["id"]
+    assert predict(client).json()["text"] == answer["text"]
+    messages = [{"role": "user", "content": "Who are you?"}]
+    assert predict(client, prompt=None, messages=messages).json()["text"] == answer["text"]
+
+
+def test_base_and_adapter_answer_differently(client):
+    assert predict(client, adapter="base").json()["model"]["adapter"] is None
+    assert predict(client, adapter="base").json()["text"] != predict(client).json()["text"]
+
+
+def test_a_stream_gives_the_same_text_in_pieces(client):
+    whole = predict(client).json()["text"]
+    body = {"prompt": "Who are you?", "temperature": 0, "max_new_tokens": 12, "stream": True}
+    with client.stream("POST", "/predict", json=body) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        blocks = "".join(response.iter_text()).strip().split("\n\n")
+    events = [
+        (b.split("\n")[0].removeprefix("event: "), json.loads(b.split("\n")[1].removeprefix("data: "))) for b in blocks
+    ]
+    assert events[-1][0] == "done"
+    assert {name for name, _ in events[:-1]} == {"token"}
+    assert "".join(value["text"] for _, value in events[:-1]).strip() == whole
+    assert events[-1][1]["model"]["version"] == 1
+
+
+def test_promote_split_and_rollback_are_live(client, repository):
+    aliases = Aliases(repository, "adapter", "assistant")
+
+    def version_for(user):
+        return predict(client, user=user, max_new_tokens=1).json()["model"]["version"]
+
+    def wait_for(expected):
+        deadline = time.monotonic() + 5
+        while version_for("x") != expected and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert version_for("x") == expected
+
+    second = repository.versions("adapter", "assistant")[-1]
+    aliases.promote("production", second)
+    wait_for(second)
+    aliases.split("production", {1: 50, second: 50})
+    time.sleep(0.5)
+    sides = {user: version_for(user) for user in map(str, range(12))}
+    assert set(sides.values()) == {1, second}
+    assert sides == {user: version_for(user) for user in sides}
+    aliases.promote("production", 1)
+    wait_for(1)
+    assert predict(client, adapter=f"assistant@{second}").json()["model"]["version"] == second
+
+
+def test_a_damaged_adapter_never_answers_and_the_old_one_keeps_answering(client, repository, versions, tmp_path):
+    folder = tmp_path / "third"
+    folder.mkdir()
+    for path in repository.fetch(versions[0]).iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "note.txt").write_text("third")
+    third = repository.publish("adapter", "assistant", folder, repository.manifest(versions[0]).metadata)
+    key = f"models/assistant/objects/{third.digest}/adapter_model.safetensors"
+    repository.store.write(key, b"\x00" * 100)
+    response = predict(client, adapter=f"assistant@{third.version}")
+    assert response.status_code == 422
+    assert "does not match its sha256" in response.json()["detail"]
+    assert predict(client).status_code == 200
+
+
+def test_an_adapter_of_another_prompt_is_refused(client, repository, versions, tmp_path):
+    folder = tmp_path / "other"
+    folder.mkdir()
+    for path in repository.fetch(versions[0]).iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    facts = repository.manifest(versions[0]).metadata | {"prompt_fingerprint": "f" * 64}
+    other = repository.publish("adapter", "otherwise", folder, facts)
+    response = predict(client, adapter=f"otherwise@{other.version}")
+    assert response.status_code == 422
+    assert "trained with another prompt" in response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "words"),
+    [
+        ({}, 400, "invalid_input", "give either 'prompt' or 'messages'"),
+        ({"prompt": "x", "messages": []}, 400, "invalid_input", "messages"),
+        ({"prompt": " "}, 400, "invalid_input", "prompt"),
+        ({"prompt": "x", "temperature": -1}, 400, "invalid_input", "temperature"),
+        ({"prompt": "x", "top_p": 0}, 400, "invalid_input", "top_p"),
+        ({"prompt": "x", "stop": ["a"] * 100}, 400, "invalid_input", "stop"),
+        ({"prompt": "x", "max_new_tokens": 0}, 400, "invalid_input", "max_new_tokens"),
+        ({"prompt": "x", "max_new_tokens": 513}, 400, "invalid_input", "over the limit of 512"),
+        ({"prompt": "word " * 2500}, 400, "invalid_input", "context of 2048"),
+        ({"prompt": "x", "foo": 1}, 400, "invalid_input", "foo"),
+        ({"messages": [{"role": "alien", "content": "x"}]}, 400, "invalid_input", "role"),
+        ({"messages": [{"role": "assistant", "content": "x"}]}, 400, "invalid_input", "must speak"),
+        ({"prompt": "x", "adapter": "../../etc"}, 400, "invalid_input", "not allowed"),
+        ({"prompt": "x", "adapter": "unknown"}, 404, "not_found", "unknown"),
+        ({"prompt": "x", "adapter": "assistant@999"}, 404, "not_found", "no version 999"),
+    ],
+)
+def test_wrong_input_is_named(client, body, status, code, words):
+    response = client.post("/predict", json=body)
+    assert response.status_code == status, response.text
+    problem = response.json()
+    assert response.headers["content-type"] == "application/problem+json"
+    assert (problem["code"], problem["status"]) == (code, status)
+    assert words in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    ("content", "headers", "status"),
+    [
+        (b"{oops", {"content-type": "application/json"}, 400),
+        (b'{"prompt": "\xff"}', {"content-type": "application/json"}, 400),
+        (b"prompt=x", {"content-type": "application/x-www-form-urlencoded"}, 415),
+        (b'{"prompt": "' + b"a" * 2_000_000 + b'"}', {"content-type": "application/json"}, 413),
+        (b"[]", {"content-type": "application/json"}, 400),
+        (b'{"prompt": "x"}', {"content-type": "application/json", "x-request-id": "a b"}, 400),
+    ],
+)
+def test_bodies_that_are_no_requests(client, content, headers, status):
+    response = client.post("/predict", content=content, headers=headers)
+    assert response.status_code == status, response.text
+    assert response.json()["status"] == status
+    assert client.get("/nothing/here").status_code == 404
+
+
+def test_the_servers_deadline_holds_whatever_the_client_says(client):
+    headers = {"x-request-timeout-seconds": "0", "x-request-disconnect-disabled": "?1"}
+    body = {"prompt": "Repeat: a b c d", "max_new_tokens": 512, "temperature": 2.0, "seed": 1}
+
+    def ask(_):
+        return client.post("/predict", json=body, headers=headers)
+
+    start = time.monotonic()
+    with ThreadPoolExecutor(24) as pool:
+        answers = list(pool.map(ask, range(24)))
+    assert time.monotonic() - start < 30
+    assert {response.status_code for response in answers} <= {200, 504}
+    for response in answers:
+        if response.status_code == 504:
+            assert response.json()["code"] == "deadline"
+    assert predict(client).status_code == 200
+
+
+def test_rag_answers_with_its_sources(client, index):
+    body = {"question": "How do I install the operator with Helm?", "top_k": 2, "max_new_tokens": 20}
+    response = client.post("/rag", json=body)
+    assert response.status_code == 200, response.text
+    answer = response.json()
+    assert answer["index"] == {"name": "docs", "version": index.version, "digest": index.digest}
+    first, second = answer["sources"]
+    assert (first["document"], first["heading"], first["n"]) == ("helm.md", "Install", 1)
+    assert 0 <= second["score"] < first["score"] <= 1
+    text = "# Helm\n\n## Install\n\nInstall the operator with helm install operator.\n"
+    assert text[first["span"][0] : first["span"][1]] == first["text"]
+
+
+def test_a_new_index_version_is_searched_without_a_restart(client, cluster, repository, store, tmp_path, index):
+    (tmp_path / "coffee.md").write_text("# Coffee\n\nCoffee is made with boiling water.\n")
+    done = cluster.run(
+        "python", "-m", "jobs.build_index", "--set", f"sources=[{tmp_path}]",
+        "--set", f"store.uri={store[0]}", "--set", f"store.cache={store[1]}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    newest = repository.latest("index", "docs").version
+    aliases = Aliases(repository, "index", "docs")
+    aliases.promote("production", newest)
+    time.sleep(0.5)
+
+    def ask():
+        return client.post("/rag", json={"question": "How is coffee made?", "max_new_tokens": 5}).json()
+
+    assert [s["document"] for s in ask()["sources"]] == ["coffee.md"]
+    aliases.rollback("production")
+    time.sleep(0.5)
+    assert ask()["index"]["version"] == index.version
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ({"question": ""}, 400, "question"),
+        ({"question": "x", "top_k": 0}, 400, "top_k"),
+        ({"question": "x", "top_k": 10_000}, 400, "top_k"),
+        ({"question": "x", "index": "unknown"}, 404, "unknown"),
+        ({"question": "x", "index": "docs@99"}, 404, "no version 99"),
+    ],
+)
+def test_wrong_questions_are_named(client, body, status, words):
+    response = client.post("/rag", json=body)
+    assert response.status_code == status, response.text
+    assert words in response.json()["detail"]
+
+
+def test_openapi_describes_the_routes(client):
+    paths = client.get("/openapi.json").json()["paths"]
+    assert set(paths) == {"/health", "/health/live", "/health/ready", "/model/info", "/predict", "/rag"}

@@ -1,0 +1,52 @@
+from pathlib import Path
+
+import pytest
+
+from llama_platform.config import load_config
+from llama_platform.errors import ConfigError
+from llama_platform.training.config import FinetuneConfig
+from llama_platform.training.deepspeed_config import deepspeed_config
+
+CONFIGS = Path(__file__).parents[4] / "jobs/configs"
+
+
+def test_the_7b_defaults_are_the_documented_ones():
+    config = load_config(FinetuneConfig, CONFIGS / "llama2_7b_lora.yaml")
+    assert config.base.model == "meta-llama/Llama-2-7b-hf"
+    lora, training = config.lora, config.training
+    assert (lora.r, lora.alpha, lora.dropout, lora.targets) == (64, 16, 0.1, ("q_proj", "v_proj"))
+    assert (training.micro_batch_size, training.accumulation_steps) == (4, 4)
+    assert (training.learning_rate, training.epochs, config.data.max_tokens) == (2e-4, 3, 512)
+    assert training.precision in ("bfloat16", "float16")
+
+
+def test_every_configuration_file_loads():
+    from rag.build import IndexConfig
+
+    files = sorted(CONFIGS.rglob("*.yaml"))
+    assert len(files) == 3
+    for file in files:
+        load_config(IndexConfig if file.name == "index.yaml" else FinetuneConfig, file)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("training.precision=float16", "needs a GPU"),
+        ("training.early_stopping_patience=2", "needs training.evaluate_every"),
+        ("lora.targets=[q_proj,lm_head]", "lora.targets"),
+        ("training.zero_stage=4", "training.zero_stage"),
+        ("lora.dropout=1.5", "less than 1"),
+    ],
+)
+def test_impossible_combinations_are_refused(override, words):
+    with pytest.raises(ConfigError, match=words):
+        load_config(FinetuneConfig, CONFIGS / "tiny_lora_cpu.yaml", [override])
+
+
+def test_deepspeed_configuration_follows_ours():
+    config = load_config(FinetuneConfig, CONFIGS / "llama2_7b_lora.yaml").training
+    made = deepspeed_config(config, accumulation_steps=2)
+    assert made["zero_optimization"]["stage"] == 2
+    assert (made["bf16"]["enabled"], made["fp16"]["enabled"]) == (True, False)
+    assert (made["train_micro_batch_size_per_gpu"], made["gradient_accumulation_steps"]) == (4, 2)
