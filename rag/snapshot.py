@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from llama_platform.errors import IntegrityError
@@ -47,7 +48,7 @@ def read_snapshot(folder: Path) -> Snapshot:
         chunks = [Chunk(**row) for row in pq.read_table(folder / "chunks.parquet", schema=SCHEMA).to_pylist()]
         vectors = load_file(folder / "vectors.safetensors")["vectors"]
         model = json.loads((folder / "index.json").read_text(encoding="utf-8"))["embedding_model"]
-    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+    except (OSError, KeyError, ValueError, pa.ArrowException, SafetensorError) as error:
         raise IntegrityError(f"{folder}: not an index: {error}") from error
     if vectors.ndim != 2 or len(vectors) != len(chunks):
         raise IntegrityError(f"{folder}: {len(chunks)} chunks, but vectors of shape {vectors.shape}")

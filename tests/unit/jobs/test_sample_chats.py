@@ -1,0 +1,27 @@
+import json
+from pathlib import Path
+
+from jobs.compose_sample_chats import CHATS, FACTS, compose_chats
+from llama_platform.data.formats import list_chat_files, parse_chat, read_records
+from llama_platform.models.prompt import check_roles
+
+FILE = Path(__file__).parents[3] / "jobs/data/sample_chats.jsonl"
+
+
+def test_the_committed_chats_are_what_the_script_composes():
+    assert [json.loads(line) for line in FILE.read_text().splitlines()] == compose_chats(CHATS)
+
+
+def test_there_are_enough_and_all_are_different_multi_turn_chats():
+    (path,) = list_chat_files([str(FILE)])
+    chats = [parse_chat(record.value, "messages") for record in read_records(path)]
+    assert len({json.dumps([m.content for m in chat]) for chat in chats}) >= 300
+    for chat in chats:
+        check_roles(chat)
+        assert len(chat) >= 4
+
+
+def test_every_fact_is_told():
+    text = FILE.read_text()
+    for fact in FACTS:
+        assert any(json.dumps(answer)[1:-1] in text for answer in fact.answers), fact
