@@ -29,7 +29,9 @@ def test_jobs_and_configurations_exist(document):
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_configuration_keys_exist(document):
-    for section, key in re.findall(r"`(training|data|lora|adapter|evaluation|base)\.(?!json)(\w+)`", document.read_text()):
+    for section, key in re.findall(
+        r"`(training|data|lora|adapter|evaluation|base)\.(?!json)(\w+)`", document.read_text()
+    ):
         assert key in FinetuneConfig.model_fields[section].annotation.model_fields, f"{section}.{key}"
 
 
