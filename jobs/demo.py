@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -23,10 +24,10 @@ from typing import Any
 import httpx
 import yaml
 from rich.console import Console
-from rich.table import Table
 
 from jobs import prepare_data
 from jobs.cluster import connect
+from jobs.demo_summary import summarize
 from llama_platform.artifacts.aliases import Aliases
 from llama_platform.artifacts.location import StoreConfig, absolute, repository_from
 from llama_platform.artifacts.repository import ArtifactVersion
@@ -225,7 +226,7 @@ class Demo:
         path = WORK / "report.json"
         path.write_text(json.dumps(self.report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         self._console.print()
-        self._console.print(_summary(self.report))
+        self._console.print(summarize(self.report))
         self._console.print(f"Report: {path}")
 
     def _wait_until_ready(self, client: Any) -> None:
@@ -261,7 +262,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--keep-serving", action="store_true", help="serve until Ctrl-C")
     arguments = parser.parse_args(argv)
     quiet()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         demo = Demo(arguments.chats, arguments.docs, arguments.store, arguments.question)
         run(demo, keep_serving=arguments.keep_serving)
@@ -270,7 +270,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
-        return 0 if arguments.keep_serving else 130
+        return 130
     return 0
 
 
@@ -287,8 +287,18 @@ def run(demo: Demo, *, keep_serving: bool) -> None:
         if keep_serving:
             print(f"Serving at {demo.url}, every route described at {demo.url}/docs. Ctrl-C stops it.")
             print(f"Ray dashboard at http://{dashboard}, token in {WORK / 'ray_auth_token'}.", flush=True)
-            while True:
-                time.sleep(3600)
+            wait_for_signal()
+
+
+def wait_for_signal() -> None:
+    """Return when SIGINT or SIGTERM comes."""
+    stopped = threading.Event()
+    # Set here, after Ray has set its own; and SIGINT, too: the shell's background jobs start with it ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    while not stopped.wait(1):
+        continue
+    print("Stopping …", flush=True)
 
 
 def quiet() -> None:
@@ -320,29 +330,6 @@ def _metrics_line(values: dict[str, Any]) -> str:
     from llama_platform.training.metrics import StepMetrics
 
     return StepMetrics(**{key: value for key, value in values.items() if key != "eval_loss"}).line()
-
-
-def _summary(report: dict[str, Any]) -> Table:
-    table = Table(title="The demo in short", show_header=False, title_justify="left")
-    data, training, evaluation = report["dataset"], report["training"], report["evaluation"]
-    table.add_row("dataset", f"{data['examples']} chats, {data['train_tokens']:,} training tokens")
-    table.add_row(
-        "training",
-        f"{training['workers']} workers, ZeRO {training['zero_stage']}, {training['steps']} steps, "
-        f"{training['tokens_per_s']:,.0f} tokens/s, loss {training['loss_first']:.2f} → {training['loss_last']:.2f}",
-    )
-    table.add_row(
-        "perplexity", f"base {evaluation['perplexity_base']:,.1f}, adapter {evaluation['perplexity_adapter']:,.2f}"
-    )
-    for sample in evaluation["samples"]:
-        table.add_row("", f"{sample['prompt']}\n  base: {sample['base']}\n  adapter: {sample['adapter']}")
-    table.add_row("adapter", f"{report['adapter']['name']}@{report['adapter']['version']}")
-    table.add_row("/predict", f"{report['predict']['prompt']}\n  {report['predict']['text']}")
-    best = report["rag"]["sources"][0]
-    place = f"{best['document']}, {best['heading']}" if best["heading"] else best["document"]
-    table.add_row("/rag", f"{report['rag']['question']}\n  {report['rag']['answer']}\n  first source: {place}")
-    table.add_row("seconds", ", ".join(f"{stage} {s:.0f}" for stage, s in report["seconds"].items()))
-    return table
 
 
 if __name__ == "__main__":

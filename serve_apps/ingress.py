@@ -2,21 +2,18 @@
 
 import asyncio
 import importlib.metadata
-import json
 import logging
 import os
 import time
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response
 from ray.serve.handle import DeploymentHandle
 
 from llama_platform import __version__
-from llama_platform.artifacts.aliases import Aliases
 from llama_platform.artifacts.location import repository_from
 from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.errors import DeadlineError, InputError, IntegrityError, NotFoundError, UnavailableError
@@ -25,12 +22,14 @@ from llama_platform.logs import setup_logging
 from llama_platform.models.base_model import load_template
 from llama_platform.models.prompt import Message
 from rag.prompt import build_messages, fit_sources
+from serve_apps.adapter_list import list_adapters
 from serve_apps.alias_table import AliasTable
 from serve_apps.config import AppConfig
-from serve_apps.http_errors import describe, install
+from serve_apps.http_errors import install
 from serve_apps.request_guard import RequestGuard
 from serve_apps.retriever_deployment import Found
 from serve_apps.schemas import GenerationFields, PredictRequest, PredictResponse, RagRequest, RagResponse
+from serve_apps.sse import Event, event_stream
 
 log = logging.getLogger(__name__)
 PROBE_TIMEOUT_S = 2.0
@@ -106,7 +105,7 @@ class Ingress:
             "prompt_style": self._template.style,
             "prompt_fingerprint": self._fingerprint,
             "default_adapter": self._config.adapter,
-            "adapters": await asyncio.to_thread(self._list_adapters),
+            "adapters": await asyncio.to_thread(list_adapters, self._repository),
             "replica": info,
             "versions": {"llama-platform": __version__} | {n: importlib.metadata.version(n) for n in VERSIONS},
         }
@@ -127,9 +126,7 @@ class Ingress:
         if body.stream:
             # The first event comes before the response starts, so that what is refused has its own status.
             first = await anext(events)
-            return StreamingResponse(
-                _sse(first, events, request_id), 200, {"Cache-Control": "no-cache"}, "text/event-stream"
-            )
+            return event_stream(first, events, request_id)
         texts: list[str] = []
         async for name, value in events:
             if name == "token":
@@ -137,7 +134,7 @@ class Ingress:
         # The last event is always `done`: everything else has raised.
         return JSONResponse({"id": request_id, text_key: "".join(texts).strip(), **value})
 
-    async def _events(self, making: Any, deadline: float) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+    async def _events(self, making: Any, deadline: float) -> AsyncGenerator[Event, None]:
         # One wait per event rather than one timeout around all: a stream is read from another task than it began in.
         async def within(awaitable: Any) -> Any:
             try:
@@ -274,42 +271,6 @@ class Ingress:
                 return info
         except TimeoutError as error:
             raise UnavailableError("no replica has answered; it may still be loading its model") from error
-
-    def _list_adapters(self) -> list[dict[str, Any]]:
-        listed = []
-        for name in self._repository.names("adapter"):
-            aliases = Aliases(self._repository, "adapter", name).read().aliases
-            pointing = {
-                alias: [{"version": t.version, "weight": t.weight} for t in targets]
-                for alias, targets in aliases.items()
-            }
-            numbers = sorted({t.version for targets in aliases.values() for t in targets})
-            versions = [self._repository.version("adapter", name, number) for number in numbers]
-            listed.append(
-                {
-                    "name": name,
-                    "aliases": pointing,
-                    "versions": [{"version": v.version, "digest": v.digest, "created": v.created} for v in versions],
-                }
-            )
-        return listed
-
-
-async def _sse(
-    first: tuple[str, dict[str, Any]], rest: AsyncIterator[tuple[str, dict[str, Any]]], request_id: str
-) -> AsyncIterator[str]:
-    async with aclosing(rest):  # type: ignore[type-var]
-        try:
-            yield _event(*first, request_id)
-            async for name, value in rest:
-                yield _event(name, value, request_id)
-        except Exception as error:  # the status is sent already: what went wrong is an event of the stream
-            yield _event("error", describe(error, request_id).body(), request_id)
-
-
-def _event(name: str, value: dict[str, Any], request_id: str) -> str:
-    data = {"id": request_id, **value} if name == "done" else value
-    return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
 
 
 def _too_slow(config: AppConfig) -> str:

@@ -123,6 +123,9 @@ def prepare(config: DataConfig, template: PromptTemplate) -> PreparedData:
                 chats.append(chat)
         files.append({"file": str(path), "sha256": file_sha256(path), "records": dict(forms)})
     _refuse(config, findings)
+    if len(chats) < 2:
+        counts = ", ".join(f"{kind} {count}" for kind, count in findings.counts.items()) or "nothing left out"
+        raise InputError(f"{len(chats)} usable chats ({counts}): at least two are needed, one of them to evaluate")
     train, evaluation = split(chats, config.eval_fraction, config.seed)
     report = {
         "sources": files,
@@ -135,13 +138,13 @@ def prepare(config: DataConfig, template: PromptTemplate) -> PreparedData:
 
 
 def split(chats: Sequence[Chat], eval_fraction: float, seed: int) -> tuple[list[Chat], list[Chat]]:
-    """Return (train, evaluation); a chat's side depends on its own text and the seed only.
+    """Return (train, evaluation), each with a chat at least; a chat's side depends on its own text and the seed.
 
-    Raises:
-        InputError: fewer than two chats.
+    Args:
+        chats: at least two.
+        eval_fraction: share of the hash's range that is held out.
+        seed: chooses another share.
     """
-    if len(chats) < 2:
-        raise InputError(f"{len(chats)} usable chats: at least two are needed, one to train on and one to evaluate")
 
     def place(chat: Chat) -> float:
         return int.from_bytes(hashlib.sha256(f"{seed}/{chat.key()}".encode()).digest()[:8]) / 2**64
