@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 LOCAL_OBJECT_STORE_BYTES = 200 * 2**20
 
@@ -33,19 +32,19 @@ def require_token(file: Path | None = None) -> None:
 
 
 @contextmanager
-def connect(token_file: Path | None = None, **options: Any) -> Iterator[str]:
+def connect(token_file: Path | None = None, *, local: bool = False) -> Iterator[str]:
     """Connect to `RAY_ADDRESS`, or start Ray on this machine with token authentication; disconnect at the end.
 
     Yields the address of the dashboard.
 
     Args:
         token_file: where a new token is kept; None for this process's environment.
-        options: for `ray.init` where Ray is started here.
+        local: start Ray here even where `RAY_ADDRESS` names a cluster.
     """
     require_token(token_file)
     import ray
 
-    if os.environ.get("RAY_ADDRESS"):
+    if os.environ.get("RAY_ADDRESS") and not local:
         context = ray.init(logging_level=logging.WARNING)
     else:
         # Without the state API that comes with the dashboard, Ray Train warns without end.
@@ -56,7 +55,6 @@ def connect(token_file: Path | None = None, **options: Any) -> Iterator[str]:
             object_store_memory=LOCAL_OBJECT_STORE_BYTES,
             logging_level=logging.WARNING,
             log_to_driver=False,
-            **options,
         )
     try:
         yield str(context.dashboard_url)

@@ -277,9 +277,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(demo: Demo, *, keep_serving: bool) -> None:
     """Run all stages, write the report, and stop what was started."""
     WORK.mkdir(exist_ok=True)
+    (WORK / "report.json").unlink(missing_ok=True)  # an old one must not pass for this run's
     for stage in (demo.base, demo.prepare):
         demo.run(stage)
-    with connect(token_file=WORK / "ray_auth_token") as dashboard:
+    with connect(token_file=WORK / "ray_auth_token", local=True) as dashboard:
         demo.dashboard = dashboard
         for stage in (demo.finetune, demo.evaluate, demo.publish, demo.index, demo.serve, demo.predict, demo.rag):
             demo.run(stage)

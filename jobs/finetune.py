@@ -5,6 +5,7 @@ ray job submit --working-dir . --runtime-env jobs/runtime_env.yaml -- \\
         python -m jobs.finetune --config jobs/configs/llama2_7b_lora.yaml --set training.run_id=support-1
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -26,7 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with connect():
             from llama_platform.training.trainer import finetune
 
-            result = finetune(config, print_metrics)
+            # A cluster that was joined may grow; one that was started here cannot.
+            result = finetune(config, print_metrics, may_grow=bool(os.environ.get("RAY_ADDRESS")))
         print(f"run {result.run_id}: {result.steps} steps, loss {result.loss_first:.3f} → {result.loss_last:.3f}")
         print(f"adapter {result.adapter.name}@{result.adapter.version}  {result.uri}")
 
@@ -35,8 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def print_metrics(values: dict[str, Any]) -> None:
     """Print the progress line of a step, and the held-out loss where it was measured."""
-    evaluated = values.pop("eval_loss", None)
-    metrics = StepMetrics(**values)
+    evaluated = values["eval_loss"]
+    metrics = StepMetrics(**{key: value for key, value in values.items() if key != "eval_loss"})
     print(metrics.line() + (f"  held-out loss {evaluated:.3f}" if evaluated is not None else ""), flush=True)
 
 

@@ -12,7 +12,7 @@ from pydantic import Field
 from llama_platform.artifacts.location import StoreConfig
 from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
 from llama_platform.config import Config
-from llama_platform.errors import ConfigError
+from llama_platform.errors import ConfigError, InputError
 from rag.chunking import Chunk, split_document
 from rag.documents import DocumentSet, load_documents
 from rag.embedding import Embedder, EmbeddingConfig, Vectors
@@ -60,6 +60,10 @@ def build_index(
         for document in found.documents
         for chunk in split_document(document, config.chunk_tokens, config.overlap_tokens, embedder.count_tokens)
     ]
+    if not chunks:
+        raise InputError(
+            f"no text below the headings of {len(found.documents)} documents in {', '.join(config.sources)}"
+        )
     snapshot = Snapshot(chunks, _embed(embedder, chunks, config, on_progress), embedder.name)
     with tempfile.TemporaryDirectory() as scratch:
         write_snapshot(snapshot, Path(scratch))

@@ -10,6 +10,8 @@ from markdown_it import MarkdownIt
 from rag.documents import Document
 
 TokenCounter = Callable[[str], int]
+# No more than this much text is counted at a time, or long documents would take quadratic time.
+MAX_TOKEN_CHARS = 20
 _PATH_SIGNS = re.compile(r"[/_.-]+|README")
 
 
@@ -109,7 +111,8 @@ def _joined(
 ) -> Iterator[tuple[tuple[str, ...], int, int]]:
     current: _Block | None = None
     for block in blocks:
-        if current and current.headings == block.headings and count(text[current.start : block.end]) <= max_tokens:
+        joins = current is not None and current.headings == block.headings
+        if current and joins and _fits(text, current.start, block.end, max_tokens, count):
             current = _Block(block.headings, current.start, block.end)
             continue
         if current:
@@ -122,7 +125,7 @@ def _joined(
 def _pieces(
     text: str, start: int, end: int, max_tokens: int, overlap_tokens: int, count: TokenCounter
 ) -> Iterator[tuple[int, int]]:
-    while count(text[start:end]) > max_tokens:
+    while not _fits(text, start, end, max_tokens, count):
         cut = _last_fitting(text, start, end, max_tokens, count)
         yield start, cut
         following = cut
@@ -135,9 +138,14 @@ def _pieces(
         yield start, end
 
 
+def _fits(text: str, start: int, end: int, max_tokens: int, count: TokenCounter) -> bool:
+    window = max_tokens * MAX_TOKEN_CHARS
+    return end - start <= window and count(text[start:end]) <= max_tokens
+
+
 def _last_fitting(text: str, start: int, end: int, max_tokens: int, count: TokenCounter) -> int:
     """Return the best place to end a piece that starts at `start`."""
-    low, high = start + 1, end
+    low, high = start + 1, min(end, start + max_tokens * MAX_TOKEN_CHARS)
     while low < high:  # the longest prefix that fits, by bisection
         middle = (low + high + 1) // 2
         low, high = (middle, high) if count(text[start:middle]) <= max_tokens else (low, middle - 1)

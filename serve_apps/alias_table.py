@@ -10,6 +10,7 @@ from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVers
 from llama_platform.errors import NotFoundError, StorageError
 
 log = logging.getLogger(__name__)
+PATIENCE_S = 1.0
 
 
 class AliasTable:
@@ -25,6 +26,7 @@ class AliasTable:
         """
         self._repository, self._kind, self._ttl_s = repository, kind, ttl_s
         self._documents: dict[str, tuple[float, AliasDocument]] = {}
+        self._readings: dict[str, asyncio.Task[AliasDocument]] = {}
         self._versions: dict[tuple[str, int], tuple[ArtifactVersion, Manifest]] = {}
 
     async def resolve(self, text: str, subject: str) -> tuple[ArtifactVersion, Manifest]:
@@ -52,13 +54,25 @@ class AliasTable:
 
     async def _document(self, name: str) -> AliasDocument:
         read_at, document = self._documents.get(name, (0.0, None))
-        if document is None or time.monotonic() - read_at > self._ttl_s:
-            try:
-                document = await asyncio.to_thread(Aliases(self._repository, self._kind, name).read)
-            except StorageError:
-                if document is None:
-                    raise
-                # What was promoted last keeps answering while the store is away.
-                log.warning("aliases cannot be read; the last known ones stay", extra={"artifact": name})
+        if document is not None and time.monotonic() - read_at <= self._ttl_s:
+            return document
+        # One reading at a time, whoever asks; and nobody who has an older answer waits long for it.
+        reading = self._readings.get(name)
+        if reading is None:
+            reading = self._readings[name] = asyncio.create_task(self._read_document(name))
+            reading.add_done_callback(lambda _: self._readings.pop(name, None))
+        try:
+            return await asyncio.wait_for(asyncio.shield(reading), None if document is None else PATIENCE_S)
+        except (StorageError, TimeoutError):
+            if document is None:
+                raise
+            # What was promoted last keeps answering while the store is away.
+            log.warning("aliases cannot be read; the last known ones stay", extra={"artifact": name})
+            self._documents[name] = (time.monotonic(), document)
+            return document
+
+    async def _read_document(self, name: str) -> AliasDocument:
+        document = await asyncio.to_thread(Aliases(self._repository, self._kind, name).read)
+        if document.generation:  # names that do not exist are not worth remembering
             self._documents[name] = (time.monotonic(), document)
         return document

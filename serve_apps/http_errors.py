@@ -6,6 +6,7 @@ from http import HTTPStatus
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from starlette.exceptions import HTTPException
 
@@ -41,9 +42,14 @@ def describe(error: BaseException, request_id: str) -> Problem:
     if isinstance(error, PlatformError):
         for kind, status in STATUSES:
             if isinstance(error, kind):
-                return _problem(status, error.code, message_of(error), request_id)
-    if isinstance(error, BackPressureError | DeploymentUnavailableError):
-        return _problem(503, "overloaded", "too many requests are waiting; try again shortly", request_id)
+                return _problem(status, error.code, _public_text(error, request_id), request_id)
+    if isinstance(error, BackPressureError):
+        return _problem(429, "overloaded", "too many requests are waiting; try again shortly", request_id)
+    if isinstance(error, DeploymentUnavailableError):
+        return _problem(503, "unavailable", "no replica can be started right now", request_id)
+    if isinstance(error, RayActorError):
+        log.error("replica lost", exc_info=error, extra={"request": request_id})
+        return _problem(502, "replica_lost", "the replica was lost while it answered; ask again", request_id)
     log.error("request failed", exc_info=error, extra={"request": request_id})
     return _problem(500, "internal", "the request failed on our side; the log has it under this request id", request_id)
 
@@ -54,9 +60,16 @@ def message_of(error: BaseException) -> str:
     return str(cause if isinstance(cause, PlatformError) else error)
 
 
+def _public_text(error: PlatformError, request_id: str) -> str:
+    if isinstance(error, StorageError):  # its text names buckets, keys and permissions
+        log.error("store failed", exc_info=error, extra={"request": request_id})
+        return "the store cannot be read right now; the log has the reason under this request id"
+    return message_of(error)
+
+
 def respond(problem: Problem) -> JSONResponse:
     """Return the response for a problem."""
-    headers = {"Retry-After": str(RETRY_AFTER_S)} if problem.status == 503 else {}
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if problem.status in (429, 503) else {}
     return JSONResponse(problem.body(), problem.status, headers, "application/problem+json")
 
 

@@ -33,6 +33,8 @@ from serve_apps.sse import Event, event_stream
 
 log = logging.getLogger(__name__)
 PROBE_TIMEOUT_S = 2.0
+BUSY_GRACE_S = 60
+NO_REPLICA = "no replica has answered; it may still be loading its model"
 VERSIONS = ("ray", "torch", "transformers", "peft")
 routes = APIRouter()
 
@@ -74,6 +76,8 @@ class Ingress:
         self._adapters = AliasTable(self._repository, "adapter", self._config.alias_ttl_s)
         self._template = load_template(self._config.base)
         self._fingerprint = self._template.fingerprint()
+        self._context: int | None = None
+        self._reported: tuple[float, dict[str, Any]] | None = None
 
     @routes.get("/health/live")
     async def live(self) -> dict[str, str]:
@@ -83,23 +87,22 @@ class Ingress:
     @routes.get("/health/ready")
     async def ready(self) -> dict[str, str]:
         """Answer 200 if a replica is ready, or if none need be."""
-        await self._probe()
-        return {"status": "ok"}
+        return {"status": (await self._report())["status"]}
 
     @routes.get("/health")
     async def health(self) -> Response:
         """Tell status, model, CUDA and memory, as a replica reports them."""
         try:
-            info = await self._probe()
+            report = await self._report()
         except UnavailableError:
             return JSONResponse({"status": "degraded", "model_loaded": False}, 503)
-        keys = ("model_loaded", "cuda_available", "memory", "running", "waiting")
-        return JSONResponse({"status": "ok", **{key: info[key] for key in keys if key in info}})
+        keys = ("status", "model_loaded", "cuda_available", "memory", "running", "waiting")
+        return JSONResponse({key: report[key] for key in keys if key in report})
 
     @routes.get("/model/info")
     async def model_info(self) -> dict[str, Any]:
         """Tell base, adapters with versions and digests, prompt fingerprint, and versions of the software."""
-        info = await self._probe()
+        info = await self._report()
         return {
             "base": self._config.base.model,
             "prompt_style": self._template.style,
@@ -260,17 +263,27 @@ class Ingress:
         return version
 
     async def _context_length(self) -> int:
-        if not hasattr(self, "_context"):
-            self._context = int((await self._probe(self._config.limits.request_timeout_s))["context_length"])
+        if self._context is None:
+            try:
+                info = await asyncio.wait_for(self._llama.info.remote(), self._config.limits.request_timeout_s)
+            except TimeoutError as error:
+                raise UnavailableError(NO_REPLICA) from error
+            self._context = int(info["context_length"])
         return self._context
 
-    async def _probe(self, timeout_s: float = PROBE_TIMEOUT_S) -> dict[str, Any]:
+    async def _report(self) -> dict[str, Any]:
+        """Return what a replica says of itself; of one that is too busy to answer, what it said a moment ago."""
+        if self._config.llama.min_replicas == 0 and self._reported is None:
+            return {"status": "cold", "model_loaded": False}  # asking would start a replica
         try:
-            async with asyncio.timeout(timeout_s):
-                info: dict[str, Any] = await self._llama.info.remote()
-                return info
-        except TimeoutError as error:
-            raise UnavailableError("no replica has answered; it may still be loading its model") from error
+            info: dict[str, Any] = await asyncio.wait_for(self._llama.info.remote(), PROBE_TIMEOUT_S)
+        except Exception as error:  # a health route must not fail with what it reports on
+            said_at, info = self._reported or (0.0, {})
+            if not info or time.monotonic() - said_at > BUSY_GRACE_S:
+                raise UnavailableError(NO_REPLICA) from error
+        else:
+            self._reported = (time.monotonic(), info)
+        return {"status": "ok", **info}
 
 
 def _too_slow(config: AppConfig) -> str:

@@ -72,8 +72,10 @@ class LlamaDeployment:
         }
 
     async def _load(self, adapter: ArtifactVersion) -> None:
+        if adapter.digest in self._used:
+            self._used[adapter.digest] = self._used.pop(adapter.digest)  # now the latest
+            return
         async with self._loading:
-            self._used.pop(adapter.digest, None)
             if adapter.digest not in self._engine.stats().adapters:
                 folder = await asyncio.to_thread(self._repository.fetch, adapter)
                 await self._engine.load_adapter(adapter.digest, folder)

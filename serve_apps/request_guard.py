@@ -1,5 +1,6 @@
 """Request guard: the outermost layer. Knows every request's id, and refuses bodies that are too large or not JSON."""
 
+import asyncio
 import re
 import uuid
 
@@ -9,6 +10,7 @@ from serve_apps.http_errors import respond
 from serve_apps.schemas import Problem
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+BODY_TIMEOUT_S = 15
 
 
 class RequestGuard:
@@ -34,16 +36,27 @@ class RequestGuard:
         valid = REQUEST_ID.fullmatch(given) is not None
         request_id = given.decode() if valid else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
-        problem, body = None, b""
+        problem: Problem | None = None
+        body: bytes | None = None
         if given and not valid:
             detail = "X-Request-ID: 1 to 64 letters, digits, '.', '_' and '-' are allowed"
             problem = _problem("Bad Request", 400, "invalid_input", detail, request_id)
         elif scope["method"] in ("POST", "PUT", "PATCH"):
-            problem, body = await self._read(headers, receive, request_id)
+            problem, body = await self._read_in_time(headers, receive, request_id)
         if problem is not None:
             await respond(problem)(scope, receive, send)
             return
-        await self._app(scope, _replayed(body, receive) if body else receive, send)
+        await self._app(scope, receive if body is None else _replayed(body, receive), send)
+
+    async def _read_in_time(
+        self, headers: dict[bytes, bytes], receive: Receive, request_id: str
+    ) -> tuple[Problem | None, bytes]:
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                return await self._read(headers, receive, request_id)
+        except TimeoutError:
+            detail = f"the body did not arrive within {BODY_TIMEOUT_S} s"
+            return _problem("Request Timeout", 408, "body_too_slow", detail, request_id), b""
 
     async def _read(
         self, headers: dict[bytes, bytes], receive: Receive, request_id: str

@@ -51,13 +51,13 @@ class RetrieverDeployment:
             IntegrityError: the snapshot is damaged; it is never loaded.
         """
         version, _ = await self._indexes.resolve(index, subject)
-        async with self._loading:
-            retriever = self._retrievers.pop(version.digest, None)
-            if retriever is None:
-                retriever = await asyncio.to_thread(self._open, version)
-            self._retrievers[version.digest] = retriever
-            while len(self._retrievers) > MAX_SNAPSHOTS:
-                del self._retrievers[next(iter(self._retrievers))]
+        if version.digest not in self._retrievers:
+            async with self._loading:
+                if version.digest not in self._retrievers:
+                    self._retrievers[version.digest] = await asyncio.to_thread(self._open, version)
+        retriever = self._retrievers[version.digest] = self._retrievers.pop(version.digest)  # now the latest
+        while len(self._retrievers) > MAX_SNAPSHOTS:
+            del self._retrievers[next(iter(self._retrievers))]
         return Found(version, await asyncio.to_thread(retriever.search, question, k))
 
     def _open(self, version: ArtifactVersion) -> Retriever:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from llama_platform.inference.engine import FinishReason, Sampling
 from llama_platform.models.prompt import Message
 
+MIN_TEMPERATURE = 1e-3
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200_000, pattern=r"\S")]
 
 
@@ -32,7 +33,7 @@ class GenerationFields(BaseModel):
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     top_k: Annotated[int, Field(ge=0, le=100_000)] = 0
-    repetition_penalty: Annotated[float, Field(gt=0, le=2)] = 1.0
+    repetition_penalty: Annotated[float, Field(ge=0.1, le=2)] = 1.0
     stop: Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=8)] = []
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     adapter: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
@@ -47,7 +48,8 @@ class GenerationFields(BaseModel):
         """Return the library's form, with the prompt style's own stop texts added."""
         return Sampling(
             max_new_tokens=self.max_new_tokens,
-            temperature=self.temperature,
+            # below this, dividing by it overflows: what it means is greedy
+            temperature=self.temperature if self.temperature >= MIN_TEMPERATURE else 0.0,
             top_p=self.top_p,
             top_k=self.top_k,
             repetition_penalty=self.repetition_penalty,

@@ -1,7 +1,8 @@
 """Configuration: YAML, then environment, then `--set`, into one frozen, typed model.
 
 A key that does not exist is an error that names the nearest one. Environment variables are
-`LLAMA_PLATFORM_<KEY>`, with `__` between levels: `LLAMA_PLATFORM_TRAINING__LEARNING_RATE=1e-4`.
+`LLAMA_PLATFORM_<KEY>`, with `__` between levels: `LLAMA_PLATFORM_TRAINING__LEARNING_RATE=1e-4`. Those of sections
+that a command does not have are for other commands.
 """
 
 import difflib
@@ -47,6 +48,8 @@ def load_config(
     for name, text in sorted((environ or {}).items()):
         if name.startswith(ENV_PREFIX):
             keys = name.removeprefix(ENV_PREFIX).lower().split("__")
+            if len(keys) > 1 and keys[0] not in model.model_fields:
+                continue  # a section of another command's configuration
             _set(values, keys, _parse_value(text, name), name)
     for override in overrides:
         key, equals, text = override.partition("=")
@@ -72,7 +75,8 @@ def describe_errors(model: type[BaseModel], error: ValidationError, where: str) 
             hint = f"did you mean '{near[0]}'?" if near else "it takes no keys"
             lines.append(f"{where}: unknown key '{name}'; {hint}")
         else:
-            given = "" if problem["type"] == "missing" else f" (given: {problem['input']!r})"
+            obvious = problem["type"] == "missing" or isinstance(problem["input"], dict | BaseModel)
+            given = "" if obvious else f" (given: {problem['input']!r})"
             lines.append(f"{where}: {name or 'value'}: {problem['msg']}{given}")
     return "\n".join(lines)
 
@@ -84,7 +88,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: no such configuration file") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
     if values is None:
         return {}
@@ -96,7 +100,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _parse_value(text: str, where: str) -> Any:
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
         raise ConfigError(f"{where}: value is not valid YAML: {text!r}") from error
 
 

@@ -68,6 +68,13 @@ def test_a_run_that_is_submitted_again_continues_after_its_checkpoint(trained, s
     assert repository.manifest(repository.latest("adapter", "assistant")).metadata["metrics"]["step"] == 8
 
 
+def test_a_run_of_something_else_is_not_continued(trained, submit):
+    settings = {"training.max_steps": 9, "training.run_id": "it-1", "lora.r": 8}
+    done = submit("python", "-m", "jobs.finetune", *CONFIG, **settings, **{"training.max_failures": 0})
+    assert done.returncode != 0
+    assert "its checkpoints are of another dataset version, base or lora" in done.stdout
+
+
 def test_wrong_input_ends_with_its_message_and_writes_nothing(submit, repository, tmp_path):
     broken = tmp_path / "broken.json"
     broken.write_text('[\n{"input": "a", "output": "b"},\n{"input": }\n]')

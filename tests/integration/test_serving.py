@@ -220,6 +220,7 @@ def test_wrong_input_is_named(client, body, status, code, words):
         (b"prompt=x", {"content-type": "application/x-www-form-urlencoded"}, 415),
         (b'{"prompt": "' + b"a" * 2_000_000 + b'"}', {"content-type": "application/json"}, 413),
         (b"[]", {"content-type": "application/json"}, 400),
+        (b"", {"content-type": "application/json"}, 400),
         (b'{"prompt": "x"}', {"content-type": "application/json", "x-request-id": "a b"}, 400),
     ],
 )

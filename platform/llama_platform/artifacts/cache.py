@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from filelock import FileLock
 
 from llama_platform.artifacts.manifest import Manifest, file_sha256
 from llama_platform.errors import IntegrityError
+
+IN_USE_S = 60
 
 
 class ArtifactCache:
@@ -62,13 +65,28 @@ class ArtifactCache:
 
     def _evict(self, keep: Path) -> None:
         entries = [p for p in self._folder.iterdir() if p.is_dir() and not p.name.startswith(".")]
-        entries.sort(key=lambda p: p.stat().st_mtime, reverse=True)
+        entries.sort(key=_used_at, reverse=True)
         total = 0
         for entry in [keep, *(e for e in entries if e != keep)]:
-            total += sum(p.stat().st_size for p in entry.rglob("*") if p.is_file())
-            if total > self._max_bytes and entry != keep:
+            total += _size(entry)
+            # What was handed out a moment ago may be about to be read.
+            if total > self._max_bytes and entry != keep and time.time() - _used_at(entry) > IN_USE_S:
                 with FileLock(self._folder / f"{entry.name}.lock"):
                     shutil.rmtree(entry, ignore_errors=True)
+
+
+def _used_at(entry: Path) -> float:
+    try:
+        return entry.stat().st_mtime
+    except FileNotFoundError:  # another process has evicted it
+        return 0.0
+
+
+def _size(entry: Path) -> int:
+    try:
+        return sum(p.stat().st_size for p in entry.rglob("*") if p.is_file())
+    except FileNotFoundError:
+        return 0
 
 
 def _verify(manifest: Manifest, folder: Path) -> None:

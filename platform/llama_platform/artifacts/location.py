@@ -5,6 +5,7 @@ from pathlib import Path
 
 from llama_platform.artifacts.repository import ArtifactRepository, open_repository
 from llama_platform.config import Config
+from llama_platform.errors import ConfigError
 from llama_platform.storage.open_store import root_from_environment
 
 
@@ -20,8 +21,18 @@ class StoreConfig(Config):
 
 
 def absolute(config: StoreConfig, environ: Mapping[str, str]) -> StoreConfig:
-    """Return `config` with its URI and cache spelled out, so that it means the same to every process of this node."""
-    uri = config.uri or root_from_environment(environ) or ".demo/store"
+    """Return `config` with its URI and cache spelled out, so that it means the same to every process of this node.
+
+    Raises:
+        ConfigError: no store is named where a local folder would not last.
+    """
+    uri = config.uri or root_from_environment(environ)
+    if uri is None and "runtime_resources" in Path.cwd().parts:
+        raise ConfigError(
+            "no store: this runs in Ray's temporary copy of a working directory, where a local default would be lost; "
+            "set store.uri, or MODEL_BUCKET on the cluster"
+        )
+    uri = uri or ".demo/store"
     uri = uri if "://" in uri else Path(uri).absolute().as_uri()
     return config.model_copy(update={"uri": uri, "cache": config.cache.expanduser().absolute()})
 

@@ -77,6 +77,8 @@ def describe_folder(kind: Kind, name: str, folder: Path, metadata: Mapping[str, 
     files = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         key = check_key(path.relative_to(folder).as_posix())
+        if key == MANIFEST_FILE:
+            raise InputError(f"{path}: the name {MANIFEST_FILE} is the platform's own; leave the file out")
         if path.suffix.lower() in REFUSED_SUFFIXES:
             raise InputError(f"{path}: {path.suffix} files can run code when read; publish safetensors and JSON")
         files[key] = FileEntry(sha256=file_sha256(path), bytes=path.stat().st_size)

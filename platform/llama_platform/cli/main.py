@@ -22,11 +22,18 @@ from llama_platform.artifacts.location import StoreConfig, repository_from
 from llama_platform.artifacts.manifest import Kind
 from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion, parse_ref
 from llama_platform.cli.exit_codes import run_command
+from llama_platform.config import Config, load_config
 from llama_platform.errors import InputError
 
 Store = Annotated[str | None, typer.Option("--store", help="s3://bucket/prefix or file:///folder")]
 Alias = Annotated[str, typer.Option("--alias", help="the alias to change")]
 Ref = Annotated[str, typer.Argument(help="NAME, NAME@ALIAS or NAME@VERSION")]
+
+
+class CliConfig(Config):
+    """What the command line takes from the environment."""
+
+    store: StoreConfig = StoreConfig()
 
 
 def main() -> None:
@@ -94,7 +101,8 @@ def open_store(uri: str | None) -> ArtifactRepository:
     Raises:
         ConfigError: the URI is not one of a store.
     """
-    return repository_from(StoreConfig(uri=uri), os.environ)
+    overrides = [f"store.uri={uri}"] if uri else []
+    return repository_from(load_config(CliConfig, None, overrides, os.environ).store, os.environ)
 
 
 def _add_folder_commands(adapters: typer.Typer) -> None:
@@ -123,7 +131,7 @@ def _resolve(repository: ArtifactRepository, kind: Kind, ref: str) -> ArtifactVe
 
 def _parse_share(text: str) -> tuple[int, int]:
     version, equals, weight = text.partition("=")
-    if not (equals and version.isdigit() and weight.isdigit()):
+    if not (equals and text.isascii() and version.isdigit() and weight.isdigit()):
         raise InputError(f"{text!r}: expected VERSION=WEIGHT, such as 3=90")
     return int(version), int(weight)
 

@@ -28,6 +28,7 @@ ROLES: Mapping[str, Role] = {
     "model": "assistant",
     "bot": "assistant",
 }
+_SPACE = re.compile(r"\s*")
 _TAG = re.compile(r"###\s*(Human|User|Assistant|System)\s*:", re.IGNORECASE)
 _NEXT_CHAT = re.compile(r"\n[ \t]*\n\s*(?=###\s*(?:Human|User|System)\s*:)", re.IGNORECASE)
 
@@ -80,7 +81,7 @@ def read_records(path: Path) -> Iterator[Record | BrokenRecord]:
             which no record can be told from the next.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise InputError(f"{path}:{line}: not UTF-8 text (byte {error.start}); convert the file to UTF-8") from error
@@ -153,28 +154,34 @@ def parse_chat(value: Any, form: FormatName) -> list[Message]:
 
 def _read_list(path: Path, text: str) -> Iterator[Record]:
     decoder = json.JSONDecoder()
-    position, line, counted = text.index("[") + 1, 1, 0
-    closed = False
-    while not closed:
-        while position < len(text) and text[position] in " \t\r\n,":
-            position += 1
+    position, line, counted = _SPACE.match(text, text.index("[") + 1).end(), 1, 0  # type: ignore[union-attr]
+    first = True
+    while text[position : position + 1] != "]":
+        if not first:
+            if text[position : position + 1] not in (",", ""):
+                raise InputError(f"{path}:{line}: not valid JSON: a comma is missing after this record")
+            position = _SPACE.match(text, position + 1).end()  # type: ignore[union-attr]
+        first = False
         line, counted = line + text.count("\n", counted, position), position
         if position >= len(text):
             raise InputError(f"{path}:{line}: not valid JSON: the list is not closed; is the file cut off?")
-        if text[position] == "]":
-            closed = True
-            continue
         try:
             value, position = decoder.raw_decode(text, position)
         except json.JSONDecodeError as error:
             raise InputError(f"{path}:{error.lineno}: not valid JSON: {error.msg} (column {error.colno})") from error
+        except RecursionError as error:
+            raise InputError(f"{path}:{line}: not valid JSON: nested too deeply") from error
         yield Record(value, f"{path}:{line}")
+        position = _SPACE.match(text, position).end()  # type: ignore[union-attr]
+    if text[position + 1 :].strip():
+        line += text.count("\n", counted, position)
+        raise InputError(f"{path}:{line}: not valid JSON: more text after the end of the list")
 
 
 def _read_lines(path: Path, text: str) -> Iterator[Record | BrokenRecord]:
     try:
         whole, end = json.JSONDecoder().raw_decode(text, text.index("{"))
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         end = 0
     if end and not text[end:].strip():
         yield Record(whole, f"{path}:1")
@@ -185,6 +192,8 @@ def _read_lines(path: Path, text: str) -> Iterator[Record | BrokenRecord]:
                 yield Record(json.loads(line), f"{path}:{number}")
             except json.JSONDecodeError as error:
                 yield BrokenRecord(f"not valid JSON: {error.msg} (column {error.colno})", f"{path}:{number}")
+            except RecursionError:
+                yield BrokenRecord("not valid JSON: nested too deeply", f"{path}:{number}")
 
 
 def _read_text(path: Path, text: str) -> Iterator[Record]:

@@ -78,7 +78,7 @@ class Chat:
 
 @dataclass(slots=True)
 class Findings:
-    """What was found while reading: counts by kind, and the first places."""
+    """What was found while reading: counts by kind, and the first places of each kind."""
 
     counts: Counter[str] = field(default_factory=Counter)
     problems: list[dict[str, str]] = field(default_factory=list)
@@ -86,7 +86,7 @@ class Findings:
     def add(self, kind: str, where: str, problem: str) -> None:
         """Count a finding; keep its place while there is room."""
         self.counts[kind] += 1
-        if len(self.problems) < REPORTED_PROBLEMS:
+        if self.counts[kind] <= REPORTED_PROBLEMS:
             self.problems.append({"kind": kind, "where": where, "problem": problem})
 
 
@@ -113,6 +113,7 @@ def prepare(config: DataConfig, template: PromptTemplate) -> PreparedData:
         forms: Counter[str] = Counter()
         for messages, where, form in _parsed(path, config.format, findings):
             if len(chats) == bound:
+                findings.counts["not_read_after"] = bound
                 break
             forms[form] += 1
             chat = _checked(messages, where, config, template, findings)

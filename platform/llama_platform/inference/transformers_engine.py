@@ -112,7 +112,9 @@ class TransformersEngine:
     def _generate(self, answer: "_Answer") -> None:
         request = answer.request
         ids = torch.tensor([request.prompt_ids], device=self._device)
-        if request.sampling.seed is not None:
+        if request.sampling.seed is None:
+            torch.seed()  # an earlier request's seed must not decide this one
+        else:
             torch.manual_seed(request.sampling.seed)
         with self._adapters.active(request.adapter_digest) as model:
             model.generate(

@@ -9,11 +9,22 @@ from typing import Annotated, Any, Literal
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from pydantic import Field
+from safetensors import safe_open
 
 from llama_platform.config import Config
-from llama_platform.errors import EngineError, InputError
-from llama_platform.models.adapter_folder import FACTS_FILE, check_adapter
+from llama_platform.errors import EngineError, InputError, IntegrityError
+from llama_platform.models.adapter_folder import FACTS_FILE, WEIGHTS_FILE, check_adapter
 
+# Options of LoRA under which an adapter is more than two matrices per layer, and the values that leave them off.
+PLAIN_OPTIONS: Mapping[str, tuple[Any, ...]] = {
+    "use_dora": (None, False),
+    "modules_to_save": (None, []),
+    "rank_pattern": (None, {}),
+    "alpha_pattern": (None, {}),
+    "lora_bias": (None, False),
+    "bias": (None, "none"),
+    "init_lora_weights": (None, True, False, "gaussian"),
+}
 Projection = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -26,7 +37,7 @@ class LoraSettings(Config):
     """The update is scaled by alpha / r."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """On the input of the matrices, in training only."""
-    targets: tuple[Projection, ...] | Literal["all-linear"] = ("q_proj", "v_proj")
+    targets: Annotated[tuple[Projection, ...], Field(min_length=1)] | Literal["all-linear"] = ("q_proj", "v_proj")
     """Projections that get matrices, or `all-linear` for all seven."""
 
 
@@ -69,6 +80,8 @@ def save_adapter(model: Any, state: Mapping[str, torch.Tensor], folder: Path, fa
     Raises:
         IntegrityError: the tensors are empty, all zero or not finite.
     """
+    for config in model.peft_config.values():
+        config.base_model_name_or_path = facts.get("base")  # as configured, not where it lies on this machine
     model.save_pretrained(folder, state_dict=dict(state), safe_serialization=True)
     (folder / FACTS_FILE).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     check_adapter(folder)
@@ -78,15 +91,40 @@ def open_adapter(base: Any, folder: Path, name: str) -> Any:
     """Return `base` with the adapter of `folder` beside it under `name`; evaluation mode.
 
     Raises:
-        IntegrityError: the folder holds no usable adapter.
-        InputError: the adapter does not fit the base.
+        IntegrityError: the folder holds no usable adapter, or one that does not fit the base.
     """
-    check_adapter(folder)
-    try:
-        model = PeftModel.from_pretrained(base, folder, adapter_name=name, use_safetensors=True)
-    except (RuntimeError, ValueError) as error:
-        raise InputError(f"{folder}: the adapter does not fit this base: {str(error).splitlines()[0]}") from error
-    return model.eval()
+    check_fits(base, folder)
+    return PeftModel.from_pretrained(base, folder, adapter_name=name, use_safetensors=True).eval()
+
+
+def check_fits(base: Any, folder: Path) -> None:
+    """Check an adapter against a base before PEFT touches it: PEFT changes the base first and complains after.
+
+    Args:
+        base: a `LlamaForCausalLM`, bare or with adapters of PEFT in it already.
+        folder: a PEFT folder.
+
+    Raises:
+        IntegrityError: the folder holds no usable adapter, uses what is not supported, or has tensors for layers
+            or of shapes that the base has not.
+    """
+    config = check_adapter(folder)
+    for option, plain in PLAIN_OPTIONS.items():
+        if config.get(option) not in plain:
+            raise IntegrityError(f"the adapter sets {option} to {config[option]!r}, which is not supported")
+    linears = {
+        name.removesuffix(".base_layer"): m for name, m in base.named_modules() if isinstance(m, torch.nn.Linear)
+    }
+    rank = config.get("r")
+    with safe_open(folder / WEIGHTS_FILE, framework="pt") as tensors:
+        for name in tensors.keys():  # noqa: SIM118 - not a mapping
+            path, _, kind = name.removeprefix("base_model.model.").removesuffix(".weight").rpartition(".")
+            linear, shape = linears.get(path), tensors.get_slice(name).get_shape()
+            if linear is None or kind not in ("lora_A", "lora_B"):
+                raise IntegrityError(f"the adapter does not fit this base: it has {name}, the base has no such layer")
+            expected = [rank, linear.in_features] if kind == "lora_A" else [linear.out_features, rank]
+            if shape != expected:
+                raise IntegrityError(f"the adapter does not fit this base: {name} is {shape}, not {expected}")
 
 
 class AdapterSet:
@@ -106,19 +144,15 @@ class AdapterSet:
         """Load the adapter of `folder`; nothing happens if it is loaded.
 
         Raises:
-            IntegrityError: the folder holds no usable adapter.
-            InputError: the adapter does not fit the base.
+            IntegrityError: the folder holds no usable adapter, or one that does not fit the base.
         """
         if digest in self._digests:
             return
         if self._model is None:
             self._model = open_adapter(self._base, folder, digest)
         else:
-            check_adapter(folder)
-            try:
-                self._model.load_adapter(folder, adapter_name=digest, use_safetensors=True)
-            except (RuntimeError, ValueError) as error:
-                raise InputError(f"{folder}: the adapter does not fit this base: {error}") from error
+            check_fits(self._base, folder)
+            self._model.load_adapter(folder, adapter_name=digest, use_safetensors=True)
             self._model.eval()
         self._digests[digest] = None
 
@@ -135,7 +169,7 @@ class AdapterSet:
         Raises:
             EngineError: the adapter is not loaded.
         """
-        if digest is None and self._model is None:
+        if digest is None and not self._digests:
             yield self._base
         elif digest is None:
             with self._model.disable_adapter():

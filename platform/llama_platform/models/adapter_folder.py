@@ -6,6 +6,7 @@ Reads safetensors headers and JSON only; nothing here loads a model.
 import json
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -64,8 +65,6 @@ def import_adapter(repository: ArtifactRepository, name: str, folder: Path) -> A
     facts = _read_json(facts_path) if facts_path.is_file() else {}
     facts.setdefault("base", config.get("base_model_name_or_path"))
     refused = shutil.ignore_patterns(*(f"*{suffix}" for suffix in REFUSED_SUFFIXES), "checkpoint-*", ".*")
-    from tempfile import TemporaryDirectory
-
     with TemporaryDirectory() as scratch:
         clean = Path(scratch) / "adapter"
         shutil.copytree(folder, clean, ignore=refused)
@@ -78,7 +77,7 @@ def export_adapter(repository: ArtifactRepository, version: ArtifactVersion, fol
     Raises:
         InputError: the folder exists and is not empty.
     """
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: exists and is not empty; choose another folder")
     shutil.copytree(repository.fetch(version), folder, dirs_exist_ok=True)
     return folder

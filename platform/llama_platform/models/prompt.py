@@ -48,7 +48,7 @@ class PromptTemplate:
     `plain` is `### Human: user` / `### Assistant: answer</s>`.
 
     Each exchange is tokenized as one text. BOS and EOS are added as ids, and the text itself is tokenized
-    with special tokens split, so that nothing in a message can close the frame it stands in.
+    with special tokens split, so that no message can hold a beginning or an end of turn as a token.
     """
 
     tokenizer: Any
@@ -65,10 +65,15 @@ class PromptTemplate:
         parts = {
             "style": self.style,
             "rendered": [[exchange.prompt, exchange.answer] for exchange in render(probe, self.style)],
-            "tokenizer": hashlib.sha256(self.tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
+            "tokenizer": _tokenizer_digest(self.tokenizer),
             "special": [self.tokenizer.bos_token_id, self.tokenizer.eos_token_id],
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def pad_token_id(self) -> int:
+        """Return the id that fills batches: the tokenizer's own, or EOS, which is masked there."""
+        pad = self.tokenizer.pad_token_id
+        return int(self.tokenizer.eos_token_id if pad is None else pad)
 
     def stop_strings(self) -> tuple[str, ...]:
         """Return texts after which an answer is over even without an end-of-turn token."""
@@ -111,6 +116,13 @@ class PromptTemplate:
         return bos + ids[:split], ids[split:] + eos
 
 
+def _tokenizer_digest(tokenizer: Any) -> str:
+    # Truncation and padding are settings of a call, which the tokenizer remembers; they do not change what it knows.
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    known = {key: value for key, value in state.items() if key not in ("truncation", "padding")}
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+
+
 def render(messages: Sequence[Message], style: PromptStyle) -> list[Exchange]:
     """Render a chat as exchanges of plain text, without special tokens.
 
@@ -147,6 +159,11 @@ def check_roles(messages: Sequence[Message]) -> None:
     if not turns:
         raise InputError("messages: only a system turn; at least one user turn is needed")
     for index, message in enumerate(turns):
+        try:
+            message.content.encode()
+        except UnicodeEncodeError as error:
+            broken = f"turn {index + len(messages) - len(turns) + 1} holds half a character (a lone surrogate)"
+            raise InputError(f"{broken} at position {error.start}") from error
         expected = "user" if index % 2 == 0 else "assistant"
         if message.role != expected:
             position = index + len(messages) - len(turns) + 1

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config as ClientConfig
 from botocore.exceptions import BotoCoreError, ClientError
+from s3transfer.exceptions import RetriesExceededError as S3TransferError
 
 from llama_platform.errors import IntegrityError, NotFoundError, StorageError
 from llama_platform.storage.base import PreconditionFailedError, StoredObject, check_key
@@ -56,10 +58,17 @@ class S3Store:
         """One PutObject, with If-None-Match or If-Match; see ObjectStore."""
         condition = {"IfNoneMatch": "*"} if if_absent else {"IfMatch": if_match} if if_match else {}
         checksum = base64.b64encode(hashlib.sha256(content).digest()).decode()
-        with self._reported("write", key):
-            answer = self._client.put_object(
-                Bucket=self._bucket, Key=self._key(key), Body=content, ChecksumSHA256=checksum, **condition
-            )
+        try:
+            with self._reported("write", key):
+                answer = self._client.put_object(
+                    Bucket=self._bucket, Key=self._key(key), Body=content, ChecksumSHA256=checksum, **condition
+                )
+        except PreconditionFailedError:
+            # boto3 sends again what got no answer: the condition may have failed because of our own first try.
+            stored = self.read(key)
+            if stored.content != content:
+                raise
+            return stored.etag
         return _unquoted(answer["ETag"])
 
     def read(self, key: str) -> StoredObject:
@@ -137,7 +146,7 @@ class S3Store:
             yield
         except ClientError as error:
             raise self._translated(error, action, uri) from error
-        except BotoCoreError as error:
+        except (BotoCoreError, Boto3Error, S3TransferError) as error:
             raise StorageError(f"cannot {action} {uri}: {error}") from error
 
     def _translated(self, error: ClientError, action: str, uri: str) -> Exception:

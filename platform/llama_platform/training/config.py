@@ -36,7 +36,7 @@ class TrainingConfig(Config):
     """Passes over the dataset."""
     max_steps: Positive | None = None
     """Upper bound on optimizer steps; None for no other bound than the epochs."""
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-4
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-4
     """Peak of AdamW's learning rate; it falls to zero along a cosine."""
     warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.03
     """Share of the steps over which the learning rate rises."""

@@ -64,7 +64,7 @@ def compare(
     """Score the base with and without an adapter.
 
     Args:
-        base: a loaded `LlamaForCausalLM` on its device.
+        base: a loaded `LlamaForCausalLM`; it is moved to the GPU if there is one.
         adapter_folder: a PEFT folder.
         eval_file: `eval.parquet` of a dataset.
         template: the base's.
@@ -77,10 +77,10 @@ def compare(
     rows = list(load_tokenized(eval_file, template, cache).select(range(_rows(eval_file, config.max_chats))))
     if not rows:
         raise InputError(f"{eval_file}: holds no chats to evaluate on")
+    base.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     model = open_adapter(base, adapter_folder, "adapter")
     module = AnswerLoss(model).eval()
-    pad = template.tokenizer.pad_token_id or template.tokenizer.eos_token_id
-    device = next(base.parameters()).device
+    device, pad = base.device, template.pad_token_id()
 
     def loss(*, adapter: bool) -> tuple[float, int]:
         with nullcontext() if adapter else model.disable_adapter():
@@ -115,7 +115,7 @@ def generate_answer(model: Any, template: PromptTemplate, question: str, max_new
         attention_mask=torch.ones_like(ids),
         max_new_tokens=max_new_tokens,
         do_sample=False,
-        pad_token_id=tokenizer.pad_token_id or tokenizer.eos_token_id,
+        pad_token_id=template.pad_token_id(),
         stop_strings=list(template.stop_strings()),
         tokenizer=tokenizer,
     )

@@ -4,12 +4,12 @@ A start, first or after a failure, looks for the newest committed checkpoint of 
 Ray is told metrics only: checkpoints are committed through the artifact repository (decision 4).
 """
 
+import hashlib
 import logging
 import math
 import os
 import tempfile
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import torch.distributed as dist
 from llama_platform.artifacts.location import repository_from
 from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.data.tokenize import IGNORED_LABEL, collate, load_tokenized
-from llama_platform.errors import TrainingError
+from llama_platform.errors import InputError, TrainingError
 from llama_platform.logs import bind_context, setup_logging
 from llama_platform.models.adapter import attach_lora, save_adapter
 from llama_platform.models.base_model import load_base_model, load_template
@@ -50,7 +50,22 @@ class Progress:
     evaluations_without_gain: int = 0
     tokens: int = 0
     eval_loss: float | None = None
-    stopped_early: bool = field(default=False)
+    stopped_early: bool = False
+    identity: str | None = None
+    """What the run is of: dataset, base, prompt and LoRA."""
+
+    def claim(self, identity: str, run_id: str) -> None:
+        """Bind a new run to `identity`, or check that a continued one is of the same.
+
+        Raises:
+            InputError: it is not.
+        """
+        if self.identity not in (None, identity):
+            raise InputError(
+                f"training.run_id {run_id}: its checkpoints are of another dataset version, base or lora; "
+                "use another run_id, or the same settings and training.dataset_version"
+            )
+        self.identity = identity
 
 
 class FinetuneWorker:
@@ -60,8 +75,11 @@ class FinetuneWorker:
         """Load data, base and engine, and the newest checkpoint if there is one.
 
         Args:
-            arguments: `config` (FinetuneConfig as JSON), `run_id`, `dataset_version`, `global_batch_size`,
-                `board` (handle of the MetricsBoard).
+            arguments: `config` (FinetuneConfig as JSON), `run_id`, `dataset_version`, `progress` (Progress of a
+                first start), `board` (handle of the MetricsBoard).
+
+        Raises:
+            InputError: the run's checkpoints are of another dataset, base or LoRA.
         """
         self.config = FinetuneConfig.model_validate(arguments["config"])
         self.run_id: str = arguments["run_id"]
@@ -75,6 +93,7 @@ class FinetuneWorker:
         self.lengths = [len(ids) for ids in self.rows["input_ids"]]
         checkpoint = newest_checkpoint(self.repository, self.run_id)
         self.progress = Progress(**(checkpoint.progress if checkpoint else arguments["progress"]))
+        self.progress.claim(self._identity(), self.run_id)
         training = self.config.training
         size = self.progress.global_batch_size
         self.steps = total_steps(len(self.lengths), size, training.epochs, training.max_steps)
@@ -89,18 +108,13 @@ class FinetuneWorker:
         while self.progress.step < self.steps and not self.progress.stopped_early:
             metrics = self._step(timer)
             last = self.progress.step == self.steps
-            if last or (training.evaluate_every and self.progress.step % training.evaluate_every == 0):
+            evaluated = last or bool(training.evaluate_every and self.progress.step % training.evaluate_every == 0)
+            if evaluated:
                 self._evaluate()
-            self._report(metrics)
+            self._report(metrics, evaluated=evaluated)
             if last or self.progress.stopped_early or self.progress.step % training.checkpoint_every == 0:
                 self._checkpoint()
         return self._publish()
-
-    @cached_property
-    def pad_token_id(self) -> int:
-        """Fills batches; masked everywhere."""
-        tokenizer = self.template.tokenizer
-        return int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
 
     def _start_engine(self, accumulation_steps: int, checkpoint: Checkpoint | None) -> None:
         import deepspeed
@@ -127,7 +141,7 @@ class FinetuneWorker:
         training, step = self.config.training, self.progress.step
         size = self.progress.global_batch_size
         plan = micro_batches(step, self.lengths, size, training.micro_batch_size, training.seed)
-        batches = [collate([self.rows[i] for i in indices], self.pad_token_id) for indices in plan]
+        batches = [collate([self.rows[i] for i in indices], self.template.pad_token_id()) for indices in plan]
         counted = sum(int((batch["labels"][:, 1:] != IGNORED_LABEL).sum()) for batch in batches)
         rate = learning_rate_at(step, self.steps, training.learning_rate, training.warmup_fraction)
         for group in self.engine.optimizer.param_groups:
@@ -157,7 +171,7 @@ class FinetuneWorker:
         training = self.config.training
         rows = self._rows("eval.parquet")
         rows = rows.select(range(min(len(rows), self.config.evaluation.max_chats)))
-        batches = list(eval_batches(list(rows), training.micro_batch_size, self.pad_token_id))
+        batches = list(eval_batches(list(rows), training.micro_batch_size, self.template.pad_token_id()))
         self.engine.eval()
         sums = torch.zeros(2, device=self.device)
         for start in range(0, len(batches), self.world):
@@ -179,8 +193,13 @@ class FinetuneWorker:
         # The sums are the same on every worker, and so is the decision.
         progress.stopped_early = bool(patience and progress.evaluations_without_gain >= patience)
 
-    def _report(self, metrics: StepMetrics) -> None:
-        values = {**record(metrics), "eval_loss": self.progress.eval_loss}
+    def _identity(self) -> str:
+        config = self.config
+        parts = (self.dataset.digest, config.base, config.lora, self.template.fingerprint(), config.training.seed)
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+    def _report(self, metrics: StepMetrics, *, evaluated: bool) -> None:
+        values = {**record(metrics), "eval_loss": self.progress.eval_loss if evaluated else None}
         if self.rank == 0:
             self._board.post.remote(values)
         if self.progress.step % REPORT_EVERY == 0 or self.progress.step == self.steps:

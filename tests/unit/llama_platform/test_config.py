@@ -36,6 +36,7 @@ def test_scientific_notation_without_a_dot_is_a_number():
         ("seed", ["KEY=VALUE"]),
         ("seed.x=1", ["seed"]),
         ("seed=[", ["not valid YAML"]),
+        ("seed=2024-02-30", ["not valid YAML"]),
     ],
 )
 def test_wrong_overrides_are_named(override, words):
@@ -61,3 +62,12 @@ def test_missing_file_is_named(tmp_path):
 def test_unknown_environment_key_is_an_error():
     with pytest.raises(ConfigError, match="did you mean 'seed'"):
         load_config(Outer, None, [], {"LLAMA_PLATFORM_SEEED": "1"})
+
+
+def test_sections_of_other_commands_in_the_environment_are_theirs():
+    config = load_config(
+        Outer, None, [], {"LLAMA_PLATFORM_CHUNKING__SIZE": "1", "LLAMA_PLATFORM_TRAINING__LEARNING_RATE": "3"}
+    )
+    assert config.training.learning_rate == 3
+    with pytest.raises(ConfigError, match="did you mean 'learning_rate'"):
+        load_config(Outer, None, [], {"LLAMA_PLATFORM_TRAINING__RATE": "1"})

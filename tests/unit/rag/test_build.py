@@ -36,11 +36,15 @@ def test_an_index_is_committed_with_its_documents(repository, docs, embedder):
     assert again == version
 
 
-def test_bad_settings_and_sources_write_nothing(repository, docs, embedder):
+def test_bad_settings_and_sources_write_nothing(repository, docs, embedder, tmp_path):
     with pytest.raises(ConfigError, match="more than the 50 tokens"):
         build_index(repository, IndexConfig(sources=(docs,), chunk_tokens=99), embedder, lambda *p: None)
     with pytest.raises(InputError, match="no such file"):
         build_index(repository, IndexConfig(sources=("/none",), chunk_tokens=20), embedder, lambda *p: None)
+    empty = tmp_path / "empty.md"
+    empty.write_text("# Title\n\n## Sub\n")
+    with pytest.raises(InputError, match="no text below"):
+        build_index(repository, IndexConfig(sources=(str(empty),), chunk_tokens=20), embedder, lambda *p: None)
     assert repository.names("index") == []
 
 

@@ -82,3 +82,20 @@ def test_spans_are_true_and_no_word_is_lost(text, limit, overlap, markdown):
         for chunk in chunks:
             covered |= set(range(chunk.start, chunk.end))
         assert all(text[i].isspace() for i in set(range(len(text))) - covered)
+
+
+def test_long_text_without_blank_lines_is_counted_in_linear_time():
+    counted = 0
+
+    def counting(text):
+        nonlocal counted
+        counted += len(text)
+        return words(text)
+
+    def cost(size):
+        nonlocal counted
+        counted = 0
+        split_document(document("word number " * size, markdown=False), 50, 10, counting)
+        return counted
+
+    assert cost(8000) < 6 * cost(2000)

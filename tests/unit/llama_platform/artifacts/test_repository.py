@@ -1,4 +1,5 @@
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -117,7 +118,11 @@ def test_files_that_can_run_code_are_refused(repository, folder, file):
 def test_the_cache_keeps_its_bound_and_the_newest(folder, tmp_path):
     uri = (tmp_path / "store").as_uri()
     repository = repository_from(StoreConfig(uri=uri, cache=tmp_path / "cache", cache_gib=1500 / 2**30), {})
-    fetched = [repository.fetch(repository.publish("dataset", "c", folder, {"n": n})) for n in range(3)]
+    fetched = []
+    for n in range(3):
+        fetched.append(repository.fetch(repository.publish("dataset", "c", folder, {"n": n})))
+        assert fetched[-1].exists()
+        os.utime(fetched[-1], (n, n))  # long ago, or it would count as in use
     assert [path.exists() for path in fetched] == [False, False, True]
 
 
@@ -143,3 +148,9 @@ def test_the_digest_covers_content_and_metadata(repository, folder):
     version = repository.publish("dataset", "chats", folder, {"b": 1, "a": "ü"})
     record = json.loads(repository.store.read("datasets/chats/versions/1.json").content)
     assert record["digest"] == version.digest
+
+
+def test_a_file_named_as_the_manifest_is_refused(repository, folder):
+    (folder / "manifest.json").write_text("{}")
+    with pytest.raises(InputError, match="the platform's own"):
+        repository.publish("dataset", "chats", folder, {})

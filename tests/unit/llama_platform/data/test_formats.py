@@ -70,6 +70,10 @@ def test_records_of_a_pretty_printed_list_know_their_lines(tmp_path):
         (b"hello there", ":1: unknown format"),
         (b'[\n{"input": "a", "output": "b"},\n{"input": oops}\n]', ":3: not valid JSON"),
         (b'[{"input": "a", "output": "b"},\n', "not closed"),
+        (b'[{"a": 1}\n{"b": 2}]', "comma is missing"),
+        (b'[{"a": 1},, {"b": 2}]', "not valid JSON"),
+        (b'[{"a": 1}]\n[{"b": 2}]', ":1: not valid JSON: more text after the end"),
+        (b"[" * 100_000, "nested too deeply"),
         (b"ok\n\xff\xfe", ":2: not UTF-8"),
     ],
 )
@@ -114,3 +118,8 @@ def test_sources_must_exist(tmp_path):
     for sources, words in [([], "empty"), ([str(tmp_path)], "no .* files"), ([str(tmp_path / "x")], "no such file")]:
         with pytest.raises(InputError, match=words):
             list_chat_files(sources)
+
+
+def test_windows_line_ends_make_no_difference(tmp_path):
+    text = "### Human: a\n### Assistant: b\n\n### Human: c\n### Assistant: d\n"
+    assert len(read(tmp_path, text.replace("\n", "\r\n"), "chats.txt")) == 2

@@ -43,6 +43,7 @@ def test_counts_split_and_report(write, tiny_template):
         (chat("a", " ", "c", "d"), "turn 2, by 'assistant', is empty"),
         ({"messages": [{"role": "user", "content": "a"}] * 2}, "turn 2 is by 'user'"),
         ({"messages": 5}, "no list of turns"),
+        (chat("half \ud83d", "x"), "turn 1 holds half a character"),
     ],
 )
 def test_invalid_chats_stop_the_job_with_their_line(write, tiny_template, record, words):
@@ -111,3 +112,15 @@ def test_collate_pads_and_masks():
     assert batch["input_ids"].tolist() == [[5, 6, 7], [8, 3, 3]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
     assert batch["labels"].tolist() == [[IGNORED_LABEL, 6, 7], [8, IGNORED_LABEL, IGNORED_LABEL]]
+
+
+def test_an_invalid_chat_stops_the_job_however_many_other_findings_there_are(write, tiny_template):
+    trimmed = [chat(f"one {n}", "two", "three", "word " * 80) for n in range(120)]
+    with pytest.raises(InputError, match="turn 2, by 'assistant', is empty"):
+        prepare(write(*trimmed, chat("a", " ", "c", "d")), tiny_template)
+
+
+def test_a_bound_on_chats_is_reported(write, tiny_template):
+    config = write(*GOOD).model_copy(update={"max_chats": 5})
+    report = prepare(config, tiny_template).report
+    assert (report["chats"]["kept"], report["chats"]["not_read_after"]) == (5, 5)

@@ -92,7 +92,35 @@ def test_import_leaves_pickles_behind_and_export_gives_the_folder_back(folder, t
 def test_an_adapter_of_another_shape_does_not_fit(tiny_config, folder):
     config = json.loads((folder / "adapter_config.json").read_text())
     (folder / "adapter_config.json").write_text(json.dumps(config | {"r": 8}))
-    with pytest.raises(InputError, match="does not fit"):
+    base = load_base_model(tiny_config)
+    with torch.no_grad():
+        before = base(IDS).logits
+        with pytest.raises(IntegrityError, match="does not fit"):
+            open_adapter(base, folder, "a")
+        assert torch.equal(base(IDS).logits, before)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("use_dora", True),
+        ("modules_to_save", ["lm_head"]),
+        ("rank_pattern", {"q_proj": 2}),
+        ("init_lora_weights", "pissa"),
+    ],
+)
+def test_what_is_not_plain_lora_is_refused_by_name(tiny_config, folder, option, value):
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(config | {option: value}))
+    with pytest.raises(IntegrityError, match=f"sets {option}"):
+        open_adapter(load_base_model(tiny_config), folder, "a")
+
+
+def test_tensors_of_other_layers_are_refused(tiny_config, folder):
+    weights = load_file(folder / "adapter_model.safetensors")
+    renamed = {name.replace("layers.0", "layers.40"): tensor for name, tensor in weights.items()}
+    save_file(renamed, folder / "adapter_model.safetensors")
+    with pytest.raises(IntegrityError, match="no such layer"):
         open_adapter(load_base_model(tiny_config), folder, "a")
 
 
@@ -115,3 +143,6 @@ def test_adapters_of_a_set_answer_each_for_itself(tiny_config, model, folder, tm
     adapters.unload("aaa")
     with pytest.raises(EngineError, match="not loaded"), adapters.active("aaa"):
         pass
+    adapters.unload("bbb")
+    with torch.no_grad(), adapters.active(None) as active:
+        assert torch.allclose(active(IDS).logits, plain, atol=1e-5)

@@ -6,6 +6,7 @@ import boto3
 import pytest
 
 from llama_platform.errors import IntegrityError, StorageError
+from llama_platform.storage.base import PreconditionFailedError
 from llama_platform.storage.open_store import open_store
 from llama_platform.storage.s3 import S3Store, composite_checksum
 
@@ -66,3 +67,20 @@ def test_denied_access_names_the_missing_permission(s3_auth_server, monkeypatch)
         store.write("models/x", b"")
     with pytest.raises(StorageError, match=r"needs s3:ListBucket on guarded"):
         list(store.list_keys("models/"))
+
+
+def test_a_write_whose_answer_was_lost_counts_as_done(s3_uri, monkeypatch):
+    store = open_store(s3_uri)
+    put = store._client.put_object
+
+    def put_twice(**kwargs):  # what boto3 does when the first answer does not arrive
+        put(**kwargs)
+        return put(**kwargs)
+
+    monkeypatch.setattr(store._client, "put_object", put_twice)
+    etag = store.write("versions/1.json", b"mine", if_absent=True)
+    assert store.read("versions/1.json").etag == etag
+    assert store.write("versions/1.json", b"next", if_match=etag) == store.read("versions/1.json").etag
+    monkeypatch.undo()
+    with pytest.raises(PreconditionFailedError):
+        store.write("versions/1.json", b"theirs", if_absent=True)
