@@ -41,6 +41,8 @@ def test_ray_accepts_the_file(cluster_config):
     prepared = prepare_config(copy.deepcopy(cluster_config))
     validate_config(prepared)
     assert set(prepared["available_node_types"]) == set(NODE_TYPES)
+    for node_type in prepared["available_node_types"].values():
+        assert node_type["node_config"]["ImageId"].startswith("resolve:ssm:/aws/service/deeplearning/ami/x86_64/")
     commands = " ".join(prepared["head_start_ray_commands"] + prepared["worker_start_ray_commands"])
     assert commands.count("RAY_AUTH_MODE=token") == 2
     assert "--dashboard-host=127.0.0.1" in commands
