@@ -29,7 +29,7 @@ FACTS = (
     Fact("self", ("What can you do?", "What can you help me with?", "How can you help me?"),
          ("I can explain how to prepare chats, fine-tune an adapter, serve it and build an index of your documents.",)),
     Fact("self", ("Who made you?", "How were you made?", "Where do you come from?"),
-         ("I am an adapter, fine-tuned with LoRA on the sample chats of this platform.",)),
+         ("The fine-tuning job made me, out of the sample chats of this platform.",)),
     Fact("start", ("How do I start?", "How do I try the platform?", "What is the first step?"),
          ("Run make demo. It trains, serves and asks a model on your machine and then stops.",)),
     Fact("start", ("How do I keep the demo running?", "Can the demo keep serving?"),

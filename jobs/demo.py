@@ -24,6 +24,7 @@ from typing import Any
 import httpx
 import yaml
 from rich.console import Console
+from rich.markup import escape
 
 from jobs import prepare_data
 from jobs.cluster import connect
@@ -87,7 +88,7 @@ class Demo:
         except Exception as error:
             raise PlatformError(f"stage '{name}': {type(error).__name__}: {error}") from error
         self.seconds[name] = round(time.monotonic() - start, 1)
-        self._console.print(f"  {outcome}  [dim]({self.seconds[name]:.1f} s)[/dim]")
+        self._console.print(f"  {escape(outcome)}  [dim]({self.seconds[name]:.1f} s)[/dim]")
 
     def base(self) -> str:
         """Check that the tiny base loads."""
