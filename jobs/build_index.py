@@ -14,6 +14,8 @@ from llama_platform.logs import setup_logging
 from rag.build import IndexConfig, build_index
 from rag.documents import DocumentSet
 
+SHOWN_FILES = 20
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job and return its exit code."""
@@ -34,7 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def summary(found: DocumentSet) -> str:
     """Return how many documents were read, and which files were not."""
     lines = [f"{len(found.documents)} documents, {len(found.skipped)} files skipped"]
-    lines += [f"  skipped {item.id}: {item.reason}" for item in found.skipped[:20]]
+    lines += [f"  skipped {item.id}: {item.reason}" for item in found.skipped[:SHOWN_FILES]]
+    if len(found.skipped) > SHOWN_FILES:
+        lines.append("  … the others are named in the index's manifest")
     return "\n".join(lines)
 
 

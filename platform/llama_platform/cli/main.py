@@ -108,8 +108,8 @@ def open_store(uri: str | None) -> ArtifactRepository:
 def _add_folder_commands(adapters: typer.Typer) -> None:
     # safetensors and numpy are imported by these two commands only: the others answer at once.
     @adapters.command("import")
-    def import_folder(name: str, folder: Path, store: Store = None) -> None:
-        """Publish a PEFT FOLDER (adapter_config.json, adapter_model.safetensors) as the next version of NAME."""
+    def import_folder(name: str, folder: str, store: Store = None) -> None:
+        """Publish a PEFT FOLDER, local or s3://bucket/folder, as the next version of NAME."""
         from llama_platform.models.adapter_folder import import_adapter
 
         version = import_adapter(open_store(store), name, folder)

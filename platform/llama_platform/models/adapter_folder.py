@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from llama_platform.artifacts.manifest import REFUSED_SUFFIXES
+from llama_platform.artifacts.manifest import REFUSED_SUFFIXES, check_name
 from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
 from llama_platform.errors import InputError, IntegrityError
+from llama_platform.storage.open_store import open_store
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -51,15 +52,33 @@ def check_adapter(folder: Path) -> dict[str, Any]:
     return config
 
 
-def import_adapter(repository: ArtifactRepository, name: str, folder: Path) -> ArtifactVersion:
+def import_adapter(repository: ArtifactRepository, name: str, source: str) -> ArtifactVersion:
     """Publish a PEFT folder made elsewhere; pickled side files, such as training_args.bin, are left behind.
+
+    Args:
+        repository: where it is committed.
+        name: of the adapter.
+        source: a folder, or the URI of one, such as `s3://bucket/folder`.
 
     Raises:
         IntegrityError: the folder holds no usable adapter.
         InputError: it is no folder, or the name is not allowed.
+        StorageError: the URI cannot be read.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; give the folder with {CONFIG_FILE} and {WEIGHTS_FILE}")
+    check_name(name)
+    if "://" in source:
+        store = open_store(source)
+        with TemporaryDirectory() as scratch:
+            for key in store.list_keys(""):
+                if "/" not in key and not key.endswith(tuple(REFUSED_SUFFIXES)):
+                    store.download(key, Path(scratch) / key)
+            return _import_folder(repository, name, Path(scratch))
+    if not Path(source).is_dir():
+        raise InputError(f"{source}: no such folder; give the folder with {CONFIG_FILE} and {WEIGHTS_FILE}")
+    return _import_folder(repository, name, Path(source))
+
+
+def _import_folder(repository: ArtifactRepository, name: str, folder: Path) -> ArtifactVersion:
     config = check_adapter(folder)
     facts_path = folder / FACTS_FILE
     facts = _read_json(facts_path) if facts_path.is_file() else {}

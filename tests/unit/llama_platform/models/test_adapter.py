@@ -77,7 +77,8 @@ def test_damaged_folders_are_refused_by_name(folder, damage, words):
 def test_import_leaves_pickles_behind_and_export_gives_the_folder_back(folder, tmp_path):
     (folder / "training_args.bin").write_bytes(b"pickle")
     repository = repository_from(StoreConfig(uri=str(tmp_path / "store"), cache=tmp_path / "cache"), {})
-    version = import_adapter(repository, "support", folder)
+    version = import_adapter(repository, "support", str(folder))
+    assert import_adapter(repository, "support", folder.as_uri()) == version
     out = export_adapter(repository, version, tmp_path / "out")
     assert not (out / "training_args.bin").exists()
     same = load_file(out / "adapter_model.safetensors")
@@ -86,7 +87,9 @@ def test_import_leaves_pickles_behind_and_export_gives_the_folder_back(folder, t
     with pytest.raises(InputError, match="not empty"):
         export_adapter(repository, version, out)
     with pytest.raises(InputError, match="no such folder"):
-        import_adapter(repository, "support", tmp_path / "none")
+        import_adapter(repository, "support", str(tmp_path / "none"))
+    with pytest.raises(IntegrityError, match=r"adapter_config\.json: missing"):
+        import_adapter(repository, "support", (tmp_path / "none").as_uri())
 
 
 def test_an_adapter_of_another_shape_does_not_fit(tiny_config, folder):
