@@ -11,6 +11,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
+from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
 from llama_platform import __version__
@@ -33,7 +34,7 @@ from serve_apps.sse import Event, event_stream
 
 log = logging.getLogger(__name__)
 PROBE_TIMEOUT_S = 2.0
-BUSY_GRACE_S = 60
+BUSY_GRACE_S = 30
 NO_REPLICA = "no replica has answered; it may still be loading its model"
 VERSIONS = ("ray", "torch", "transformers", "peft")
 routes = APIRouter()
@@ -277,10 +278,12 @@ class Ingress:
             return {"status": "cold", "model_loaded": False}  # asking would start a replica
         try:
             info: dict[str, Any] = await asyncio.wait_for(self._llama.info.remote(), PROBE_TIMEOUT_S)
-        except Exception as error:  # a health route must not fail with what it reports on
+        except (TimeoutError, BackPressureError) as error:
             said_at, info = self._reported or (0.0, {})
             if not info or time.monotonic() - said_at > BUSY_GRACE_S:
                 raise UnavailableError(NO_REPLICA) from error
+        except Exception as error:  # a health route must not fail with what it reports on
+            raise UnavailableError(NO_REPLICA) from error
         else:
             self._reported = (time.monotonic(), info)
         return {"status": "ok", **info}
