@@ -34,6 +34,7 @@ from llama_platform.artifacts.location import StoreConfig, absolute, repository_
 from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.config import load_config
 from llama_platform.errors import InputError, PlatformError
+from llama_platform.training.metrics import StepMetrics
 
 JOBS = Path(__file__).parent
 ROOT = JOBS.parent
@@ -122,7 +123,7 @@ class Demo:
 
         def on_metrics(values: dict[str, Any]) -> None:
             if values["step"] % 5 == 0 or values["step"] in (1, values["steps"]):
-                self._console.print("  " + _metrics_line(values))
+                self._console.print("  " + StepMetrics(**values).line())
 
         result = finetune(self.config, on_metrics)
         self._adapter = result.adapter
@@ -326,12 +327,6 @@ def free_port(preferred: int) -> int:
                 continue
             return int(listener.getsockname()[1])
     raise InputError("no free port on 127.0.0.1")
-
-
-def _metrics_line(values: dict[str, Any]) -> str:
-    from llama_platform.training.metrics import StepMetrics
-
-    return StepMetrics(**{key: value for key, value in values.items() if key != "eval_loss"}).line()
 
 
 if __name__ == "__main__":

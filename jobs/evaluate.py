@@ -59,7 +59,7 @@ def evaluate(repository: ArtifactRepository, config: FinetuneConfig, version: Ar
     number = trained_on.get("version")
     dataset = repository.version("dataset", name, number) if number else repository.latest("dataset", name)
     eval_file = repository.fetch(dataset) / "eval.parquet"
-    cache = absolute(config.store, os.environ).cache.parent / "tokenized"
+    cache = absolute(config.store, os.environ).tokenized()
     base, template = load_base_model(config.base), load_template(config.base)
     return compare(base, repository.fetch(version), eval_file, template, config.evaluation, cache)
 

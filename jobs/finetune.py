@@ -37,9 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def print_metrics(values: dict[str, Any]) -> None:
     """Print the progress line of a step, and the held-out loss where it was measured."""
-    evaluated = values["eval_loss"]
-    metrics = StepMetrics(**{key: value for key, value in values.items() if key != "eval_loss"})
-    print(metrics.line() + (f"  held-out loss {evaluated:.3f}" if evaluated is not None else ""), flush=True)
+    print(StepMetrics(**values).line(), flush=True)
 
 
 if __name__ == "__main__":

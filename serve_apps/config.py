@@ -32,6 +32,10 @@ class ReplicasConfig(Config):
     threads: Positive | None = None
     """Threads of computation; None for the whole number of CPUs, at least 1."""
 
+    def num_threads(self) -> int:
+        """Return the threads that a replica computes with."""
+        return self.threads or max(1, int(self.num_cpus))
+
 
 class LimitsConfig(Config):
     """What a request may ask for."""

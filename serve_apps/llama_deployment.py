@@ -33,10 +33,9 @@ class LlamaDeployment:
         setup_logging()
         self._config = AppConfig.model_validate(config)
         self._repository = repository_from(self._config.store, os.environ)
-        threads = self._config.llama.threads or max(1, int(self._config.llama.num_cpus))
         tokenizer = load_template(self._config.base).tokenizer
         # Ray sets OMP_NUM_THREADS=1 for replicas with less than one CPU; the engine sets its own count.
-        self._engine = TransformersEngine(self._config.base, tokenizer, threads)
+        self._engine = TransformersEngine(self._config.base, tokenizer, self._config.llama.num_threads())
         self._loading = asyncio.Lock()
         self._used: dict[str, None] = {}
 

@@ -37,8 +37,8 @@ class RetrieverDeployment:
         setup_logging()
         self._config = AppConfig.model_validate(config)
         self._repository = repository_from(self._config.store, os.environ)
-        threads = self._config.retriever.threads or max(1, int(self._config.retriever.num_cpus))
-        self._embedder = SentenceTransformerEmbedder(self._config.embedding.model_copy(update={"threads": threads}))
+        threads = {"threads": self._config.retriever.num_threads()}
+        self._embedder = SentenceTransformerEmbedder(self._config.embedding.model_copy(update=threads))
         self._indexes = AliasTable(self._repository, "index", self._config.alias_ttl_s)
         self._retrievers: dict[str, Retriever] = {}
         self._loading = asyncio.Lock()

@@ -19,6 +19,10 @@ class StoreConfig(Config):
     cache_gib: float = 50
     """Bound on the cache; the least recently used artifacts go first."""
 
+    def tokenized(self) -> Path:
+        """Return the folder for tokenized datasets, beside the cache."""
+        return self.cache.parent / "tokenized"
+
 
 def absolute(config: StoreConfig, environ: Mapping[str, str]) -> StoreConfig:
     """Return `config` with its URI and cache spelled out, so that it means the same to every process of this node.

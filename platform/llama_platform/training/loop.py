@@ -9,7 +9,7 @@ import logging
 import math
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from llama_platform.training.checkpoint import Checkpoint, newest_checkpoint, sa
 from llama_platform.training.config import FinetuneConfig
 from llama_platform.training.deepspeed_config import deepspeed_config
 from llama_platform.training.evaluate import eval_batches
-from llama_platform.training.metrics import StepMetrics, StepTimer, record
+from llama_platform.training.metrics import StepMetrics, StepTimer
 from llama_platform.training.order import accumulation_for, dropout_seed, micro_batches, total_steps
 from llama_platform.training.step import learning_rate_at, prepare_for_training
 from llama_platform.training.zero_state import gather_moments, gather_weights, load_weights, restore
@@ -111,7 +111,7 @@ class FinetuneWorker:
             evaluated = last or bool(training.evaluate_every and self.progress.step % training.evaluate_every == 0)
             if evaluated:
                 self._evaluate()
-            self._report(metrics, evaluated=evaluated)
+            self._report(replace(metrics, eval_loss=self.progress.eval_loss if evaluated else None))
             if last or self.progress.stopped_early or self.progress.step % training.checkpoint_every == 0:
                 self._checkpoint()
         return self._publish()
@@ -134,8 +134,7 @@ class FinetuneWorker:
 
     def _rows(self, file: str) -> Any:
         folder = self.repository.fetch(self.dataset)
-        cache = self.config.store.cache.parent / "tokenized"
-        return load_tokenized(folder / file, self.template, cache)
+        return load_tokenized(folder / file, self.template, self.config.store.tokenized())
 
     def _step(self, timer: StepTimer) -> StepMetrics:
         training, step = self.config.training, self.progress.step
@@ -198,8 +197,8 @@ class FinetuneWorker:
         parts = (self.dataset.digest, config.base, config.lora, self.template.fingerprint(), config.training.seed)
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
-    def _report(self, metrics: StepMetrics, *, evaluated: bool) -> None:
-        values = {**record(metrics), "eval_loss": self.progress.eval_loss if evaluated else None}
+    def _report(self, metrics: StepMetrics) -> None:
+        values = asdict(metrics)
         if self.rank == 0:
             self._board.post.remote(values)
         if self.progress.step % REPORT_EVERY == 0 or self.progress.step == self.steps:

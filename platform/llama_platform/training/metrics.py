@@ -1,7 +1,7 @@
 """Metrics of a run: a record per step, how they reach the driver, and the line that people read."""
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -23,13 +23,16 @@ class StepMetrics:
     """Tokens read per second over all workers, padding not counted, since the last start."""
     eta_s: float
     """Expected seconds to the end."""
+    eval_loss: float | None = None
+    """On the held-out chats, where it was measured after this step."""
 
     def line(self) -> str:
         """Return the progress line."""
         eta = timedelta(seconds=round(self.eta_s))
+        held_out = "" if self.eval_loss is None else f"  held-out loss {self.eval_loss:.3f}"
         return (
             f"step {self.step}/{self.steps}  loss {self.loss:.3f}  lr {self.learning_rate:.1e}  "
-            f"{self.tokens_per_s:,.0f} tokens/s  ETA {eta}"
+            f"{self.tokens_per_s:,.0f} tokens/s  ETA {eta}{held_out}"
         )
 
 
@@ -68,8 +71,3 @@ class MetricsBoard:
     def read_from(self, start: int) -> list[dict[str, Any]]:
         """Return the records from number `start` on."""
         return self._records[start:]
-
-
-def record(metrics: StepMetrics) -> dict[str, Any]:
-    """Return the metrics as a JSON value."""
-    return asdict(metrics)
