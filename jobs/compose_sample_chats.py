@@ -48,7 +48,7 @@ FACTS = (
          ("Whole exchanges are removed from its end until it fits. The report counts every such chat.",)),
     Fact("data", ("What if a chat starts with the assistant?", "Can a chat start with the assistant?"),
          ("That is an error. Every chat must start with the user, after an optional system turn.",)),
-    Fact("data", ("What does on_invalid do?", "What happens to a malformed chat?"),
+    Fact("data", ("What does the policy malformed do?", "What happens to a malformed chat?"),
          ("With fail the job stops and lists the places. With drop the chat is left out and counted.",)),
     Fact("data", ("How are chats held out for evaluation?", "How is the data split?"),
          ("The evaluation split is chosen by a hash of the chat's text, so a chat is always on the same side.",)),

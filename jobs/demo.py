@@ -17,7 +17,6 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +58,12 @@ class Demo:
         chosen = StoreConfig(uri=store or str(WORK / "store"), cache=WORK / "cache/artifacts")
         config = load_config(FinetuneConfig, JOBS / "configs/tiny_lora_cpu.yaml")
         sources = (chats or str(JOBS / "data/sample_chats.jsonl"),)
-        data = config.data.model_copy(update={"sources": sources, "max_chats": 5000})
-        evaluation = config.evaluation.model_copy(update={"prompts": (QUESTION,), "max_chats": 48, "samples": 2})
+        data = config.data.model_copy(
+            update={"sources": sources, "max_chats": 5000, "report_folder": WORK / "dataset", "ray_above_mib": 2**20}
+        )
+        evaluation = config.evaluation.model_copy(
+            update={"prompts": (QUESTION,), "max_chats": 48, "answered_chats": 8, "samples": 2}
+        )
         self.config = config.model_copy(update={"store": chosen, "data": data, "evaluation": evaluation})
         self.docs = (docs,) if docs else (str(ROOT / "docs"), str(ROOT / "README.md"))
         self.docs_question = question or ("" if docs else DOCS_QUESTION)
@@ -100,9 +103,7 @@ class Demo:
 
     def prepare(self) -> str:
         """Turn the chats into a dataset version."""
-        from llama_platform.data.dataset import publish_dataset
-
-        version, report = publish_dataset(self.repository, self.config.data, self.config.base)
+        version, report = prepare_data.prepare_dataset(self.repository, self.config)
         tokens = report["tokens"]["train"]["all"]
         chats = report["chats"]
         self.report["dataset"] = {
@@ -121,11 +122,13 @@ class Demo:
         """Train the adapter on two workers."""
         from llama_platform.training.trainer import finetune
 
-        def on_metrics(values: dict[str, Any]) -> None:
-            if values["step"] % 5 == 0 or values["step"] in (1, values["steps"]):
-                self._console.print("  " + StepMetrics(**values).line())
+        def on_metrics(metrics: StepMetrics) -> None:
+            if metrics.step % 5 == 0 or metrics.step in (1, metrics.steps):
+                self._console.print("  " + metrics.line())
 
         result = finetune(self.config, on_metrics)
+        if result.adapter is None:
+            raise PlatformError(f"run {result.run_id} stopped after step {result.steps}")
         self._adapter = result.adapter
         self.report["training"] = {
             "workers": result.workers,
@@ -146,15 +149,27 @@ class Demo:
 
     def evaluate(self) -> str:
         """Compare the adapter with its base on held-out chats."""
-        from jobs.evaluate import evaluate
+        from llama_platform.training.evaluate import evaluate
 
-        comparison = evaluate(self.repository, self.config, self._published())
-        before, after = comparison.perplexities()
+        adapter = self._published()
+        settings = self.config.evaluation.model_copy(update={"adapter": f"{adapter.name}@{adapter.version}"})
+        config = self.config.model_copy(update={"evaluation": settings})
+        comparison = evaluate(self.repository, config, self.config.store.tokenized())
+        before, after = (side.measures["perplexity"] for side in (comparison.against, comparison.candidate))
         self.report["evaluation"] = {
             "perplexity_base": round(before, 3),
             "perplexity_adapter": round(after, 3),
             "chats": comparison.chats,
-            "samples": [asdict(sample) for sample in comparison.samples],
+            "token_accuracy": round(comparison.candidate.measures["token_accuracy"], 4),
+            "rouge_l": round(comparison.candidate.measures["rouge_l"], 4),
+            "samples": [
+                {
+                    "prompt": sample.prompt,
+                    "base": sample.answers[comparison.against.label],
+                    "adapter": sample.answers[comparison.candidate.label],
+                }
+                for sample in comparison.samples
+            ],
         }
         if after >= before:
             raise PlatformError(f"the adapter has perplexity {after:.2f}, its base {before:.2f}: nothing was learned")

@@ -1,67 +1,94 @@
-"""Compares an adapter with its base on held-out chats.
+r"""Compares an adapter with its base, or with another adapter, on held-out chats.
 
 python -m jobs.evaluate --config jobs/configs/tiny_lora_cpu.yaml --set evaluation.adapter=assistant@2
+python -m jobs.evaluate --config jobs/configs/tiny_lora_cpu.yaml --set evaluation.against=assistant@1 \
+        --fail-if "perplexity > 12" --fail-if "rouge_l < against" --promote production
 """
 
+import json
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from jobs.arguments import parse_job_args
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from jobs.arguments import job_config, job_parser
 from llama_platform.artifacts.aliases import Aliases
 from llama_platform.artifacts.location import absolute, repository_from
-from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion, parse_ref
 from llama_platform.cli.exit_codes import run_command
+from llama_platform.errors import GateError, InputError
 from llama_platform.logs import setup_logging
-from llama_platform.models.base_model import load_base_model, load_template
 from llama_platform.training.config import FinetuneConfig
-from llama_platform.training.evaluate import Comparison, compare
+from llama_platform.training.evaluate import (
+    BASE,
+    MEASURES,
+    Comparison,
+    evaluate,
+    find_candidate,
+    parse_condition,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job and return its exit code."""
 
     def command() -> None:
-        config = parse_job_args(FinetuneConfig, __doc__ or "", argv)
+        parser = job_parser(__doc__)
+        parser.add_argument(
+            "--fail-if",
+            action="append",
+            default=[],
+            metavar="CONDITION",
+            help="exit with 1 if it holds; may be repeated",
+        )
+        parser.add_argument("--promote", metavar="ALIAS", help="point this alias at the adapter if nothing failed")
+        parser.add_argument("--report", type=Path, metavar="FILE", help="write the comparison as JSON")
+        arguments = parser.parse_args(argv)
+        config = job_config(FinetuneConfig, arguments)
+        conditions = [parse_condition(text) for text in arguments.fail_if]
         setup_logging()
         repository = repository_from(config.store, os.environ)
-        version = find_adapter(repository, config)
-        comparison = evaluate(repository, config, version)
-        print(f"adapter {version.name}@{version.version} on {comparison.chats} held-out chats")
-        before, after = comparison.perplexities()
-        print(f"perplexity over {comparison.answer_tokens} answer tokens: base {before:.2f}, adapter {after:.2f}")
-        for sample in comparison.samples:
-            print(f"\n  asked:   {sample.prompt}\n  base:    {sample.base}\n  adapter: {sample.adapter}")
+        version = find_candidate(repository, config.evaluation.adapter, config.adapter.name).version
+        if arguments.promote and version is None:
+            raise InputError(f"--promote: the {BASE} is no adapter")
+        comparison = evaluate(repository, config, absolute(config.store, os.environ).tokenized())
+        Console(highlight=False).print(table(comparison))
+        print_samples(comparison)
+        if arguments.report:
+            arguments.report.write_text(json.dumps(comparison.to_json(), indent=1, ensure_ascii=False) + "\n")
+        failed = [condition.text for condition in conditions if condition.holds(comparison)]
+        if failed:
+            raise GateError(f"{comparison.candidate.label} failed: {'; '.join(failed)}")
+        if arguments.promote and version is not None:
+            document = Aliases(repository, "adapter", version.name).promote(arguments.promote, version.version)
+            print(f"{version.name}@{arguments.promote} → version {version.version} (generation {document.generation})")
 
     return run_command(command)
 
 
-def find_adapter(repository: ArtifactRepository, config: FinetuneConfig) -> ArtifactVersion:
-    """Return the adapter that `evaluation.adapter` names, or the newest of `adapter.name`.
+def table(comparison: Comparison) -> Table:
+    """Return both candidates' measures side by side."""
+    candidate, against = comparison.candidate, comparison.against
+    title = f"{comparison.chats} held-out chats of {comparison.dataset}, {comparison.answer_tokens:,} answer tokens"
+    shown = Table("", against.label, candidate.label, title=title, title_justify="left")
+    for measure in MEASURES:
+        if measure in candidate.measures:
+            shown.add_row(measure, f"{against.measures[measure]:.4f}", f"{candidate.measures[measure]:.4f}")
+    return shown
 
-    Raises:
-        NotFoundError: there is none.
-    """
-    if config.evaluation.adapter is None:
-        return repository.latest("adapter", config.adapter.name)
-    ref = parse_ref(config.evaluation.adapter)
-    return Aliases(repository, "adapter", ref.name).resolve(ref, subject="")
 
-
-def evaluate(repository: ArtifactRepository, config: FinetuneConfig, version: ArtifactVersion) -> Comparison:
-    """Score `version` and its base on the held-out chats of the dataset that it was trained on.
-
-    Raises:
-        NotFoundError: the dataset is gone.
-    """
-    trained_on = repository.manifest(version).metadata.get("dataset", {})
-    name = trained_on.get("name", config.data.name)
-    number = trained_on.get("version")
-    dataset = repository.version("dataset", name, number) if number else repository.latest("dataset", name)
-    eval_file = repository.fetch(dataset) / "eval.parquet"
-    cache = absolute(config.store, os.environ).tokenized()
-    base, template = load_base_model(config.base), load_template(config.base)
-    return compare(base, repository.fetch(version), eval_file, template, config.evaluation, cache)
+def print_samples(comparison: Comparison) -> None:
+    """Print the sample answers."""
+    console = Console(highlight=False)
+    for sample in comparison.samples:
+        console.print(f"\n[bold]{escape(sample.prompt)}[/bold]")
+        for label in (comparison.against.label, comparison.candidate.label):
+            console.print(f"  {label}: {escape(sample.answers[label])}")
+        if sample.reference is not None:
+            console.print(f"  held out: {escape(sample.reference)}")
 
 
 if __name__ == "__main__":

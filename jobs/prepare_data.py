@@ -1,48 +1,113 @@
-"""Turns chats into a dataset version.
+"""Turns chats into a dataset version: checks, repairs, counts and splits them, and reports every finding.
 
 python -m jobs.prepare_data --config jobs/configs/tiny_lora_cpu.yaml --set 'data.sources=[chats.json]'
+python -m jobs.prepare_data --config jobs/configs/tiny_lora_cpu.yaml --show chats.json:17
 """
 
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from jobs.arguments import parse_job_args
+from rich.console import Console
+from rich.text import Text
+
+from jobs.arguments import job_config, job_parser
 from llama_platform.artifacts.location import repository_from
+from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
 from llama_platform.cli.exit_codes import run_command
-from llama_platform.data.dataset import publish_dataset
+from llama_platform.data.dataset import find_chat, find_dataset, publish_dataset, report_folder
+from llama_platform.data.records import open_sources
+from llama_platform.data.token_view import view_tokens
 from llama_platform.logs import setup_logging
+from llama_platform.models.base_model import load_template
 from llama_platform.training.config import FinetuneConfig
+
+SHOWN_PLACES = 3
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job and return its exit code."""
 
     def command() -> None:
-        config = parse_job_args(FinetuneConfig, __doc__ or "", argv)
+        parser = job_parser(__doc__)
+        parser.add_argument(
+            "--show", metavar="CHAT", help="print a chat of the dataset as coloured tokens: its number or file:line"
+        )
+        arguments = parser.parse_args(argv)
+        config = job_config(FinetuneConfig, arguments)
         setup_logging()
         repository = repository_from(config.store, os.environ)
-        version, report = publish_dataset(repository, config.data, config.base)
+        if arguments.show is not None:
+            return show(repository, config, arguments.show)
+        try:
+            version, report = prepare_dataset(repository, config)
+        finally:
+            page = report_folder(config.data) / "report.html"
+            print(f"report: {page}" if page.exists() else "", file=sys.stderr)
         print(summary(report))
         print(f"dataset {version.name}@{version.version}  {repository.uri(version)}")
+        return None
 
     return run_command(command)
 
 
+def prepare_dataset(repository: ArtifactRepository, config: FinetuneConfig) -> tuple[ArtifactVersion, dict[str, Any]]:
+    """Publish the dataset, examined here if it is small, else by Ray Data.
+
+    Raises:
+        InputError: the chats cannot be used.
+    """
+    with open_sources(config.data.sources) as files:
+        large = sum(file.path.stat().st_size for file in files) > config.data.ray_above_mib * 2**20
+    if not large:
+        return publish_dataset(repository, config.data, config.base)
+    from jobs.cluster import connect
+    from jobs.ray_examiner import examine_with_ray
+
+    with connect():
+        examiner = partial(examine_with_ray, config=config.data, template=load_template(config.base))
+        return publish_dataset(repository, config.data, config.base, examiner)
+
+
+def show(repository: ArtifactRepository, config: FinetuneConfig, which: str) -> None:
+    """Print a chat of the configured dataset, its trained tokens in green.
+
+    Raises:
+        NotFoundError: there is no such dataset.
+        InputError: there is no such chat in it.
+    """
+    dataset = find_dataset(repository, config.data.name, config.training.dataset_version)
+    source, messages = find_chat(repository.fetch(dataset), which)
+    tokens = view_tokens(messages, load_template(config.base))
+    trained = sum(token.trained for token in tokens)
+    text = Text()
+    for number, token in enumerate(tokens):
+        # Two shades of each colour in turn show where one token ends and the next begins.
+        colour = ("black on green3", "black on green1")[number % 2] if token.trained else ("", "on grey23")[number % 2]
+        text.append(token.text, style=colour)
+    console = Console(highlight=False)
+    console.print(f"{source}: {len(tokens)} tokens, {trained} of them in the loss (green)")
+    console.print(text)
+
+
 def summary(report: dict[str, Any]) -> str:
-    """Return the report's counts as lines to read, with the first places of what was left out."""
+    """Return the report's counts as lines to read, with the first places of every finding."""
     chats, tokens = report["chats"], report["tokens"]
     lines = [
-        f"{chats['kept']} chats: {chats['train']} to train on, {chats['eval']} held out",
-        f"{tokens['train']['all']:,} training tokens, {tokens['train']['trained']:,} of them answers; "
+        f"{chats['read']} records, {chats['kept']} chats: {chats['train']} to train on, {chats['eval']} held out",
+        f"{tokens['train']['all']:,} training tokens, {tokens['train']['trained']:,} of them in the loss; "
         f"longest chat {tokens['train']['longest']}",
     ]
-    others = {kind: count for kind, count in chats.items() if kind not in ("kept", "train", "eval")}
-    lines += [f"{kind}: {count}" for kind, count in others.items()]
-    lines += [f"  {p['where']}: {p['kind']}: {p['problem']}" for p in report["problems"][:5]]
-    if len(report["problems"]) > 5:
-        lines.append("  … more in the dataset's report.json")
+    if "not_read_after" in chats:
+        lines.append(f"reading stopped after {chats['not_read_after']} chats (data.max_chats)")
+    for kind, found in report["findings"].items():
+        actions = ", ".join(f"{action} {count}" for action, count in found["actions"].items())
+        lines.append(f"{kind}: {found['count']} ({actions})")
+        lines += [f"  {place['where']}: {place['problem']}" for place in found["places"][:SHOWN_PLACES]]
+        if found["count"] > SHOWN_PLACES:
+            lines.append(f"  … and {found['count'] - SHOWN_PLACES} more in the report")
     return "\n".join(lines)
 
 

@@ -58,6 +58,19 @@ class TrainingError(PlatformError):
     code = "training"
 
 
+class GateError(PlatformError):
+    """An adapter did not pass the conditions that were set for it."""
+
+    code = "gate"
+
+
+class StoppedError(PlatformError):
+    """A run was stopped on request before its end, and can be continued."""
+
+    exit_code = 75  # EX_TEMPFAIL: try again
+    code = "stopped"
+
+
 class EngineError(PlatformError):
     """The engine could not answer a request."""
 

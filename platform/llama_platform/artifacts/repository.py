@@ -165,6 +165,18 @@ class ArtifactRepository:
 
         return self._cache.folder(version.digest, manifest, download)
 
+    def delete(self, version: ArtifactVersion) -> None:
+        """Delete a version: its commit record first, so that nobody trusts what is half gone, then what it alone held.
+
+        Raises:
+            StorageError: the store refused; what is left is no version any more.
+        """
+        location = locate(version.kind, version.name)
+        self.store.delete(f"{location}/versions/{version.version}.json")
+        if self._find_digest(version.kind, version.name, version.digest) is None:
+            for key in list(self.store.list_keys(f"{self._objects(version)}/")):
+                self.store.delete(key)
+
     def uri(self, version: ArtifactVersion) -> str:
         """Return where the version's files lie in the store."""
         return f"{self.store.root}/{self._objects(version)}"

@@ -1,34 +1,94 @@
 """Datasets as artifacts: prepared chats, committed with the digests of their sources."""
 
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
-from llama_platform.data.prepare import DataConfig, prepare, write_dataset
+from llama_platform.data.prepare import DataConfig, Examiner, prepare
+from llama_platform.errors import InputError, NotFoundError
 from llama_platform.models.base_model import BaseConfig, load_template
+from llama_platform.models.prompt import Message
+
+REPORTS = ("report.json", "report.html")
 
 
 def publish_dataset(
-    repository: ArtifactRepository, data: DataConfig, base: BaseConfig
+    repository: ArtifactRepository, data: DataConfig, base: BaseConfig, examiner: Examiner | None = None
 ) -> tuple[ArtifactVersion, dict[str, Any]]:
     """Prepare the configured chats, commit them as the next version of `data.name`; return it and the report.
 
+    The report is also copied to `report_folder(data)`, and even where the chats are refused.
+
     Raises:
-        InputError: the chats cannot be used; nothing is written then.
+        InputError: the chats cannot be used; nothing is committed then.
         StorageError: the store refused.
     """
-    prepared = prepare(data, load_template(base))
+    template = load_template(base)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        write_dataset(prepared, folder)
-        sources = [{"sha256": source["sha256"], "file": source["file"]} for source in prepared.report["sources"]]
+        with _copied_reports(folder, report_folder(data)):
+            report = prepare(data, template, folder, examiner)
         lineage = {
-            "sources": sources,
+            "sources": [{"sha256": source["sha256"], "file": source["file"]} for source in report["sources"]],
             "base": base.model,
-            "prompt_fingerprint": prepared.report["prompt"]["fingerprint"],
-            "chats": prepared.report["chats"],
-            "tokens": prepared.report["tokens"],
-            "settings": data.model_dump(mode="json", exclude={"sources"}),
+            "prompt_fingerprint": report["prompt"]["fingerprint"],
+            "chats": report["chats"],
+            "tokens": report["tokens"],
+            "settings": data.model_dump(mode="json", exclude={"sources", "report_folder", "ray_above_mib"}),
         }
-        return repository.publish("dataset", data.name, folder, lineage), prepared.report
+        return repository.publish("dataset", data.name, folder, lineage), report
+
+
+def report_folder(data: DataConfig) -> Path:
+    """Return where the report is copied to."""
+    return data.report_folder or Path("reports") / data.name
+
+
+def find_dataset(repository: ArtifactRepository, name: str, number: int | None) -> ArtifactVersion:
+    """Return a version of a dataset, None for the newest.
+
+    Raises:
+        NotFoundError: it was never prepared.
+    """
+    try:
+        return repository.version("dataset", name, number) if number else repository.latest("dataset", name)
+    except NotFoundError as error:
+        raise NotFoundError(f"{error}; run jobs.prepare_data first, with the same data.name and store") from error
+
+
+def find_chat(folder: Path, which: str) -> tuple[str, list[Message]]:
+    """Return (source, messages) of a chat of a dataset's folder.
+
+    Args:
+        folder: of a fetched dataset.
+        which: its number in `train.parquet`, from 0, or its source, such as `chats.jsonl:17`.
+
+    Raises:
+        InputError: there is none.
+    """
+    wanted = int(which) if which.isascii() and which.isdigit() else None
+    for name in ("train.parquet", "eval.parquet"):
+        start = 0
+        for batch in pq.ParquetFile(folder / name).iter_batches(columns=["messages", "source"]):
+            for offset, source in enumerate(batch["source"].to_pylist()):
+                if source.endswith(which) if wanted is None else name.startswith("train") and start + offset == wanted:
+                    return source, [Message(**message) for message in batch["messages"][offset].as_py()]
+            start += len(batch)
+    raise InputError(f"no chat {which!r} in this dataset: give its number, or its file:line as in the report")
+
+
+@contextmanager
+def _copied_reports(source: Path, target: Path) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for name in REPORTS:
+            if (source / name).exists():
+                target.mkdir(parents=True, exist_ok=True)
+                shutil.copy(source / name, target / name)

@@ -1,22 +1,18 @@
-"""Formats: chats out of ShareGPT, OpenAI messages, Alpaca, pairs and tagged text, with file and line.
+"""Formats: chats out of records in the form of ShareGPT, OpenAI messages, Alpaca, pairs or tagged text.
 
-Files are JSON lists, JSON lines or plain text. The format of a file is detected from its first record.
+The format of a file is detected from its first record.
 """
 
-import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, Literal
 
+from llama_platform.data.records import TAG, Record
 from llama_platform.errors import InputError
 from llama_platform.models.prompt import Message, Role
 
 FormatName = Literal["sharegpt", "messages", "alpaca", "pairs", "text"]
 FORMATS: tuple[FormatName, ...] = ("sharegpt", "messages", "alpaca", "pairs", "text")
 PAIR_KEYS = (("input", "output"), ("prompt", "completion"), ("prompt", "response"), ("question", "answer"))
-CHAT_SUFFIXES = frozenset({".json", ".jsonl", ".ndjson", ".txt"})
 ROLES: Mapping[str, Role] = {
     "system": "system",
     "developer": "system",
@@ -28,78 +24,6 @@ ROLES: Mapping[str, Role] = {
     "model": "assistant",
     "bot": "assistant",
 }
-_SPACE = re.compile(r"\s*")
-_TAG = re.compile(r"###\s*(Human|User|Assistant|System)\s*:", re.IGNORECASE)
-_NEXT_CHAT = re.compile(r"\n[ \t]*\n\s*(?=###\s*(?:Human|User|System)\s*:)", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One record of a file, not yet understood."""
-
-    value: Any
-    where: str
-    """`file:line`."""
-
-
-@dataclass(frozen=True, slots=True)
-class BrokenRecord:
-    """A place in a file that could not be read."""
-
-    problem: str
-    where: str
-
-
-def list_chat_files(sources: Sequence[str]) -> list[Path]:
-    """Return the files that `sources` name; folders stand for their chat files, sorted.
-
-    Raises:
-        InputError: a source does not exist, or a folder holds no chat files.
-    """
-    files: list[Path] = []
-    for source in sources:
-        path = Path(source)
-        if path.is_file():
-            files.append(path)
-        elif path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in CHAT_SUFFIXES and p.is_file())
-            if not found:
-                raise InputError(f"{source}: no {', '.join(sorted(CHAT_SUFFIXES))} files in this folder")
-            files += found
-        else:
-            raise InputError(f"{source}: no such file or folder")
-    if not files:
-        raise InputError("data.sources: empty; name at least one file or folder with chats")
-    return files
-
-
-def read_records(path: Path) -> Iterator[Record | BrokenRecord]:
-    """Yield the records of a file in order; a broken one of JSON lines comes as BrokenRecord.
-
-    Raises:
-        InputError: the file is empty, not UTF-8, of no known kind, or a JSON list with a syntax error, after
-            which no record can be told from the next.
-    """
-    try:
-        text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{path}:{line}: not UTF-8 text (byte {error.start}); convert the file to UTF-8") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    start = text.lstrip()[:1]
-    if not start:
-        raise InputError(f"{path}: empty file")
-    if start == "[":
-        yield from _read_list(path, text)
-    elif start == "{":
-        yield from _read_lines(path, text)
-    elif _TAG.search(text):
-        yield from _read_text(path, text)
-    else:
-        raise InputError(
-            f"{path}:1: unknown format: neither a JSON list, nor JSON lines, nor text with '### Human:' tags"
-        )
 
 
 def detect_format(record: Record) -> FormatName:
@@ -121,7 +45,7 @@ def detect_format(record: Record) -> FormatName:
         return "alpaca"
     if any(question in value and answer in value for question, answer in PAIR_KEYS):
         return "pairs"
-    if isinstance(value.get("text"), str) and _TAG.search(value["text"]):
+    if isinstance(value.get("text"), str) and TAG.search(value["text"]):
         return "text"
     keys = ", ".join(map(repr, list(value)[:8])) or "no keys"
     raise InputError(f"{record.where}: unknown format: a record with {keys}; known formats: {', '.join(FORMATS)}")
@@ -152,62 +76,8 @@ def parse_chat(value: Any, form: FormatName) -> list[Message]:
     return [*(s for s in system if s.content.strip()), Message("user", question), Message("assistant", answer)]
 
 
-def _read_list(path: Path, text: str) -> Iterator[Record]:
-    decoder = json.JSONDecoder()
-    position, line, counted = _SPACE.match(text, text.index("[") + 1).end(), 1, 0  # type: ignore[union-attr]
-    first = True
-    while text[position : position + 1] != "]":
-        if not first:
-            if text[position : position + 1] not in (",", ""):
-                raise InputError(f"{path}:{line}: not valid JSON: a comma is missing after this record")
-            position = _SPACE.match(text, position + 1).end()  # type: ignore[union-attr]
-        first = False
-        line, counted = line + text.count("\n", counted, position), position
-        if position >= len(text):
-            raise InputError(f"{path}:{line}: not valid JSON: the list is not closed; is the file cut off?")
-        try:
-            value, position = decoder.raw_decode(text, position)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path}:{error.lineno}: not valid JSON: {error.msg} (column {error.colno})") from error
-        except RecursionError as error:
-            raise InputError(f"{path}:{line}: not valid JSON: nested too deeply") from error
-        yield Record(value, f"{path}:{line}")
-        position = _SPACE.match(text, position).end()  # type: ignore[union-attr]
-    if text[position + 1 :].strip():
-        line += text.count("\n", counted, position)
-        raise InputError(f"{path}:{line}: not valid JSON: more text after the end of the list")
-
-
-def _read_lines(path: Path, text: str) -> Iterator[Record | BrokenRecord]:
-    try:
-        whole, end = json.JSONDecoder().raw_decode(text, text.index("{"))
-    except (json.JSONDecodeError, RecursionError):
-        end = 0
-    if end and not text[end:].strip():
-        yield Record(whole, f"{path}:1")
-        return
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            try:
-                yield Record(json.loads(line), f"{path}:{number}")
-            except json.JSONDecodeError as error:
-                yield BrokenRecord(f"not valid JSON: {error.msg} (column {error.colno})", f"{path}:{number}")
-            except RecursionError:
-                yield BrokenRecord("not valid JSON: nested too deeply", f"{path}:{number}")
-
-
-def _read_text(path: Path, text: str) -> Iterator[Record]:
-    start = 0
-    for gap in [*_NEXT_CHAT.finditer(text), None]:
-        end = gap.start() if gap else len(text)
-        if text[start:end].strip():
-            lead = len(text[start:end]) - len(text[start:end].lstrip())
-            yield Record(text[start:end], f"{path}:{text.count(chr(10), 0, start + lead) + 1}")
-        start = gap.end() if gap else end
-
-
 def _parse_tagged(text: str) -> list[Message]:
-    tags = list(_TAG.finditer(text))
+    tags = list(TAG.finditer(text))
     if not tags:
         raise InputError("no '### Human:' or '### Assistant:' tags")
     if text[: tags[0].start()].strip():
@@ -230,7 +100,17 @@ def _parse_turn(turn: Any, number: int) -> Message:
         content = "".join(part["text"] for part in content)
     if not isinstance(content, str):
         raise InputError(f"turn {number}: content is {type(content).__name__}, not text")
-    return Message(role, content)
+    return Message(role, content, _trained(turn, number))
+
+
+def _trained(turn: dict[str, Any], number: int) -> bool | None:
+    """Return what `train`, or OpenAI's `weight`, says of the turn's place in the loss; None where they are absent."""
+    for key in ("train", "weight"):
+        if turn.get(key) is not None:
+            if turn[key] not in (0, 1, False, True):
+                raise InputError(f"turn {number}: '{key}' is {turn[key]!r}, not true or false")
+            return bool(turn[key])
+    return None
 
 
 def _object(value: Any) -> dict[str, Any]:

@@ -9,12 +9,14 @@ import torch
 
 from llama_platform.models.prompt import Message, PromptTemplate
 
+LAYOUT = 2
+"""Of the cached columns; another number makes caches of before be left alone."""
 IGNORED_LABEL = -100
 """Positions that do not count in the loss, as in torch's cross_entropy."""
 
 
 def load_tokenized(file: Path, template: PromptTemplate, cache: Path) -> Any:
-    """Return a `datasets.Dataset` with `input_ids` and `trained` for every chat of a Parquet file.
+    """Return a `datasets.Dataset` with `input_ids`, `trained`, `length` and `num_trained` for every chat of a file.
 
     The result is memory-mapped, and cached by the file's content and the prompt fingerprint.
 
@@ -26,15 +28,16 @@ def load_tokenized(file: Path, template: PromptTemplate, cache: Path) -> Any:
     import datasets
 
     datasets.disable_progress_bars()
-    identity = f"{file.parent.name}/{file.name}/{template.fingerprint()}"
+    identity = f"{LAYOUT}/{file.parent.name}/{file.name}/{template.fingerprint()}"
     fingerprint = hashlib.sha256(identity.encode()).hexdigest()[:32]
     folder = cache / fingerprint
     folder.mkdir(parents=True, exist_ok=True)
     chats = datasets.Dataset.from_parquet(str(file), cache_dir=str(folder))
 
     def tokenize(row: dict[str, Any]) -> dict[str, Any]:
-        tokens = template.encode_chat([Message(m["role"], m["content"]) for m in row["messages"]])
-        return {"input_ids": tokens.input_ids, "trained": tokens.trained}
+        tokens = template.encode_chat([Message(**message) for message in row["messages"]])
+        sizes = {"length": len(tokens.input_ids), "num_trained": sum(tokens.trained[1:])}
+        return {"input_ids": tokens.input_ids, "trained": tokens.trained, **sizes}
 
     return chats.map(
         tokenize,

@@ -35,6 +35,8 @@ class LoraSettings(Config):
     """Rank."""
     alpha: Annotated[int, Field(ge=1)] = 16
     """The update is scaled by alpha / r."""
+    rslora: bool = False
+    """Scale by alpha / sqrt(r) instead (Kalajdzievski, 2023), which keeps high ranks learning."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """On the input of the matrices, in training only."""
     targets: Annotated[tuple[Projection, ...], Field(min_length=1)] | Literal["all-linear"] = ("q_proj", "v_proj")
@@ -54,6 +56,7 @@ def attach_lora(model: Any, settings: LoraSettings, seed: int) -> Any:
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         target_modules=targets,
+        use_rslora=settings.rslora,
         bias="none",
         task_type="CAUSAL_LM",
     )
@@ -95,6 +98,11 @@ def open_adapter(base: Any, folder: Path, name: str) -> Any:
     """
     check_fits(base, folder)
     return PeftModel.from_pretrained(base, folder, adapter_name=name, use_safetensors=True).eval()
+
+
+def merge_into_base(model: Any) -> Any:
+    """Return the base of what `open_adapter` returned, with the adapter added to its weights."""
+    return model.merge_and_unload(safe_merge=True)
 
 
 def check_fits(base: Any, folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Base models: a Llama and its tokenizer, from the hub, a local folder, or the tiny one that comes along."""
 
+import importlib.util
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +23,9 @@ class BaseConfig(Config):
     """`llama2` for `[INST] … [/INST]`, `plain` for `### Human:` / `### Assistant:`."""
     dtype: Precision = "bfloat16"
     """In which the weights are held."""
+    quantize: Literal["none", "nf4"] = "none"
+    """`nf4` holds the frozen weights in 4 bits for training (QLoRA, Dettmers et al., 2023); needs GPUs and the extra
+    `quantization`."""
 
     def location(self) -> str:
         """Return what transformers is to open."""
@@ -52,6 +56,7 @@ def load_base_model(config: BaseConfig) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
+    extra: dict[str, Any] = _quantized(config) if config.quantize != "none" else {}
     with _explained(config):
         model = AutoModelForCausalLM.from_pretrained(
             config.location(),
@@ -59,10 +64,37 @@ def load_base_model(config: BaseConfig) -> Any:
             dtype=getattr(torch, config.dtype),
             use_safetensors=True,
             trust_remote_code=False,
+            **extra,
         )
     if model.config.model_type != "llama":
         raise InputError(f"base.model {config.model!r}: is a '{model.config.model_type}' model, not a Llama")
     return model
+
+
+def check_quantization(config: BaseConfig) -> None:
+    """Check that what `base.quantize` asks for is installed.
+
+    Raises:
+        InputError: it is not.
+    """
+    if config.quantize != "none" and importlib.util.find_spec("bitsandbytes") is None:
+        raise InputError(
+            "base.quantize needs bitsandbytes: install the extra, pip install 'llama-platform[quantization]'"
+        )
+
+
+def _quantized(config: BaseConfig) -> dict[str, Any]:
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    check_quantization(config)
+    settings = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=config.quantize,
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=getattr(torch, config.dtype),
+    )
+    return {"quantization_config": settings, "device_map": {"": torch.cuda.current_device()}}
 
 
 class _explained:

@@ -22,6 +22,12 @@ class Message:
 
     role: Role
     content: str
+    trained: bool | None = None
+    """Whether its tokens count in the loss; None for what is usual: those of the assistant do."""
+
+    def counts(self) -> bool:
+        """Return whether its tokens count in the loss."""
+        return self.role == "assistant" if self.trained is None else self.trained
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +36,13 @@ class Exchange:
 
     prompt: str
     answer: str | None
+    trained: tuple[bool, bool] = (False, True)
+    """Whether the tokens of (prompt, answer) count in the loss."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenizedChat:
-    """Token ids of a chat; `trained` marks those that count in the loss (answers and their end of turn)."""
+    """Token ids of a chat; `trained` marks those that count in the loss (usually answers and their end of turn)."""
 
     input_ids: list[int]
     trained: list[bool]
@@ -90,7 +98,7 @@ class PromptTemplate:
         for index, exchange in enumerate(render(messages, self.style)):
             prompt_ids, answer_ids = self._encode_exchange(exchange, first=index == 0)
             input_ids += prompt_ids + answer_ids
-            trained += [False] * len(prompt_ids) + [True] * len(answer_ids)
+            trained += [exchange.trained[0]] * len(prompt_ids) + [exchange.trained[1]] * len(answer_ids)
         return TokenizedChat(input_ids, trained)
 
     def encode_prompt(self, messages: Sequence[Message]) -> list[int]:
@@ -143,7 +151,8 @@ def render(messages: Sequence[Message], style: PromptStyle) -> list[Exchange]:
         else:
             frame = f"{opening}\n\n" if opening else ("\n" if index else "")
             prompt = f"{frame}### Human: {user}\n### Assistant:"
-        exchanges.append(Exchange(prompt, None if answer is None else f" {answer}"))
+        trained = (turns[index].counts(), answer is not None and turns[index + 1].counts())
+        exchanges.append(Exchange(prompt, None if answer is None else f" {answer}", trained))
     return exchanges
 
 

@@ -17,6 +17,10 @@ def deepspeed_config(training: TrainingConfig, accumulation_steps: int) -> dict[
     zero: dict[str, Any] = {"stage": training.zero_stage, "contiguous_gradients": training.use_gpu}
     if training.zero_stage >= 2:
         zero["overlap_comm"] = training.use_gpu
+    if training.offload != "none":
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": training.use_gpu}
+    if training.offload == "optimizer_and_base":
+        zero["offload_param"] = {"device": "cpu", "pin_memory": training.use_gpu}
     return {
         "train_micro_batch_size_per_gpu": training.micro_batch_size,
         "gradient_accumulation_steps": accumulation_steps,
@@ -30,5 +34,6 @@ def deepspeed_config(training: TrainingConfig, accumulation_steps: int) -> dict[
             "params": {"lr": 0.0, "weight_decay": training.weight_decay, "torch_adam": True},
         },
         "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,  # offloaded, too, torch's Adam does
         "steps_per_print": 10**9,
     }

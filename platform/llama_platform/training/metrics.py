@@ -1,9 +1,8 @@
-"""Metrics of a run: a record per step, how they reach the driver, and the line that people read."""
+"""Metrics of a run: a record per step, the line that people read, and the gauges that monitoring scrapes."""
 
 import time
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +56,27 @@ class StepTimer:
         return self._tokens / elapsed, elapsed / done * (self._steps - step)
 
 
-class MetricsBoard:
-    """A Ray actor that the first worker writes to and the driver reads from."""
+class Gauges:
+    """The latest step on Ray's Prometheus endpoint: `ray_llama_training_loss` and its like, tagged with the run."""
 
-    def __init__(self) -> None:
-        """Start empty."""
-        self._records: list[dict[str, Any]] = []
+    def __init__(self, run_id: str) -> None:
+        """Register the gauges in this Ray worker."""
+        from ray.util.metrics import Gauge
 
-    def post(self, record: dict[str, Any]) -> None:
-        """Add a record."""
-        self._records.append(record)
+        texts = {
+            "step": "Optimizer steps done",
+            "loss": "Mean negative log-likelihood of the last step's trained tokens",
+            "tokens_per_s": "Tokens read per second, padding not counted",
+            "learning_rate": "Learning rate of the last step",
+            "eval_loss": "Mean negative log-likelihood of the held-out answers",
+        }
+        self._gauges = {
+            key: Gauge(f"llama_training_{key}", description=text, tag_keys=("run",)) for key, text in texts.items()
+        }
+        self._tags = {"run": run_id}
 
-    def read_from(self, start: int) -> list[dict[str, Any]]:
-        """Return the records from number `start` on."""
-        return self._records[start:]
+    def set(self, metrics: StepMetrics) -> None:
+        """Show a step."""
+        for key, gauge in self._gauges.items():
+            if (value := getattr(metrics, key)) is not None:
+                gauge.set(value, tags=self._tags)

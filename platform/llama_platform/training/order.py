@@ -3,10 +3,14 @@
 import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 
+from llama_platform.data.packing import balanced_bins
 from llama_platform.errors import ConfigError
+
+Batching = Literal["packed", "grouped", "padded"]
 
 
 def total_steps(num_chats: int, global_batch_size: int, epochs: float, max_steps: int | None) -> int:
@@ -29,26 +33,39 @@ def accumulation_for(global_batch_size: int, micro_batch_size: int, workers: int
     return global_batch_size // (micro_batch_size * workers)
 
 
-def micro_batches(
-    step: int, lengths: Sequence[int], global_batch_size: int, micro_batch_size: int, seed: int
-) -> list[list[int]]:
-    """Return the step's chats as micro-batches of dataset indices, for all workers together.
+def step_chats(step: int, num_chats: int, global_batch_size: int, seed: int) -> list[int]:
+    """Return the dataset indices of a step's chats, for all workers together.
 
-    Chats come in one global permutation per epoch, without gaps between epochs. Within a step they are sorted by
-    length, so that a micro-batch holds little padding.
+    Chats come in one global permutation per epoch, without gaps between epochs.
 
     Args:
         step: from 0.
-        lengths: tokens of every chat.
+        num_chats: in the dataset.
         global_batch_size: chats per step.
-        micro_batch_size: chats per micro-batch.
         seed: of the permutations.
     """
-    size = len(lengths)
     places = range(step * global_batch_size, (step + 1) * global_batch_size)
-    chosen = [int(_permutation(size, seed, place // size)[place % size]) for place in places]
-    chosen.sort(key=lambda index: lengths[index])
-    return [chosen[start : start + micro_batch_size] for start in range(0, global_batch_size, micro_batch_size)]
+    return [int(_permutation(num_chats, seed, place // num_chats)[place % num_chats]) for place in places]
+
+
+def micro_batches(
+    chats: Sequence[int], lengths: Sequence[int], micro_batch_size: int, batching: Batching
+) -> list[list[int]]:
+    """Divide a step's chats into micro-batches; how many there are does not depend on the way.
+
+    Args:
+        chats: dataset indices; `micro_batch_size` divides their number.
+        lengths: tokens of each of them.
+        micro_batch_size: chats per micro-batch, on average where they are packed.
+        batching: `packed` makes them equal in tokens, `grouped` puts like lengths together, `padded` keeps the order.
+    """
+    count = len(chats) // micro_batch_size
+    if batching == "packed":
+        return [[chats[place] for place in places] for places in balanced_bins(lengths, count)]
+    ordered = list(chats)
+    if batching == "grouped":
+        ordered = [chats[place] for place in sorted(range(len(chats)), key=lambda place: lengths[place])]
+    return [ordered[start : start + micro_batch_size] for start in range(0, len(chats), micro_batch_size)]
 
 
 def dropout_seed(seed: int, step: int, micro_batch: int) -> int:

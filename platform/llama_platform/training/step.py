@@ -1,9 +1,9 @@
-"""Step: the loss of a batch and the learning rate of a step. Runs wherever torch and transformers do.
+"""Step: the loss of a batch, and one optimizer step over the micro-batches of a worker. Runs without Ray.
 
 Letters: B chats, T tokens, H hidden size, N trained positions.
 """
 
-import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,13 +11,16 @@ from torch import nn
 from torch.nn import functional as F
 
 from llama_platform.data.tokenize import IGNORED_LABEL
+from llama_platform.training.attention import use_packed_attention
+from llama_platform.training.dropout import use_packed_dropout
+from llama_platform.training.head_loss import head_loss
+from llama_platform.training.order import dropout_seed
 
 
 class AnswerLoss(nn.Module):
     """A causal model that returns its loss instead of logits.
 
-    Logits are computed at trained positions only: with a vocabulary of 32,000 they would otherwise be the
-    largest tensor of the step.
+    The output head works at trained positions only.
     """
 
     def __init__(self, model: Any) -> None:
@@ -25,35 +28,103 @@ class AnswerLoss(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        labels: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        lengths: Sequence[int] | None = None,
+    ) -> torch.Tensor:
         """Return the summed negative log-likelihood (float32, scalar) of the trained tokens.
 
         Args:
             input_ids: int64 [B, T].
-            attention_mask: int64 [B, T], 0 where there is padding.
             labels: int64 [B, T]; the token where it counts, else IGNORED_LABEL.
+            attention_mask: int64 [B, T], 0 where there is padding; None for packed rows.
+            position_ids: int64 [1, T], of packed rows.
+            lengths: of the chats in a packed row.
         """
-        llama = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
-        hidden_BTH = llama.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)[0]
+        where = {"attention_mask": attention_mask} if lengths is None else {"lengths": lengths}
+        hidden_NH, targets_N = self._trained_positions(input_ids, labels, position_ids=position_ids, **where)
+        return head_loss(self._llama().lm_head, hidden_NH, targets_N)
+
+    @torch.inference_mode()
+    def score(self, input_ids: torch.Tensor, labels: torch.Tensor, attention_mask: torch.Tensor) -> tuple[float, int]:
+        """Return the summed negative log-likelihood of a padded batch, and how many tokens were the likeliest of all."""
+        hidden_NH, targets_N = self._trained_positions(input_ids, labels, attention_mask=attention_mask)
+        logits_NV = self._llama().lm_head(hidden_NH).float()
+        nll = F.cross_entropy(logits_NV, targets_N, reduction="sum").item()
+        return nll, int((logits_NV.argmax(1) == targets_N).sum())
+
+    def _trained_positions(
+        self, input_ids: torch.Tensor, labels: torch.Tensor, **where: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        hidden_BTH = self._llama().model(input_ids=input_ids, use_cache=False, **where)[0]
         targets_BT = labels[:, 1:]
         counted_BT = targets_BT != IGNORED_LABEL
-        logits_NV = llama.lm_head(hidden_BTH[:, :-1][counted_BT])
-        return F.cross_entropy(logits_NV.float(), targets_BT[counted_BT], reduction="sum")
+        return hidden_BTH[:, :-1][counted_BT], targets_BT[counted_BT]
+
+    def _llama(self) -> Any:
+        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
 
 
-def learning_rate_at(step: int, steps: int, peak: float, warmup_fraction: float) -> float:
-    """Return the learning rate of a step (from 0): a linear rise, then half a cosine down to zero."""
-    warmup = max(1, round(steps * warmup_fraction))
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    progress = (step - warmup) / max(1, steps - warmup)
-    return peak * 0.5 * (1 + math.cos(math.pi * progress))
+def prepare_for_training(model: Any, *, gradient_checkpointing: bool, packed: bool) -> AnswerLoss:
+    """Return the loss module of a LoRA model, in training mode.
 
-
-def prepare_for_training(model: Any, *, gradient_checkpointing: bool) -> AnswerLoss:
-    """Return the loss module of a LoRA model, in training mode."""
+    Args:
+        model: a `LlamaForCausalLM` with LoRA.
+        gradient_checkpointing: recompute activations in the backward pass.
+        packed: whether its batches will be packed rows.
+    """
+    if not torch.cuda.is_available():
+        use_packed_dropout(model)
+    if packed:
+        use_packed_attention(model.get_base_model())
     model.config.use_cache = False
     if gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.enable_input_require_grads()
     return AnswerLoss(model).train()
+
+
+class TrainingStep:
+    """Optimizer steps on one worker's share of the micro-batches."""
+
+    def __init__(self, engine: Any, device: torch.device, seed: int) -> None:
+        """Use a DeepSpeed engine around an AnswerLoss.
+
+        Args:
+            engine: it averages gradients over the workers and over as many passes as `run` is given batches.
+            device: of the engine.
+            seed: of the dropout.
+        """
+        self._engine, self._device, self._seed = engine, device, seed
+
+    def run(
+        self, step: int, batches: Mapping[int, dict[str, Any]], count: int, trained_tokens: int, learning_rate: float
+    ) -> torch.Tensor:
+        """Do one optimizer step; return this worker's part of the summed negative log-likelihood.
+
+        Args:
+            step: from 0.
+            batches: this worker's collated micro-batches by their number within the step.
+            count: micro-batches of the step on all workers.
+            trained_tokens: of the step on all workers; the loss is the mean over them.
+            learning_rate: of this step.
+        """
+        for group in self._engine.optimizer.param_groups:
+            group["lr"] = learning_rate
+        total = torch.zeros((), device=self._device)
+        for number, batch in batches.items():
+            torch.manual_seed(dropout_seed(self._seed, step, number))
+            nll = self._engine(**to_device(batch, self._device))
+            self._engine.backward(nll * (count / max(trained_tokens, 1)))
+            self._engine.step()
+            total += nll.detach().float()
+        return total
+
+
+def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    """Return a collated batch with its tensors on a device."""
+    return {key: value.to(device) if isinstance(value, torch.Tensor) else value for key, value in batch.items()}

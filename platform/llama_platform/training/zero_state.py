@@ -14,20 +14,27 @@ from llama_platform.training.checkpoint import MOMENTS
 Tensors = dict[str, torch.Tensor]
 
 
-def gather_weights(model: Any) -> Tensors:
+def gather_weights(engine: Any, model: Any) -> Tensors:
     """Return the trained weights, float32 on the CPU, on every worker."""
     from deepspeed.utils import safe_get_full_fp32_param
 
-    return {name: _copied(safe_get_full_fp32_param(p), name) for name, p in trainable_parameters(model).items()}
+    whole = _unsharded(engine)
+    return {
+        name: _copied(whole[id(p)][0] if whole else safe_get_full_fp32_param(p), name)
+        for name, p in trainable_parameters(model).items()
+    }
 
 
-def gather_moments(model: Any) -> dict[str, Tensors]:
+def gather_moments(engine: Any, model: Any) -> dict[str, Tensors]:
     """Return Adam's moments by parameter name, float32 on the CPU, on every worker."""
     from deepspeed.utils import safe_get_full_optimizer_state
 
-    parameters = trainable_parameters(model)
+    whole, parameters = _unsharded(engine), trainable_parameters(model)
     return {
-        moment: {name: _copied(safe_get_full_optimizer_state(p, moment), name) for name, p in parameters.items()}
+        moment: {
+            name: _copied(whole[id(p)][1][moment] if whole else safe_get_full_optimizer_state(p, moment), name)
+            for name, p in parameters.items()
+        }
         for moment in MOMENTS
     }
 
@@ -51,13 +58,42 @@ def restore(engine: Any, model: Any, weights: Tensors, moments: dict[str, Tensor
     from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
 
     _make_optimizer_state(engine)
+    whole = _unsharded(engine)
     for name, parameter in trainable_parameters(model).items():
         # The engine's float32 copy was made of the model's weights, which may be in 16 bits.
-        safe_set_full_fp32_param(parameter, weights[name])
-        for moment in MOMENTS:
-            safe_set_full_optimizer_state(parameter, moments[moment][name], moment)
-    for state in engine.optimizer.optimizer.state.values():
+        values = {moment: moments[moment][name] for moment in MOMENTS}
+        if whole:
+            master, state = whole[id(parameter)]
+            master.data.copy_(weights[name])
+            for moment, value in values.items():
+                state[moment].copy_(value)
+        else:
+            safe_set_full_fp32_param(parameter, weights[name])
+            for moment, value in values.items():
+                safe_set_full_optimizer_state(parameter, value, moment)
+    for state in _adam(engine).state.values():
         state["step"] = torch.as_tensor(float(step))
+
+
+def _adam(engine: Any) -> Any:
+    """Return torch's optimizer, from inside DeepSpeed's if there is one around it."""
+    return getattr(engine.optimizer, "optimizer", engine.optimizer)
+
+
+def _unsharded(engine: Any) -> dict[int, tuple[torch.Tensor, dict[str, torch.Tensor]]]:
+    """Return, by id of the parameter, its float32 master and Adam's state; empty where ZeRO shards them.
+
+    At stage 0 DeepSpeed's own getters return None and its setters do nothing.
+    """
+    if engine.zero_optimization_stage() > 0:
+        return {}
+    optimizer, adam = engine.optimizer, _adam(engine)
+    if optimizer is adam:
+        pairs = [(p, p) for group in adam.param_groups for p in group["params"]]
+    else:
+        held = zip(optimizer.fp16_groups, optimizer.fp32_groups, strict=True)
+        pairs = [pair for halves, masters in held for pair in zip(halves, masters, strict=True)]
+    return {id(parameter): (master, adam.state[master]) for parameter, master in pairs}
 
 
 def _make_optimizer_state(engine: Any) -> None:

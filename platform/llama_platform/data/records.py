@@ -1,0 +1,265 @@
+"""Records: what chat files hold, one by one, each with its file and line. Files are streamed, whatever their size.
+
+Files are JSON lists, JSON lines or plain text with `### Human:` tags, in UTF-8. Bytes that are not UTF-8 become
+U+FFFD here, and a finding of the doctor's later.
+"""
+
+import json
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from llama_platform.errors import InputError
+from llama_platform.storage.open_store import open_store
+
+CHAT_SUFFIXES = frozenset({".json", ".jsonl", ".ndjson", ".txt"})
+WINDOW_CHARS = 2**20
+MAX_RECORD_CHARS = 2**26
+"""A record, or a whole text file, of more characters is refused rather than kept in memory."""
+TAG = re.compile(r"###\s*(Human|User|Assistant|System)\s*:", re.IGNORECASE)
+_NEXT_CHAT = re.compile(r"\n[ \t]*\n\s*(?=###\s*(?:Human|User|System)\s*:)", re.IGNORECASE)
+_SPACE = re.compile(r"\s*")
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A chat file on this machine."""
+
+    path: Path
+    name: str
+    """How the user named it: a path, or the URI that it was downloaded from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record of a file, not yet understood."""
+
+    value: Any
+    where: str
+    """`file:line`."""
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenRecord:
+    """A place in a file that could not be read."""
+
+    problem: str
+    where: str
+
+
+@contextmanager
+def open_sources(sources: Sequence[str]) -> Iterator[list[SourceFile]]:
+    """Yield the chat files that `sources` name: files, folders, and `s3://` objects or prefixes.
+
+    What lies in a store is downloaded for as long as the context lasts.
+
+    Raises:
+        InputError: a source does not exist, or holds no chat files.
+        StorageError: a store refuses.
+    """
+    with tempfile.TemporaryDirectory(prefix="chats-") as scratch:
+        files: list[SourceFile] = []
+        for number, source in enumerate(sources):
+            remote = "://" in source
+            files += _download(source, Path(scratch, str(number))) if remote else _local_files(source)
+        if not files:
+            raise InputError("data.sources: empty; name at least one file, folder or s3:// prefix with chats")
+        yield files
+
+
+def read_records(file: SourceFile) -> Iterator[Record | BrokenRecord]:
+    """Yield the records of a file in order; a broken one of JSON lines comes as BrokenRecord.
+
+    Raises:
+        InputError: the file is empty, of no known kind, or a JSON list with a syntax error, after which no record
+            can be told from the next.
+    """
+    try:
+        with file.path.open("rb") as raw:
+            if raw.read(2) in _UTF16_MARKS:
+                raise InputError(f"{file.name}:1: UTF-16 text; convert the file to UTF-8")
+        with file.path.open(encoding="utf-8-sig", errors="replace") as stream:
+            yield from _read_stream(file.name, stream)
+    except OSError as error:
+        raise InputError(f"{file.name}: cannot be read: {error.strerror}") from error
+
+
+def _read_stream(name: str, stream: TextIO) -> Iterator[Record | BrokenRecord]:
+    window = _Window(stream)
+    window.skip_space()
+    start = window.character()
+    if not start:
+        raise InputError(f"{name}: empty file")
+    stream.seek(0)
+    if start == "[":
+        yield from _read_list(name, _Window(stream))
+    elif start == "{":
+        yield from _read_lines(name, stream)
+    else:
+        text = stream.read(MAX_RECORD_CHARS)
+        if not TAG.search(text):
+            raise InputError(
+                f"{name}:1: unknown format: neither a JSON list, nor JSON lines, nor text with '### Human:' tags"
+            )
+        if stream.read(1):
+            raise InputError(f"{name}: tagged text of more than {MAX_RECORD_CHARS:,} characters; split the file")
+        yield from _read_text(name, text)
+
+
+class _Window:
+    """The part of a stream that is being looked at, and the line it begins on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._text, self._position, self._ended = "", 0, False
+        self._line, self._counted = 1, 0
+
+    def line(self) -> int:
+        """Return the line of the present position."""
+        self._line += self._text.count("\n", self._counted, self._position)
+        self._counted = self._position
+        return self._line
+
+    def character(self) -> str:
+        """Return the next character, or nothing at the end."""
+        if self._position >= len(self._text):
+            self._grow()
+        return self._text[self._position : self._position + 1]
+
+    def skip(self) -> None:
+        """Pass one character."""
+        self._position += 1
+
+    def skip_space(self) -> None:
+        """Pass whitespace."""
+        while True:
+            self._position = _SPACE.match(self._text, self._position).end()  # type: ignore[union-attr]
+            if self._position < len(self._text) or not self._grow():
+                return
+
+    def value(self, decoder: json.JSONDecoder) -> Any:
+        """Pass one JSON value and return it; JSONDecodeError has the line of the file."""
+        while True:
+            try:
+                value, end = decoder.raw_decode(self._text, self._position)
+            except json.JSONDecodeError as error:
+                # At the edge of the window the value may just not be there yet.
+                cut = error.msg.startswith("Unterminated") or error.pos >= len(self._text) - 16
+                if not cut or not self._grow():
+                    error.lineno = self.line() + self._text.count("\n", self._position, error.pos)
+                    raise
+            else:
+                if end < len(self._text) or not self._grow():
+                    self._position = end
+                    return value
+
+    def _grow(self) -> bool:
+        more = "" if self._ended else self._stream.read(max(WINDOW_CHARS, len(self._text) - self._position))
+        self._ended = not more
+        if more:
+            self.line()
+            self._text, self._position, self._counted = self._text[self._position :] + more, 0, 0
+            if len(self._text) > 2 * MAX_RECORD_CHARS:
+                raise json.JSONDecodeError(f"a record of more than {MAX_RECORD_CHARS:,} characters", self._text, 0)
+        return bool(more)
+
+
+def _read_list(name: str, window: _Window) -> Iterator[Record]:
+    decoder = json.JSONDecoder()
+    window.skip_space()
+    window.skip()  # the bracket
+    window.skip_space()
+    line, first = window.line(), True
+    while window.character() != "]":
+        if not first:
+            if window.character() not in (",", ""):
+                raise InputError(f"{name}:{line}: not valid JSON: a comma is missing after this record")
+            window.skip()
+            window.skip_space()
+        first = False
+        line = window.line()
+        if not window.character():
+            raise InputError(f"{name}:{line}: not valid JSON: the list is not closed; is the file cut off?")
+        try:
+            value = window.value(decoder)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{name}:{error.lineno}: not valid JSON: {error.msg} (column {error.colno})") from error
+        except RecursionError as error:
+            raise InputError(f"{name}:{line}: not valid JSON: nested too deeply") from error
+        yield Record(value, f"{name}:{line}")
+        window.skip_space()
+    line = window.line()
+    window.skip()
+    window.skip_space()
+    if window.character():
+        raise InputError(f"{name}:{line}: not valid JSON: more text after the end of the list")
+
+
+def _read_lines(name: str, stream: TextIO) -> Iterator[Record | BrokenRecord]:
+    first = next(line for line in stream if line.strip())
+    try:
+        json.loads(first)
+    except (json.JSONDecodeError, RecursionError):
+        # Perhaps one record over several lines.
+        try:
+            whole = json.loads(first + stream.read(MAX_RECORD_CHARS))
+        except (json.JSONDecodeError, RecursionError):
+            pass
+        else:
+            yield Record(whole, f"{name}:1")
+            return
+    stream.seek(0)
+    for number, line in enumerate(stream, 1):
+        if line.strip():
+            try:
+                yield Record(json.loads(line), f"{name}:{number}")
+            except json.JSONDecodeError as error:
+                yield BrokenRecord(f"not valid JSON: {error.msg} (column {error.colno})", f"{name}:{number}")
+            except RecursionError:
+                yield BrokenRecord("not valid JSON: nested too deeply", f"{name}:{number}")
+
+
+def _read_text(name: str, text: str) -> Iterator[Record]:
+    start, line, counted = 0, 1, 0
+    for gap in [*_NEXT_CHAT.finditer(text), None]:
+        end = gap.start() if gap else len(text)
+        if text[start:end].strip():
+            begin = start + len(text[start:end]) - len(text[start:end].lstrip())
+            line, counted = line + text.count("\n", counted, begin), begin
+            yield Record(text[start:end], f"{name}:{line}")
+        start = gap.end() if gap else end
+
+
+def _local_files(source: str) -> list[SourceFile]:
+    path = Path(source)
+    if path.is_file():
+        return [SourceFile(path, source)]
+    if not path.is_dir():
+        raise InputError(f"{source}: no such file or folder")
+    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in CHAT_SUFFIXES and p.is_file())
+    if not found:
+        raise InputError(f"{source}: no {', '.join(sorted(CHAT_SUFFIXES))} files in this folder")
+    return [SourceFile(p, str(p)) for p in found]
+
+
+def _download(source: str, folder: Path) -> list[SourceFile]:
+    # The store's root is the folder of the object, so that the source may be an object as well as a prefix.
+    root, _, last = source.rstrip("/").rpartition("/")
+    root, last = (source.rstrip("/"), "") if root.endswith("/") else (root, last)  # a bucket alone
+    store = open_store(root)
+    keys = [key for key in store.list_keys(last) if last in ("", key) or key.startswith(f"{last}/")]
+    keys = [key for key in keys if Path(key).suffix.lower() in CHAT_SUFFIXES]
+    if not keys:
+        raise InputError(f"{source}: no {', '.join(sorted(CHAT_SUFFIXES))} objects there")
+    files = []
+    for key in keys:
+        path = folder / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        store.download(key, path)
+        files.append(SourceFile(path, f"{root}/{key}"))
+    return files
