@@ -1,5 +1,6 @@
 """One Ray cluster with token authentication for all integration tests, and a store that its jobs fill."""
 
+import json
 import os
 import secrets
 import shutil
@@ -29,6 +30,7 @@ class Cluster:
     dashboard: str
     environment: dict[str, str]
     token: str
+    folder: Path
 
     def run(self, *command: str, timeout: float = 240) -> subprocess.CompletedProcess:
         """Run a command of the virtual environment as a user of the cluster would, from the repository root."""
@@ -38,6 +40,11 @@ class Cluster:
     def get(self, path: str, token: str | None = None) -> httpx.Response:
         headers = {"Authorization": f"Bearer {token or self.token}"}
         return httpx.get(self.dashboard + path, headers=headers, timeout=30)
+
+    def metrics_targets(self) -> list[str]:
+        """Return the addresses that Ray writes down for Prometheus."""
+        content = json.loads((self.folder / "prom_metrics_service_discovery.json").read_text())
+        return [target for entry in content for target in entry["targets"]]
 
 
 @pytest.fixture(scope="session")
@@ -67,7 +74,7 @@ def cluster():
         Path(folder, "start.log").open("w") as log,
         subprocess.Popen(command, env=starting, stdout=log, stderr=log) as process,
     ):
-        found = Cluster(dashboard, environment, token)
+        found = Cluster(dashboard, environment, token, Path(folder))
         deadline = time.monotonic() + 60
         while True:
             try:

@@ -2,7 +2,9 @@
 
 import json
 
+import httpx
 import pytest
+import torch
 from safetensors import safe_open
 
 pytestmark = pytest.mark.integration
@@ -45,9 +47,13 @@ def test_finetuning_publishes_an_adapter_with_its_lineage(trained, repository):
 
 def test_checkpoints_and_metrics_are_kept_with_the_run(trained, repository):
     assert repository.versions("checkpoint", "it-1") == [1, 2]
-    assert repository.manifest(repository.latest("checkpoint", "it-1")).metadata == {"step": 6}
+    assert repository.manifest(repository.latest("checkpoint", "it-1")).metadata["step"] == 6
     lines = repository.store.read("runs/it-1/metrics.jsonl").content.decode().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert json.loads(repository.store.read("runs/it-1/status.json").content)["adapter"] == "assistant@1"
+    assert repository.store.read("runs/it-1/loss.png").content.startswith(b"\x89PNG")
+    assert b"<h1>Run it-1</h1>" in repository.store.read("runs/it-1/report.html").content
+    assert any("tfevents" in key for key in repository.store.list_keys("runs/it-1/tensorboard/"))
     assert b"learning_rate: 0.003" in repository.store.read("runs/it-1/config.yaml").content
 
 
@@ -83,3 +89,71 @@ def test_wrong_input_ends_with_its_message_and_writes_nothing(submit, repository
     assert done.returncode != 0
     assert f"{broken}:3: not valid JSON" in done.stdout
     assert repository.versions("dataset", "broken") == []
+
+
+def test_the_adapter_opens_in_plain_peft_with_the_logits_of_the_platform(trained, repository, tiny_config):
+    from peft import PeftModel
+
+    from llama_platform.models.adapter import AdapterSet
+    from llama_platform.models.base_model import load_base_model
+
+    folder = repository.fetch(repository.latest("adapter", "assistant"))
+    names = {path.name for path in folder.iterdir()}
+    assert names >= {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "tokenizer.json",
+        "training_args.json",
+        "README.md",
+    }
+    ids = torch.tensor([[1, 400, 500, 600]])
+    plain = PeftModel.from_pretrained(load_base_model(tiny_config), folder).eval()
+    ours = AdapterSet(load_base_model(tiny_config).eval())
+    ours.load("x", folder)
+    with torch.no_grad(), ours.active("x") as model:
+        assert torch.equal(plain(input_ids=ids).logits, model(input_ids=ids).logits)
+
+
+def test_monitoring_can_scrape_a_run(trained, cluster):
+    """The gauges of the last run are on the endpoint that Ray tells Prometheus of."""
+    text = "".join(httpx.get(f"http://{target}/metrics", timeout=10).text for target in cluster.metrics_targets())
+    values = [line for line in text.splitlines() if line.startswith("ray_llama_training_")]
+    for name in ("loss", "tokens_per_s", "step"):
+        assert any(line.startswith(f"ray_llama_training_{name}{{") and 'run="it-1"' in line for line in values), name
+
+
+def test_large_sources_are_examined_by_ray_data_with_the_same_result(trained, submit, repository):
+    here = repository.manifest(repository.latest("dataset", "chats"))
+    settings = {"data.max_chats": 60, "data.ray_above_mib": 0, "data.name": "parallel"}
+    done = submit("python", "-m", "jobs.prepare_data", *CONFIG, **settings)
+    assert done.returncode == 0, done.stdout[-3000:]
+    there = repository.manifest(repository.latest("dataset", "parallel"))
+    for name in ("train.parquet", "eval.parquet"):
+        assert there.files[name].sha256 == here.files[name].sha256
+
+
+def test_evaluation_compares_and_gates(trained, submit, repository):
+    settings = {"evaluation.answered_chats": 2, "evaluation.max_new_tokens": 8}
+    passed = submit(
+        "python", "-m", "jobs.evaluate", *CONFIG, "--fail-if", "perplexity > 1e9", "--promote", "tested", **settings
+    )
+    assert passed.returncode == 0, passed.stdout[-3000:]
+    assert "token_accuracy" in passed.stdout
+    assert "assistant@tested" in passed.stdout
+    failed = submit(
+        "python", "-m", "jobs.evaluate", *CONFIG, "--fail-if", "perplexity > 1", "--promote", "never", **settings
+    )
+    assert failed.returncode != 0
+    assert "failed: perplexity > 1" in failed.stdout
+    document = json.loads(repository.store.read("models/assistant/aliases.json").content)
+    assert "tested" in document["aliases"]
+    assert "never" not in document["aliases"]
+
+
+def test_merging_writes_a_model(trained, submit, tmp_path):
+    done = submit(
+        "python", "-m", "jobs.merge_adapter", *CONFIG, "--adapter", "assistant@1", "--output", str(tmp_path / "m")
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "largest gap" in done.stdout
+    assert (tmp_path / "m/model.safetensors").exists()

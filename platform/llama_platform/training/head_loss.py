@@ -44,7 +44,7 @@ class FrozenHeadLoss(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         """Return the gradient of the hidden states."""
         (gradient_NH,) = ctx.saved_tensors
         return gradient_NH * gradient.to(gradient_NH.dtype), None, None
@@ -55,4 +55,4 @@ def head_loss(head: torch.nn.Linear, hidden_NH: torch.Tensor, targets_N: torch.T
     # ZeRO 3 holds a part of the weight here, and gathers it when the module is called.
     if head.weight.requires_grad or hasattr(head.weight, "ds_id"):
         return F.cross_entropy(head(hidden_NH).float(), targets_N, reduction="sum")
-    return FrozenHeadLoss.apply(hidden_NH, head.weight, targets_N)  # type: ignore[no-any-return]
+    return FrozenHeadLoss.apply(hidden_NH, head.weight, targets_N)  # type: ignore[no-any-return, no-untyped-call]

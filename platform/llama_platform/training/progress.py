@@ -44,7 +44,7 @@ class Progress:
         self.loss_last = loss
 
     def add_evaluation(self, loss: float, patience: int | None) -> bool:
-        """Count an evaluation and return whether its loss is the lowest; after `patience` others in a row the run ends."""
+        """Count an evaluation; return whether its loss is the lowest. After `patience` others in a row the run ends."""
         gained = self.best_eval_loss is None or loss < self.best_eval_loss
         self.eval_loss = loss
         self.best_eval_loss = loss if gained else self.best_eval_loss

@@ -51,7 +51,7 @@ class AnswerLoss(nn.Module):
 
     @torch.inference_mode()
     def score(self, input_ids: torch.Tensor, labels: torch.Tensor, attention_mask: torch.Tensor) -> tuple[float, int]:
-        """Return the summed negative log-likelihood of a padded batch, and how many tokens were the likeliest of all."""
+        """Return the summed negative log-likelihood of a padded batch, and how many tokens were the likeliest."""
         hidden_NH, targets_N = self._trained_positions(input_ids, labels, attention_mask=attention_mask)
         logits_NV = self._llama().lm_head(hidden_NH).float()
         nll = F.cross_entropy(logits_NV, targets_N, reduction="sum").item()

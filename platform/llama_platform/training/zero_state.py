@@ -101,7 +101,7 @@ def _make_optimizer_state(engine: Any) -> None:
     device = next(engine.module.parameters()).device
     batch = torch.ones((1, 4), dtype=torch.long, device=device)
     for _ in range(engine.gradient_accumulation_steps()):
-        engine.backward(engine(input_ids=batch, attention_mask=batch, labels=batch) * 0.0)
+        engine.backward(engine(input_ids=batch, labels=batch, lengths=(4,)) * 0.0)
         engine.step()
 
 

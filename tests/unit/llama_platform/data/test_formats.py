@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from llama_platform.data.formats import BrokenRecord, detect_format, list_chat_files, parse_chat, read_records
+from llama_platform.data.formats import detect_format, parse_chat
+from llama_platform.data.records import SourceFile, read_records
 from llama_platform.errors import InputError
 from llama_platform.models.prompt import Message
 
@@ -19,7 +20,7 @@ EXAMPLES = {
 def read(tmp_path, text, name="chats.json"):
     path = tmp_path / name
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return list(read_records(path))
+    return list(read_records(SourceFile(path, str(path))))
 
 
 @pytest.mark.parametrize("form", EXAMPLES)
@@ -57,39 +58,6 @@ def test_tagged_text_file_holds_several_chats_with_lines(tmp_path):
     assert (first.where[-2:], second.where[-2:]) == (":1", ":8")
 
 
-def test_records_of_a_pretty_printed_list_know_their_lines(tmp_path):
-    records = read(tmp_path, json.dumps([EXAMPLES["pairs"]] * 3, indent=1))
-    assert [record.where.rpartition(":")[2] for record in records] == ["2", "6", "10"]
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (b"", "empty file"),
-        (b" \n\n", "empty file"),
-        (b"hello there", ":1: unknown format"),
-        (b'[\n{"input": "a", "output": "b"},\n{"input": oops}\n]', ":3: not valid JSON"),
-        (b'[{"input": "a", "output": "b"},\n', "not closed"),
-        (b'[{"a": 1}\n{"b": 2}]', "comma is missing"),
-        (b'[{"a": 1},, {"b": 2}]', "not valid JSON"),
-        (b'[{"a": 1}]\n[{"b": 2}]', ":1: not valid JSON: more text after the end"),
-        (b"[" * 100_000, "nested too deeply"),
-        (b"ok\n\xff\xfe", ":2: not UTF-8"),
-    ],
-)
-def test_files_that_cannot_be_read_name_the_line(tmp_path, content, words):
-    with pytest.raises(InputError, match=words):
-        read(tmp_path, content)
-
-
-def test_a_broken_line_does_not_hide_the_others(tmp_path):
-    good = json.dumps(EXAMPLES["pairs"])
-    records = read(tmp_path, f"{good}\n{{oops\n{good}\n", "c.jsonl")
-    assert isinstance(records[1], BrokenRecord)
-    assert records[1].where.endswith(":2")
-    assert len(records) == 3
-
-
 @pytest.mark.parametrize("value", [{"a": 1}, [1], 5, {"text": "no tags"}, {"messages": "x"}])
 def test_unknown_records_are_named(tmp_path, value):
     (record,) = read(tmp_path, json.dumps([value]))
@@ -114,12 +82,14 @@ def test_malformed_records_say_what_is_wrong(form, value, words):
         parse_chat(value, form)
 
 
-def test_sources_must_exist(tmp_path):
-    for sources, words in [([], "empty"), ([str(tmp_path)], "no .* files"), ([str(tmp_path / "x")], "no such file")]:
-        with pytest.raises(InputError, match=words):
-            list_chat_files(sources)
+@pytest.mark.parametrize(("flag", "counts"), [({"train": False}, False), ({"weight": 0}, False), ({"weight": 1}, True)])
+def test_a_turn_may_say_whether_it_is_trained(flag, counts):
+    turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello", **flag}]
+    _, answer = parse_chat({"messages": turns}, "messages")
+    assert answer.counts() is counts
 
 
-def test_windows_line_ends_make_no_difference(tmp_path):
-    text = "### Human: a\n### Assistant: b\n\n### Human: c\n### Assistant: d\n"
-    assert len(read(tmp_path, text.replace("\n", "\r\n"), "chats.txt")) == 2
+def test_a_flag_that_is_neither_is_named():
+    turns = [{"role": "user", "content": "hi", "train": "no"}]
+    with pytest.raises(InputError, match="turn 1: 'train' is 'no'"):
+        parse_chat({"messages": turns}, "messages")

@@ -1,106 +1,143 @@
 import json
 
+import pyarrow.parquet as pq
 import pytest
 
-from llama_platform.data.prepare import Chat, DataConfig, prepare, split, write_dataset
+from llama_platform.data.doctor import Policies
+from llama_platform.data.prepare import DataConfig, examine_batch, prepare
 from llama_platform.data.tokenize import IGNORED_LABEL, collate, load_tokenized
 from llama_platform.errors import InputError
 from llama_platform.models.prompt import Message
 
 
-def chat(*texts):
-    return {"messages": [{"role": ("user", "assistant")[n % 2], "content": t} for n, t in enumerate(texts)]}
+def chat(*texts, **last):
+    turns = [{"role": ("user", "assistant")[n % 2], "content": t} for n, t in enumerate(texts)]
+    turns[-1] |= last
+    return {"messages": turns}
 
 
 @pytest.fixture
-def write(tmp_path):
-    def write(*records):
+def run(tmp_path, tiny_template):
+    """Prepare records; return the report and the rows of both sides."""
+
+    def run(*records, examiner=None, **settings):
         path = tmp_path / "chats.jsonl"
         path.write_text("\n".join(json.dumps(record) for record in records))
-        return DataConfig(sources=(str(path),), max_tokens=64)
+        config = DataConfig(sources=(str(path),), **{"max_tokens": 64, **settings})
+        folder = tmp_path / f"digest{len(list(tmp_path.iterdir()))}"
+        report = prepare(config, tiny_template, folder, examiner)
+        rows = {side: pq.read_table(folder / f"{side}.parquet").to_pylist() for side in ("train", "eval")}
+        return report, rows, folder
 
-    return write
+    return run
 
 
-GOOD = [chat(f"question {n}", f"answer {n}") for n in range(20)]
+GOOD = [chat(f"question {n} of {n * n}", f"answer {n * 3} to {n}") for n in range(40)]
 
 
-def test_counts_split_and_report(write, tiny_template):
-    data = prepare(write(*GOOD, GOOD[3]), tiny_template)
-    chats = data.report["chats"]
-    assert (chats["kept"], chats["duplicate"]) == (20, 1)
-    assert len(data.train) + len(data.evaluation) == 20
-    assert len(data.evaluation) >= 1
-    expected = tiny_template.encode_chat(data.train[0].messages)
-    assert data.train[0].num_tokens == len(expected.input_ids)
-    assert data.report["tokens"]["train"]["trained"] == sum(c.num_trained_tokens for c in data.train)
+def texts(rows):
+    return [[m["content"] for m in row["messages"]] for side in rows.values() for row in side]
+
+
+def test_counts_split_and_report(run, tiny_template):
+    report, rows, folder = run(*GOOD, GOOD[3])
+    assert (report["chats"]["read"], report["chats"]["kept"]) == (41, 40)
+    assert report["findings"]["duplicate"]["count"] == 1
+    assert report["findings"]["duplicate"]["places"][0]["where"].endswith("chats.jsonl:41")
+    assert len(rows["train"]) + len(rows["eval"]) == 40
+    assert len(rows["eval"]) >= 1
+    first = rows["train"][0]
+    expected = tiny_template.encode_chat([Message(**m) for m in first["messages"]])
+    assert first["num_tokens"] == len(expected.input_ids)
+    assert report["tokens"]["train"]["trained"] == sum(row["num_trained_tokens"] for row in rows["train"])
+    assert json.loads((folder / "report.json").read_text()) == report
+    page = (folder / "report.html").read_text()
+    assert page.count("<svg") == 4
+    assert '<span class="trained">' in page
+
+
+def test_a_long_chat_is_cut_by_exchanges_and_counted(run):
+    long, hopeless = chat("one", "two", "three", "word " * 80), chat("word " * 90, "x")
+    report, rows, _ = run(*GOOD[:3], long, hopeless)
+    assert report["findings"]["too_long"]["actions"] == {"fix": 1, "drop": 1}
+    assert ["one", "two"] in texts(rows)
+    assert all(row["num_tokens"] <= 64 for side in rows.values() for row in side)
+    report, _, _ = run(*GOOD[:3], long, hopeless, policies=Policies(too_long="drop"))
+    assert report["findings"]["too_long"]["actions"] == {"drop": 2}
+    with pytest.raises(InputError, match=r"over the limit of 64[\s\S]*data.policies.too_long=drop"):
+        run(*GOOD[:3], long, policies=Policies(too_long="fail"))
 
 
 @pytest.mark.parametrize(
-    ("record", "words"),
-    [
-        (chat("a", "b") | {"messages": [{"role": "assistant", "content": "x"}]}, "'assistant' where 'user' must speak"),
-        (chat("a", " ", "c", "d"), "turn 2, by 'assistant', is empty"),
-        ({"messages": [{"role": "user", "content": "a"}] * 2}, "turn 2 is by 'user'"),
-        ({"messages": 5}, "no list of turns"),
-        (chat("half \ud83d", "x"), "turn 1 holds half a character"),
-    ],
+    ("train_on", "trained"),
+    [("answers", [False, True, False, True]), ("last_answer", [False, False, False, True]), ("everything", [True] * 4)],
 )
-def test_invalid_chats_stop_the_job_with_their_line(write, tiny_template, record, words):
-    config = write(*GOOD[:3], record)
-    with pytest.raises(InputError) as caught:
-        prepare(config, tiny_template)
-    assert "chats.jsonl:4: " in str(caught.value)
-    assert words in str(caught.value)
-    kept = prepare(config.model_copy(update={"on_invalid": "drop"}), tiny_template)
-    assert (kept.report["chats"]["kept"], kept.report["chats"]["invalid"]) == (3, 1)
+def test_what_counts_in_the_loss(run, tiny_template, train_on, trained):
+    report, rows, _ = run(*GOOD[:5], chat("a", "b", "c", "d"), train_on=train_on)
+    (row,) = [r for side in rows.values() for r in side if len(r["messages"]) == 4]
+    assert [m["trained"] for m in row["messages"]] == trained
+    encoded = tiny_template.encode_chat([Message(**m) for m in row["messages"]])
+    assert sum(encoded.trained[1:]) == row["num_trained_tokens"]
+    assert all(encoded.trained) is (train_on == "everything")
+    assert report["train_on"] == train_on
 
 
-def test_a_long_chat_is_trimmed_by_exchanges_and_counted(write, tiny_template):
-    long = chat("one", "two", "three", "word " * 80)
-    config = write(*GOOD[:3], long, chat("word " * 90, "x"))
-    data = prepare(config, tiny_template)
-    assert (data.report["chats"]["trimmed"], data.report["chats"]["too_long"]) == (1, 1)
-    texts = [[m.content for m in c.messages] for c in data.train + data.evaluation]
-    assert ["one", "two"] in texts
-    assert all(c.num_tokens <= 64 for c in data.train + data.evaluation)
-    dropped = prepare(config.model_copy(update={"too_long": "drop"}), tiny_template)
-    assert dropped.report["chats"]["too_long"] == 2
-    with pytest.raises(InputError, match=r"over the limit of 64[\s\S]*data.too_long=trim"):
-        prepare(config.model_copy(update={"too_long": "fail"}), tiny_template)
+def test_a_turn_that_says_so_is_not_trained_in_any_mode(run):
+    flagged = {"messages": [*chat("a", "b", train=False)["messages"], *chat("c", "d")["messages"]]}
+    for train_on in ("answers", "everything"):
+        _, rows, _ = run(*GOOD[:5], flagged, train_on=train_on)
+        (row,) = [r for side in rows.values() for r in side if len(r["messages"]) == 4]
+        assert [m["trained"] for m in row["messages"]][1::2] == [False, True]
 
 
-def test_an_unanswered_question_is_left_out_and_counted(write, tiny_template):
-    data = prepare(write(*GOOD[:3], chat("a", "b", "c")), tiny_template)
-    assert data.report["chats"]["unanswered"] == 1
-    assert ["a", "b"] in [[m.content for m in c.messages] for c in data.train + data.evaluation]
+def test_held_out_chats_do_not_resemble_trained_ones(run):
+    long = " ".join(f"word{n}" for n in range(40))
+    near = [chat("tell me a long story", f"{long} and the end is number {n}") for n in range(30)]
+    report, _, _ = run(*GOOD, *near, max_tokens=512, policies=Policies(leakage="warn"))
+    assert report["findings"]["leakage"]["count"] >= 1
+    for policy, kept in (("fix", 70), ("drop", 70 - report["findings"]["leakage"]["count"])):
+        mended, rows, _ = run(*GOOD, *near, max_tokens=512, policies=Policies(leakage=policy))
+        assert mended["chats"]["kept"] == kept
+        assert not any("long story" in text[0] for text in texts({"eval": rows["eval"]}))
 
 
-def test_too_few_chats_is_an_error(write, tiny_template):
+def test_nothing_to_hold_out_is_an_error_that_says_why(run):
+    long = " ".join(f"word{n}" for n in range(40))
+    with pytest.raises(InputError, match="leakage=warn"):
+        run(*[chat("a story", f"{long} {n}") for n in range(10)], max_tokens=512)
+
+
+def test_too_few_chats_is_an_error(run):
     with pytest.raises(InputError, match="at least two"):
-        prepare(write(GOOD[0]), tiny_template)
+        run(GOOD[0])
 
 
-def test_a_chat_keeps_its_side_when_others_come():
-    chats = [Chat((Message("user", f"q{n}"), Message("assistant", "a")), 4, 2, "x:1") for n in range(400)]
-    train, held_out = split(chats, 0.1, seed=0)
-    assert 20 <= len(held_out) <= 60
-    more_train, more_held_out = split(chats[:200], 0.1, seed=0)
-    assert {c.key() for c in more_held_out} <= {c.key() for c in held_out}
-    assert not {c.key() for c in train} & {c.key() for c in held_out}
-    assert {c.key() for c in more_train} <= {c.key() for c in train}
-    assert [len(side) for side in split(chats[:2], 0.001, seed=0)] == [1, 1]
+def test_a_bound_on_chats_is_reported(run):
+    report, _, _ = run(*GOOD, max_chats=5)
+    assert (report["chats"]["kept"], report["chats"]["not_read_after"]) == (5, 5)
 
 
-def test_written_chats_are_tokenized_as_rendered(write, tiny_template, tmp_path):
-    data = prepare(write(*GOOD), tiny_template)
-    folder = tmp_path / "digest"
-    folder.mkdir()
-    write_dataset(data, folder)
-    rows = load_tokenized(folder / "train.parquet", tiny_template, tmp_path / "cache")
-    expected = tiny_template.encode_chat(data.train[0].messages)
-    assert (rows[0]["input_ids"], rows[0]["trained"]) == (expected.input_ids, expected.trained)
-    assert len(rows) == len(data.train)
+def test_written_chats_are_tokenized_as_rendered(run, tiny_template, tmp_path):
+    _, rows, folder = run(*GOOD)
+    tokenized = load_tokenized(folder / "train.parquet", tiny_template, tmp_path / "cache")
+    expected = tiny_template.encode_chat([Message(**m) for m in rows["train"][0]["messages"]])
+    assert (tokenized[0]["input_ids"], tokenized[0]["trained"]) == (expected.input_ids, expected.trained)
+    assert tokenized[0]["length"] == len(expected.input_ids)
+    assert len(tokenized) == len(rows["train"])
+
+
+def test_the_examiner_may_run_elsewhere(run, tiny_template, tmp_path):
+    from jobs.ray_examiner import _from_json, _to_json
+
+    config = DataConfig(max_tokens=64)
+
+    def elsewhere(batches):
+        for batch in batches:
+            yield [_from_json(_to_json(result)) for result in examine_batch(batch, config, tiny_template)]
+
+    here, rows_here, _ = run(*GOOD)
+    there, rows_there, _ = run(*GOOD, examiner=elsewhere)
+    assert (here, rows_here) == (there, rows_there)
 
 
 def test_collate_pads_and_masks():
@@ -112,15 +149,3 @@ def test_collate_pads_and_masks():
     assert batch["input_ids"].tolist() == [[5, 6, 7], [8, 3, 3]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
     assert batch["labels"].tolist() == [[IGNORED_LABEL, 6, 7], [8, IGNORED_LABEL, IGNORED_LABEL]]
-
-
-def test_an_invalid_chat_stops_the_job_however_many_other_findings_there_are(write, tiny_template):
-    trimmed = [chat(f"one {n}", "two", "three", "word " * 80) for n in range(120)]
-    with pytest.raises(InputError, match="turn 2, by 'assistant', is empty"):
-        prepare(write(*trimmed, chat("a", " ", "c", "d")), tiny_template)
-
-
-def test_a_bound_on_chats_is_reported(write, tiny_template):
-    config = write(*GOOD).model_copy(update={"max_chats": 5})
-    report = prepare(config, tiny_template).report
-    assert (report["chats"]["kept"], report["chats"]["not_read_after"]) == (5, 5)

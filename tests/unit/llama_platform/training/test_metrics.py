@@ -1,4 +1,4 @@
-from llama_platform.training.metrics import MetricsBoard, StepMetrics, StepTimer
+from llama_platform.training.metrics import StepMetrics, StepTimer
 
 
 def test_the_line_says_what_people_look_for():
@@ -12,11 +12,3 @@ def test_the_timer_counts_from_its_own_start():
     assert speed > 0
     assert eta >= 0
     assert timer.measure(100, 1000)[1] == 0
-
-
-def test_the_board_gives_what_is_new():
-    board = MetricsBoard()
-    board.post({"step": 1})
-    board.post({"step": 2})
-    assert board.read_from(1) == [{"step": 2}]
-    assert board.read_from(2) == []

@@ -3,30 +3,36 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llama_platform.errors import ConfigError
-from llama_platform.training.order import accumulation_for, dropout_seed, micro_batches, total_steps
+from llama_platform.training.order import accumulation_for, dropout_seed, micro_batches, step_chats, total_steps
 
 
-@given(st.integers(2, 60), st.integers(1, 4), st.integers(1, 4), st.integers(0, 5))
-def test_every_chat_comes_once_per_epoch(size, micro, parts, seed):
-    batch = micro * parts
-    lengths = [10 + n % 7 for n in range(size)]
+@given(st.integers(2, 60), st.integers(1, 16), st.integers(0, 5))
+def test_every_chat_comes_once_per_epoch(size, batch, seed):
     steps = -(-size // batch)
-    seen = [i for step in range(steps) for group in micro_batches(step, lengths, batch, micro, seed) for i in group]
+    seen = [chat for step in range(steps) for chat in step_chats(step, size, batch, seed)]
     assert len(seen) == steps * batch
-    assert set(seen) == set(range(size))
-    assert max(seen.count(i) for i in range(size)) - min(seen.count(i) for i in range(size)) <= -(-batch // size) + 1
+    assert sorted(seen[:size]) == list(range(size))
 
 
 def test_order_depends_on_seed_and_step_only():
-    lengths = list(range(40))
-    first = [micro_batches(step, lengths, 8, 4, seed=1) for step in range(5)]
-    assert first == [micro_batches(step, lengths, 8, 4, seed=1) for step in range(5)]
-    assert first != [micro_batches(step, lengths, 8, 4, seed=2) for step in range(5)]
+    first = [step_chats(step, 40, 8, seed=1) for step in range(5)]
+    assert first == [step_chats(step, 40, 8, seed=1) for step in range(5)]
+    assert first != [step_chats(step, 40, 8, seed=2) for step in range(5)]
 
 
-def test_a_micro_batch_holds_chats_of_like_length():
-    groups = micro_batches(0, [1, 100, 2, 99], 4, 2, seed=0)
-    assert sorted(map(sorted, groups)) == [[0, 2], [1, 3]]
+@pytest.mark.parametrize("batching", ["packed", "grouped", "padded"])
+def test_every_way_of_batching_has_the_same_chats_in_as_many_micro_batches(batching):
+    chats, lengths = [9, 4, 7, 1, 3, 8], [1, 100, 2, 99, 50, 51]
+    groups = micro_batches(chats, lengths, 2, batching)
+    assert sorted(chat for group in groups for chat in group) == sorted(chats)
+    assert len(groups) == 3
+
+
+def test_groups_are_of_like_length_and_packs_of_like_size():
+    chats, lengths = [0, 1, 2, 3], [1, 100, 2, 99]
+    assert sorted(map(sorted, micro_batches(chats, lengths, 2, "grouped"))) == [[0, 2], [1, 3]]
+    assert sorted(map(sorted, micro_batches(chats, lengths, 2, "packed"))) == [[0, 1], [2, 3]]
+    assert micro_batches(chats, lengths, 2, "padded") == [[0, 1], [2, 3]]
 
 
 def test_accumulation_divides_the_global_batch():

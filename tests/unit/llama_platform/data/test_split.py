@@ -1,0 +1,23 @@
+from llama_platform.data.split import leaked, place_of, split
+
+KEYS = [f"chat {n}".encode() for n in range(400)]
+
+
+def test_a_chat_keeps_its_side_when_others_come():
+    places = [place_of(key, seed=0) for key in KEYS]
+    held_out = split(places, 0.1)
+    assert 20 <= sum(held_out) <= 60
+    few = split(places[:200], 0.1)
+    assert few == held_out[:200]
+    assert split([place_of(key, seed=1) for key in KEYS], 0.1) != held_out
+
+
+def test_both_sides_get_one():
+    assert sorted(split([place_of(key, 0) for key in KEYS[:2]], 0.001)) == [False, True]
+    assert sorted(split([place_of(key, 0) for key in KEYS[:2]], 0.999)) == [False, True]
+
+
+def test_leaks_are_held_out_chats_with_a_likeness_on_the_other_side():
+    sides = ["eval", "train", "eval", "train", "eval"]
+    near = [(0, 1, 0.9), (0, 3, 0.95), (2, 4, 0.99), (1, 3, 0.9), (3, 4, 0.86)]
+    assert list(leaked(sides, near)) == [(0, 3, 0.95), (4, 3, 0.86)]
