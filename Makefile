@@ -9,7 +9,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 DEMO_ARGS := $(if $(CHATS),--chats "$(CHATS)") $(if $(DOCS),--docs "$(DOCS)") $(if $(STORE),--store "$(STORE)") \
 	$(if $(QUESTION),--question "$(QUESTION)")
 
-.PHONY: help demo serve test test-quick check clean
+.PHONY: help demo serve test test-quick test-chaos test-gpu bench-training check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -33,11 +33,17 @@ demo: $(VENV)/.run  ## the whole path on this machine: data, fine-tuning, servin
 serve: $(VENV)/.run  ## the same, and keep serving until Ctrl-C
 	@$(BIN)/python -m jobs.demo --keep-serving $(DEMO_ARGS)
 
-test: $(VENV)/.dev  ## all tests
+test: $(VENV)/.dev  ## all tests but the slow ones below
 	@$(BIN)/python -m pytest
 
 test-quick: $(VENV)/.dev  ## unit tests only, in seconds
 	@$(BIN)/python -m pytest tests/unit
+
+test-chaos: $(VENV)/.dev  ## killed workers, drivers and nodes, refused uploads
+	@$(BIN)/python -m pytest tests/chaos
+
+test-gpu: $(VENV)/.dev  ## on a machine with a GPU: the training step with the shapes of 7B
+	@$(BIN)/python -m pytest tests/gpu
 
 check: $(VENV)/.dev  ## formatting, lint, types, import directions
 	@$(BIN)/ruff format --check .

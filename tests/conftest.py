@@ -1,7 +1,6 @@
 """Fixtures that several tests share: a real S3 server on a free loopback port, and environments."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -11,14 +10,10 @@ import uuid
 
 import pytest
 
+from ports import free_port
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def wait_for_http(url: str, process: subprocess.Popen, seconds: float = 30) -> None:

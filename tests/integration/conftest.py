@@ -4,7 +4,6 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,14 +14,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from ports import free_port
+
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 @dataclass(frozen=True)
@@ -46,6 +41,12 @@ class Cluster:
         content = json.loads((self.folder / "prom_metrics_service_discovery.json").read_text())
         return [target for entry in content for target in entry["targets"]]
 
+    def gauge(self, name: str, **tags: str) -> list[str]:
+        """Return the lines of a gauge as Prometheus would scrape them now."""
+        lines = "".join(httpx.get(f"http://{t}/metrics", timeout=10).text for t in self.metrics_targets()).splitlines()
+        wanted = [f'{key}="{value}"' for key, value in tags.items()]
+        return [line for line in lines if line.startswith(name + "{") and all(tag in line for tag in wanted)]
+
 
 @pytest.fixture(scope="session")
 def cluster():
@@ -61,6 +62,7 @@ def cluster():
         "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
         "RAY_ADDRESS": dashboard,
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_JOB_STOP_WAIT_TIME_S": "10",
         "HF_HUB_OFFLINE": "1",
     }
     command = [
@@ -106,20 +108,42 @@ def repository(store):
     return repository_from(StoreConfig(uri=store[0], cache=store[1]), {})
 
 
+SUBMIT = ("ray", "job", "submit", "--working-dir", ".", "--runtime-env", "jobs/runtime_env.yaml")
+
+
 @pytest.fixture(scope="session")
-def submit(cluster, store):
+def overrides(store):
+    """Return `--set` arguments that name the store, and others."""
+
+    def overrides(**settings: object) -> list[str]:
+        settings = {"store.uri": store[0], "store.cache": store[1], **settings}
+        return [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+
+    return overrides
+
+
+@pytest.fixture(scope="session")
+def submit(cluster, overrides):
     """Submit a job from the repository root with the development overlay; return its finished process."""
 
     def submit(*entrypoint: str, **settings: object) -> subprocess.CompletedProcess:
-        overrides = {"store.uri": store[0], "store.cache": store[1], **settings}
-        sets = [part for key, value in overrides.items() for part in ("--set", f"{key}={value}")]
-        tail = [] if entrypoint[1] == "-c" else sets
-        return cluster.run(
-            "ray", "job", "submit", "--working-dir", ".", "--runtime-env", "jobs/runtime_env.yaml", "--",
-            *entrypoint, *tail,
-        )  # fmt: skip
+        tail = [] if entrypoint[1] == "-c" else overrides(**settings)
+        return cluster.run(*SUBMIT, "--", *entrypoint, *tail)
 
     return submit
+
+
+@pytest.fixture(scope="session")
+def start(cluster, overrides):
+    """Submit a job and return its id at once."""
+
+    def start(*entrypoint: str, **settings: object) -> str:
+        job = f"job-{secrets.token_hex(4)}"
+        done = cluster.run(*SUBMIT, "--no-wait", "--submission-id", job, "--", *entrypoint, *overrides(**settings))
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+        return job
+
+    return start
 
 
 @pytest.fixture(scope="session")

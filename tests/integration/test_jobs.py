@@ -1,11 +1,14 @@
 """`ray job submit` from the repository root, on a cluster with token authentication."""
 
 import json
+import time
 
-import httpx
 import pytest
 import torch
 from safetensors import safe_open
+
+import jobs.evaluate
+import jobs.merge_adapter
 
 pytestmark = pytest.mark.integration
 CONFIG = ("--config", "jobs/configs/tiny_lora_cpu.yaml")
@@ -65,22 +68,6 @@ def test_the_dashboard_knows_the_run(trained, cluster):
     assert run["status"] == "FINISHED"
 
 
-def test_a_run_that_is_submitted_again_continues_after_its_checkpoint(trained, submit, repository):
-    settings = {"training.max_steps": 8, "training.run_id": "it-1", "training.checkpoint_every": 100}
-    done = submit("python", "-m", "jobs.finetune", *CONFIG, **settings)
-    assert done.returncode == 0, done.stdout[-3000:]
-    steps = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("step ")]
-    assert steps == ["7/8", "8/8"]
-    assert repository.manifest(repository.latest("adapter", "assistant")).metadata["metrics"]["step"] == 8
-
-
-def test_a_run_of_something_else_is_not_continued(trained, submit):
-    settings = {"training.max_steps": 9, "training.run_id": "it-1", "lora.r": 8}
-    done = submit("python", "-m", "jobs.finetune", *CONFIG, **settings, **{"training.max_failures": 0})
-    assert done.returncode != 0
-    assert "its checkpoints are of another dataset version, base or lora" in done.stdout
-
-
 def test_wrong_input_ends_with_its_message_and_writes_nothing(submit, repository, tmp_path):
     broken = tmp_path / "broken.json"
     broken.write_text('[\n{"input": "a", "output": "b"},\n{"input": }\n]')
@@ -114,12 +101,21 @@ def test_the_adapter_opens_in_plain_peft_with_the_logits_of_the_platform(trained
         assert torch.equal(plain(input_ids=ids).logits, model(input_ids=ids).logits)
 
 
-def test_monitoring_can_scrape_a_run(trained, cluster):
-    """The gauges of the last run are on the endpoint that Ray tells Prometheus of."""
-    text = "".join(httpx.get(f"http://{target}/metrics", timeout=10).text for target in cluster.metrics_targets())
-    values = [line for line in text.splitlines() if line.startswith("ray_llama_training_")]
-    for name in ("loss", "tokens_per_s", "step"):
-        assert any(line.startswith(f"ray_llama_training_{name}{{") and 'run="it-1"' in line for line in values), name
+def test_a_running_job_can_be_watched_and_stopped_and_goes_on(trained, cluster, start, submit, repository):
+    settings = {"training.epochs": 1000, "training.run_id": "it-2", "training.checkpoint_every": 1000}
+    job = start("python", "-m", "jobs.finetune", *CONFIG, **settings)
+    shown = ("loss", "tokens_per_s", "step")
+    wait_for(lambda: all(cluster.gauge(f"ray_llama_training_{name}", run="it-2") for name in shown), 90)
+    wait_for(lambda: "runs/it-2/metrics.jsonl" in repository.store.list_keys("runs/it-2/"), 30)
+    assert json.loads(repository.store.read("runs/it-2/status.json").content)["status"] == "running"
+    assert cluster.run("ray", "job", "stop", job).returncode == 0
+    wait_for(lambda: b'"stopped"' in repository.store.read("runs/it-2/status.json").content, 60)
+    step = json.loads(repository.store.read("runs/it-2/status.json").content)["step"]
+    assert repository.manifest(repository.latest("checkpoint", "it-2")).metadata["step"] == step
+    done = submit("python", "-m", "jobs.finetune", *CONFIG, **settings | {"training.max_steps": step + 2})
+    assert done.returncode == 0, done.stdout[-3000:]
+    steps = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("step ")]
+    assert steps == [f"{step + 1}/{step + 2}", f"{step + 2}/{step + 2}"]
 
 
 def test_large_sources_are_examined_by_ray_data_with_the_same_result(trained, submit, repository):
@@ -132,28 +128,30 @@ def test_large_sources_are_examined_by_ray_data_with_the_same_result(trained, su
         assert there.files[name].sha256 == here.files[name].sha256
 
 
-def test_evaluation_compares_and_gates(trained, submit, repository):
-    settings = {"evaluation.answered_chats": 2, "evaluation.max_new_tokens": 8}
-    passed = submit(
-        "python", "-m", "jobs.evaluate", *CONFIG, "--fail-if", "perplexity > 1e9", "--promote", "tested", **settings
-    )
-    assert passed.returncode == 0, passed.stdout[-3000:]
-    assert "token_accuracy" in passed.stdout
-    assert "assistant@tested" in passed.stdout
-    failed = submit(
-        "python", "-m", "jobs.evaluate", *CONFIG, "--fail-if", "perplexity > 1", "--promote", "never", **settings
-    )
-    assert failed.returncode != 0
-    assert "failed: perplexity > 1" in failed.stdout
+def test_evaluation_compares_and_gates(trained, overrides, repository, capsys):
+    settings = overrides(**{"evaluation.answered_chats": 2, "evaluation.max_new_tokens": 8})
+    evaluate = [*CONFIG, *settings, "--set", "evaluation.adapter=assistant@1"]
+    assert jobs.evaluate.main([*evaluate, "--fail-if", "perplexity > 1e9", "--promote", "tested"]) == 0
+    printed = capsys.readouterr().out
+    assert "token_accuracy" in printed
+    assert "assistant@tested → version 1" in printed
+    assert jobs.evaluate.main([*evaluate, "--fail-if", "perplexity > 1", "--promote", "never"]) == 1
+    assert "failed: perplexity > 1" in capsys.readouterr().err
     document = json.loads(repository.store.read("models/assistant/aliases.json").content)
-    assert "tested" in document["aliases"]
     assert "never" not in document["aliases"]
 
 
-def test_merging_writes_a_model(trained, submit, tmp_path):
-    done = submit(
-        "python", "-m", "jobs.merge_adapter", *CONFIG, "--adapter", "assistant@1", "--output", str(tmp_path / "m")
-    )
-    assert done.returncode == 0, done.stdout[-3000:]
-    assert "largest gap" in done.stdout
-    assert (tmp_path / "m/model.safetensors").exists()
+def test_merging_writes_a_model_and_says_how_near_it_is(trained, overrides, tmp_path, capsys):
+    arguments = [*CONFIG, *overrides(), "--adapter", "assistant@1", "--output", str(tmp_path / "merged")]
+    assert jobs.merge_adapter.main(arguments) == 0
+    assert "same top token 100.0 %" in capsys.readouterr().out
+    assert (tmp_path / "merged/model.safetensors").exists()
+    assert jobs.merge_adapter.main(arguments) == 2
+    assert "not empty" in capsys.readouterr().err
+
+
+def wait_for(condition, seconds):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.5)

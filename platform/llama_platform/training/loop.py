@@ -4,7 +4,6 @@ A start, first or after a failure, looks for the newest committed checkpoint of 
 Ray is told metrics only: checkpoints are committed through the artifact repository (decision 4).
 """
 
-import hashlib
 import logging
 import math
 import os
@@ -59,9 +58,6 @@ class FinetuneWorker:
         Args:
             arguments: `config` (FinetuneConfig as JSON), `run_id`, `dataset_version`, `progress` (Progress of a
                 first start), `board` (handle of the RunBoard).
-
-        Raises:
-            InputError: the run's checkpoints are of another dataset, base or LoRA.
         """
         self.config = FinetuneConfig.model_validate(arguments["config"])
         self.run_id: str = arguments["run_id"]
@@ -85,7 +81,6 @@ class FinetuneWorker:
         )
         checkpoint = newest_checkpoint(self.repository, self.run_id)
         self.progress = Progress(**(checkpoint.progress if checkpoint else arguments["progress"]))
-        self.progress.claim(self._identity(), self.run_id)
         size = self.progress.global_batch_size
         self.steps = total_steps(len(self.data), size, training.epochs, training.max_steps)
         self._start_engine(accumulation_for(size, training.micro_batch_size, self.world), checkpoint)
@@ -187,11 +182,6 @@ class FinetuneWorker:
         dist.all_reduce(sums)
         # The sums are the same on every worker, and so is what follows from them.
         return self.progress.add_evaluation((sums[0] / sums[1].clamp(min=1)).item(), training.early_stopping_patience)
-
-    def _identity(self) -> str:
-        config = self.config
-        parts = (self.dataset.digest, config.base, config.lora, self.template.fingerprint(), config.training.seed)
-        return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def _report(self, metrics: StepMetrics) -> None:
         last = metrics.step == self.steps or self.progress.stopped_early

@@ -1,9 +1,19 @@
 """Progress: where a run is, as kept in its checkpoints."""
 
+import hashlib
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.errors import InputError
+from llama_platform.models.prompt import PromptTemplate
+from llama_platform.training.config import FinetuneConfig
+
+
+def run_identity(config: FinetuneConfig, dataset: ArtifactVersion, template: PromptTemplate) -> str:
+    """Return a digest of what a run is of; checkpoints of another cannot be continued."""
+    parts = (dataset.digest, config.base, config.lora, template.fingerprint(), config.training.seed)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 @dataclass

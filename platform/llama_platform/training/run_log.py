@@ -56,9 +56,10 @@ class RunLog:
         if self._wandb is not None:
             self._wandb.finish()
 
-    def add(self, records: Iterable[StepMetrics]) -> None:
-        """Add records; one of an earlier step than the last begins that part anew."""
-        for record in records:
+    def add(self, records: Iterable[StepMetrics]) -> list[StepMetrics]:
+        """Add records and return those that are new; one of an earlier step than the last begins that part anew."""
+        news = [record for record in records if self._records.get(record.step) != record]
+        for record in news:
             if record.step in self._records or (self._records and record.step < max(self._records)):
                 self._records = {step: kept for step, kept in self._records.items() if step < record.step}
             self._records[record.step] = record
@@ -69,6 +70,7 @@ class RunLog:
             if self._wandb is not None:
                 self._wandb.log(values, step=record.step)
         self._flush()
+        return news
 
     def records(self) -> list[StepMetrics]:
         """Return what is known of every step so far."""

@@ -23,10 +23,12 @@ from llama_platform.data.dataset import find_dataset
 from llama_platform.errors import InputError, PlatformError, TrainingError
 from llama_platform.models.base_model import check_quantization, load_template
 from llama_platform.training.board import RunBoard
+from llama_platform.training.checkpoint import newest_checkpoint
 from llama_platform.training.config import FinetuneConfig, TrainingConfig
 from llama_platform.training.loop import train_loop
 from llama_platform.training.metrics import StepMetrics
-from llama_platform.training.progress import Progress
+from llama_platform.training.order import accumulation_for
+from llama_platform.training.progress import Progress, run_identity
 from llama_platform.training.run_log import RunLog
 
 POLL_S = 0.5
@@ -77,7 +79,11 @@ def finetune(
     run_id = check_name(config.training.run_id or new_run_id(), "training.run_id")
     dataset = find_dataset(repository, config.data.name, config.training.dataset_version)
     _check_installed(config)
-    load_template(config.base)  # what is wrong with the base shows here rather than in every worker
+    template = load_template(config.base)  # what is wrong with the base shows here rather than in every worker
+    checkpoint = newest_checkpoint(repository, run_id)
+    progress = Progress(**checkpoint.progress) if checkpoint else Progress(config.global_batch_size())
+    progress.claim(run_identity(config, dataset, template), run_id)
+    _check_division(progress.global_batch_size, config.training)
     if not may_grow:
         _check_resources(config.training)
     repository.store.write(f"runs/{run_id}/config.yaml", yaml.safe_dump(config.model_dump(mode="json")).encode())
@@ -86,7 +92,7 @@ def finetune(
         "config": config.model_dump(mode="json"),
         "run_id": run_id,
         "dataset_version": dataset.version,
-        "progress": asdict(Progress(config.global_batch_size())),
+        "progress": asdict(progress),
         "board": board,
     }
     with RunLog(repository.store, run_id, config) as run_log:
@@ -155,8 +161,7 @@ def _follow(
                 asked = True
             records = [StepMetrics(**values) for values in ray.get(board.read_from.remote(seen))]
             seen += len(records)
-            run_log.add(records)
-            for record in records:
+            for record in run_log.add(records):
                 on_metrics(record)
         return run.result()
 
@@ -188,6 +193,11 @@ def _fit(config: FinetuneConfig, run_id: str, arguments: dict[str, Any]) -> dict
     if not isinstance(result.return_value, dict):
         raise TrainingError(f"run {run_id} ended without a result")
     return result.return_value
+
+
+def _check_division(global_batch_size: int, training: TrainingConfig) -> None:
+    for workers in {training.min_workers or training.workers, training.workers}:
+        accumulation_for(global_batch_size, training.micro_batch_size, workers)
 
 
 def _check_installed(config: FinetuneConfig) -> None:

@@ -37,11 +37,27 @@ def test_every_configuration_file_loads():
         ("lora.targets=[q_proj,lm_head]", "lora.targets"),
         ("training.zero_stage=4", "training.zero_stage"),
         ("lora.dropout=1.5", "less than 1"),
+        ("training.publish=best", "needs training.evaluate_every"),
+        ("training.min_workers=3", "more than training.workers"),
+        ("training.offload=optimizer_and_base", "needs training.zero_stage 3"),
+        ("base.quantize=nf4", "needs GPUs"),
+        ("training.schedule=square", "training.schedule"),
     ],
 )
 def test_impossible_combinations_are_refused(override, words):
     with pytest.raises(ConfigError, match=words):
         load_config(FinetuneConfig, CONFIGS / "tiny_lora_cpu.yaml", [override])
+
+
+def test_combinations_that_need_two_changes():
+    def problems(*overrides):
+        with pytest.raises(ConfigError) as caught:
+            load_config(FinetuneConfig, CONFIGS / "llama2_7b_lora.yaml", overrides)
+        return str(caught.value)
+
+    assert "needs training.zero_stage 1, 2 or 3" in problems("training.zero_stage=0", "training.offload=optimizer")
+    assert "4-bit weights cannot be sharded" in problems("base.quantize=nf4", "training.zero_stage=3")
+    assert "cannot be divided over training.min_workers 3" in problems("training.min_workers=3")
 
 
 def test_deepspeed_configuration_follows_ours():

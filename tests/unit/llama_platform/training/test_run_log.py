@@ -54,7 +54,9 @@ def test_a_continued_run_keeps_its_curve_and_repeated_steps_replace_the_first(st
         log.add([record(n, loss=10 - n) for n in range(1, 6)])
         log.close("stopped")
     with RunLog(store, "r", FinetuneConfig()) as log:
-        log.add([record(4, loss=0.4)])
+        # The workers repeat what the driver may have missed: that is no news, and no new beginning.
+        assert log.add([record(2, loss=8), record(3, loss=7)]) == []
+        assert [r.step for r in log.add([record(4, loss=0.4)])] == [4]
         assert [(r.step, r.loss) for r in log.records()] == [(1, 9), (2, 8), (3, 7), (4, 0.4)]
         log.add([record(5, loss=0.5)])
         log.close("finished")
