@@ -45,6 +45,12 @@ test-chaos: $(VENV)/.dev  ## killed workers, drivers and nodes, refused uploads
 test-gpu: $(VENV)/.dev  ## on a machine with a GPU: the training step with the shapes of 7B
 	@$(BIN)/python -m pytest tests/gpu
 
+.cache/bench/packages: $(VENV)/.dev
+	@$(PIP) install --quiet --no-deps --target $@ trl==1.16.0
+
+bench-training: .cache/bench/packages  ## the LoRA step beside transformers' Trainer, TRL and torchrun
+	@$(BIN)/python -m benchmarks.training
+
 check: $(VENV)/.dev  ## formatting, lint, types, import directions
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .

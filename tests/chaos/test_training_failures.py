@@ -67,7 +67,7 @@ def test_signals_stop_a_run_between_steps_and_nothing_is_repeated(runs, uninterr
     assert runs.curve("signals") == pytest.approx(uninterrupted, rel=1e-6)
 
 
-@pytest.mark.parametrize("refused", ["exp_avg_sq.safetensors", "manifest.json", "versions/"])
+@pytest.mark.parametrize("refused", ["exp_avg_sq.safetensors", "versions/"])
 def test_a_refused_upload_fails_the_run_loudly_and_the_last_checkpoint_stands(
     one_node, aws_server, s3_uri, tmp_path, refused
 ):

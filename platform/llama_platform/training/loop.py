@@ -127,7 +127,7 @@ class FinetuneWorker:
 
     def _step(self, timer: StepTimer) -> tuple[StepMetrics, bool]:
         """Do a step; return what it measured, and whether all workers are to end after it."""
-        training, progress = self.config.training, self.progress
+        training, progress, start = self.config.training, self.progress, time.perf_counter()
         part = self.data.step(progress.step, progress.global_batch_size, self.rank, self.world)
         rate = learning_rate_at(
             progress.step, self.steps, training.learning_rate, training.warmup_fraction, training.schedule
@@ -138,13 +138,15 @@ class FinetuneWorker:
         if not math.isfinite(loss):
             raise TrainingError(f"step {progress.step + 1}: the loss is {loss}; lower training.learning_rate")
         progress.add_step(loss, part.tokens)
+        seconds = time.perf_counter() - start
         speed, eta = timer.measure(progress.step, part.tokens)
         norm = float(self.engine.get_global_grad_norm() or 0.0)
         # Ray's look at the nodes is collective, so all workers take it at the same steps.
         drained = look and ray.train.get_preemption_info() is not None
         if drained:
             log.warning("a node of this run is being drained: committing a checkpoint and stopping")
-        return StepMetrics(progress.step, self.steps, loss, rate, norm, speed, eta), stop or drained
+        metrics = StepMetrics(progress.step, self.steps, loss, rate, norm, speed, eta, None, part.tokens, seconds)
+        return metrics, stop or drained
 
     def _agree(self, nll: torch.Tensor) -> tuple[float, bool, bool]:
         """Return the loss over all workers, and the first worker's wish to stop and to look at the nodes."""

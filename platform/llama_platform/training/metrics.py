@@ -24,6 +24,10 @@ class StepMetrics:
     """Expected seconds to the end."""
     eval_loss: float | None = None
     """On the held-out chats, where it was measured after this step."""
+    tokens: int = 0
+    """Read in this step over all workers, padding not counted."""
+    step_s: float = 0.0
+    """Seconds from the step's first batch to its end, evaluation and checkpoints not counted."""
 
     def line(self) -> str:
         """Return the progress line."""

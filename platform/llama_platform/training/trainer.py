@@ -15,6 +15,7 @@ import ray
 import yaml
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from llama_platform.artifacts.location import absolute, repository_from
 from llama_platform.artifacts.manifest import check_name
@@ -87,7 +88,9 @@ def finetune(
     if not may_grow:
         _check_resources(config.training)
     repository.store.write(f"runs/{run_id}/config.yaml", yaml.safe_dump(config.model_dump(mode="json")).encode())
-    board = ray.remote(num_cpus=0)(RunBoard).remote()
+    # Beside the driver: on another node it could die without the run.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    board = ray.remote(num_cpus=0, scheduling_strategy=here)(RunBoard).remote()
     arguments = {
         "config": config.model_dump(mode="json"),
         "run_id": run_id,

@@ -22,7 +22,7 @@ def start(tmp_path, tiny_config, monkeypatch):
     def no_ray(*_, **__):
         raise AssertionError("workers would start")
 
-    monkeypatch.setattr(ray, "remote", no_ray)
+    monkeypatch.setattr(ray, "get_runtime_context", no_ray)
     path = tmp_path / "chats.jsonl"
     path.write_text("\n".join(json.dumps({"input": f"q {n}", "output": f"a {n * n}"}) for n in range(30)))
     store = StoreConfig(uri=(tmp_path / "store").as_uri(), cache=tmp_path / "cache")

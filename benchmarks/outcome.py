@@ -1,0 +1,61 @@
+"""Outcome of a benchmark: measures with their peers, as a table and as the last line of JSON."""
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One figure, what it should reach, and what it was made of."""
+
+    value: float
+    aim: float
+    better: Literal["higher", "lower"]
+    unit: str
+    ours: float
+    peers: dict[str, float]
+
+    def reached(self) -> bool:
+        """Return whether the aim is reached."""
+        return self.value >= self.aim if self.better == "higher" else self.value <= self.aim
+
+
+def publish(benchmark: str, measures: Mapping[str, Measure], packages: list[str], missing_peers: list[str]) -> None:
+    """Print the table on stderr and the JSON on stdout."""
+    table = Table("measure", "value", "aim", "ours", "peers", title=f"{benchmark}: {cpu_name()}, {cores()} cores")
+    for name, measure in measures.items():
+        sign = "≥" if measure.better == "higher" else "≤"
+        peers = ", ".join(f"{peer} {value:,.3g}" for peer, value in measure.peers.items())
+        mark = "" if measure.reached() else "  (missed)"
+        table.add_row(name, f"{measure.value:.3f}", f"{sign} {measure.aim}{mark}", f"{measure.ours:,.4g}", peers)
+    Console(stderr=True, width=150).print(table)
+    result = {
+        "benchmark": benchmark,
+        "machine": {"cpu": cpu_name(), "cores": cores()},
+        "versions": {package: version(package) for package in packages},
+        "measures": {name: asdict(measure) for name, measure in measures.items()},
+        "missing_peers": missing_peers,
+    }
+    print(json.dumps(result), flush=True)
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def cpu_name() -> str:
+    """Return the processor's name as Linux knows it."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()

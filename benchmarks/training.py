@@ -1,0 +1,237 @@
+"""Useful tokens/s of LoRA fine-tuning beside transformers' Trainer, TRL's SFTTrainer and bare torchrun.
+
+    make bench-training
+
+134 M parameters with random weights, bfloat16, r 64 on q_proj and v_proj, batch 4, SDPA, two threads in all; chats with
+log-normal lengths (median 150, σ 0.9, cap 512), the second half of each in the loss. Contestants take turns; each
+figure is the median over the rounds. Every contestant has the process layout that suits it: transformers' Trainer is
+run with one process of two threads and with two of one, and the faster one counts.
+"""
+
+import argparse
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.outcome import Measure, publish
+
+CACHE = Path(".cache/bench")
+CHATS, MEDIAN, SIGMA, LONGEST, SHORTEST = 600, 150, 0.9, 512, 24
+PARAMETERS = 134_105_856
+OURS = "ours"
+# name: processes
+CONTESTANTS = {"torchrun": 2, "hf": 1, "hf two processes": 2, "hf_grouped": 1, "hf_512": 1, "trl": 1}
+
+
+def main() -> int:
+    """Run the benchmark and print its outcome."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--micro-batches", type=int, default=24, help="measured in each run")
+    arguments = parser.parse_args()
+    model, store, rows = build_inputs()
+    check = contestant("check", 1, model, rows, 0)
+    say(f"loss of six chats: ours {check['ours']:.4f}, transformers {check['transformers']:.4f}")
+    if not math.isclose(check["ours"], check["transformers"], rel_tol=5e-3):
+        say("the losses differ: nothing is timed")
+        return 1
+    runs: dict[str, list[dict[str, float]]] = defaultdict(list)
+    missing: list[str] = []
+    for number in range(arguments.rounds):
+        runs["gemm"].append(contestant("gemm", 1, model, rows, 0))
+        runs[OURS].append(run_job(model, store, arguments.micro_batches))
+        for name, processes in CONTESTANTS.items():
+            if name in missing:
+                continue
+            try:
+                run = contestant(name.split()[0], processes, model, rows, arguments.micro_batches)
+            except subprocess.CalledProcessError as error:
+                say(f"{name} cannot run: {(error.stderr or '').strip().splitlines()[-1:]}")
+                missing.append(name)
+                continue
+            runs[name].append(run)
+        for name, found in runs.items():
+            if name != "gemm":
+                say(f"round {number + 1}: {name:18} {speed(found[-1]):7.1f} useful tokens/s")
+    publish("training", measures(runs), ["torch", "transformers", "peft", "deepspeed", "ray", "accelerate"], missing)
+    return 0
+
+
+def measures(runs: dict[str, list[dict[str, float]]]) -> dict[str, Measure]:
+    """Return the measures from the medians of the rounds."""
+    speeds = {name: statistics.median(map(speed, found)) for name, found in runs.items() if name != "gemm"}
+    ours, peak = speeds[OURS], statistics.median(run["gflops"] for run in runs["gemm"])
+    faster = max(("hf", "hf two processes"), key=lambda name: speeds.get(name, 0))
+    padding = statistics.median(run["padded"] / run["tokens"] for run in runs[faster])
+    memory = {name: statistics.median(r["memory_mib"] for r in runs[name]) for name in ("torchrun", "hf two processes")}
+    hf = {name: value for name, value in speeds.items() if name.startswith("hf")}
+    share = 4 * PARAMETERS * ours / (peak * 1e9)
+    found = {
+        "vs_hf_padding_bound": Measure(
+            ours / (speeds[faster] * padding), 1.15, "higher", "ratio", ours, {**hf, "padded ÷ useful tokens": padding}
+        ),
+        "vs_torchrun": Measure(
+            ours / speeds["torchrun"], 0.97, "higher", "ratio", ours, {"torchrun": speeds["torchrun"]}
+        ),
+        "gemm_share": Measure(share, 0.70, "higher", "share", share * peak, {"matrix product, GFLOP/s": peak}),
+        "memory_vs_hf": Measure(
+            memory["torchrun"] / memory["hf two processes"],
+            0.5,
+            "lower",
+            "ratio",
+            memory["torchrun"],
+            {"hf two processes, MiB each": memory["hf two processes"]},
+        ),
+    }
+    if "trl" in speeds:
+        found["vs_trl_packing"] = Measure(ours / speeds["trl"], 1.1, "higher", "ratio", ours, {"trl": speeds["trl"]})
+    return found
+
+
+def speed(run: dict[str, float]) -> float:
+    """Return useful tokens per second."""
+    return run["tokens"] / run["seconds"]
+
+
+def build_inputs() -> tuple[str, Path, Path]:
+    """Build the model and the dataset once; return the model's folder, the store and the tokenized chats."""
+    from llama_platform.artifacts.location import StoreConfig, repository_from
+    from llama_platform.data.dataset import publish_dataset
+    from llama_platform.data.doctor import Policies
+    from llama_platform.data.prepare import DataConfig
+    from llama_platform.data.tokenize import load_tokenized
+    from llama_platform.models.base_model import load_template
+
+    base = base_config(str(CACHE / "llama-134m"))
+    model, store, rows = Path(base.model), CACHE / "training-store", CACHE / "training-rows.parquet"
+    if not (model / "config.json").exists():
+        build_model(model)
+    if not rows.exists():
+        template = load_template(base)
+        chats = CACHE / "training-chats.jsonl"
+        chats.write_text("\n".join(map(json.dumps, compose_chats(template))))
+        warn = Policies(near_duplicate="warn", leakage="warn")
+        data = DataConfig(
+            name="bench", sources=(str(chats),), policies=warn, report_folder=CACHE / "report", eval_fraction=0.02
+        )
+        config = StoreConfig(uri=store.absolute().as_uri(), cache=CACHE / "artifacts")
+        repository = repository_from(config, {})
+        version, _ = publish_dataset(repository, data, base)
+        load_tokenized(repository.fetch(version) / "train.parquet", template, CACHE / "tokenized").to_parquet(str(rows))
+    return str(model), store, rows
+
+
+def base_config(model: str) -> Any:
+    """Return the configuration of the benchmark's base."""
+    from llama_platform.models.base_model import BaseConfig
+
+    return BaseConfig(model=model, prompt_style="plain", dtype="bfloat16")
+
+
+def build_model(folder: Path) -> None:
+    """Write a Llama of 134 M parameters with random weights, and the tiny base's tokenizer, whose ids it covers."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from llama_platform.models.base_model import BaseConfig, load_template
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        hidden_size=768,
+        intermediate_size=2048,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        num_key_value_heads=12,
+        vocab_size=32_000,
+        max_position_embeddings=1024,
+    )
+    model = LlamaForCausalLM(config).to(torch.bfloat16)
+    assert sum(p.numel() for p in model.parameters()) == PARAMETERS
+    model.save_pretrained(folder)
+    load_template(BaseConfig(model="tiny")).tokenizer.save_pretrained(folder)
+
+
+def compose_chats(template: Any) -> list[dict[str, str]]:
+    """Return chats of log-normal lengths in tokens; the answer is about half of each."""
+    generator = np.random.default_rng(0)
+    tokenizer = template.tokenizer
+    words = [w for t in range(300, len(tokenizer)) if (w := tokenizer.decode([t])).strip().isalpha() and w[0] == " "]
+    lengths = np.clip(generator.lognormal(math.log(MEDIAN), SIGMA, CHATS), SHORTEST, LONGEST).astype(int)
+    chats = []
+    for length in lengths:
+        chosen = generator.choice(words, int(length) - 16)
+        half = len(chosen) // 2
+        chats.append({"input": "".join(chosen[:half]).strip(), "output": "".join(chosen[half:]).strip()})
+    return chats
+
+
+def contestant(name: str, processes: int, model: str, rows: Path, count: int) -> dict[str, float]:
+    """Run a contestant and return what it prints."""
+    launcher = [sys.executable, "-m"]
+    if processes > 1 or name == "torchrun":
+        launcher += ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
+    command = [*launcher, "benchmarks.training_contestants", name, model, str(rows), str(count)]
+    environment = quiet_environment() | {"OMP_NUM_THREADS": str(2 // processes)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=900)
+    return dict(json.loads(next(line for line in reversed(done.stdout.splitlines()) if line.startswith("{"))))
+
+
+def run_job(model: str, store: Path, count: int) -> dict[str, float]:
+    """Run `jobs.finetune` with two workers of one thread, and return what its metrics say of the steps."""
+    from llama_platform.storage.open_store import open_store
+    from llama_platform.training.run_log import read_metrics
+
+    warm_up, per_step = 2, 4
+    with tempfile.TemporaryDirectory() as scratch:
+        uri = Path(scratch, "store").as_uri()
+        # A store of its own for the run's files, beside the same datasets.
+        Path(scratch, "store").mkdir()
+        Path(scratch, "store/datasets").symlink_to((store / "datasets").absolute())
+        settings = {
+            "store.uri": uri,
+            "store.cache": str((CACHE / "artifacts").absolute()),
+            "base.model": str(Path(model).absolute()),
+            "base.prompt_style": "plain",
+            "data.name": "bench",
+            "training.run_id": "bench",
+            "training.workers": 2,
+            "training.use_gpu": "false",
+            "training.zero_stage": 2,
+            "training.micro_batch_size": 4,
+            "training.accumulation_steps": 2,
+            "training.precision": "bfloat16",
+            "training.max_steps": warm_up + count // per_step,
+            "training.checkpoint_every": 10_000,
+            "evaluation.max_chats": 2,
+        }
+        overrides = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+        subprocess.run(
+            [sys.executable, "-m", "jobs.finetune", *overrides],
+            env=quiet_environment(), capture_output=True, text=True, check=True, timeout=900,
+        )  # fmt: skip
+        records = read_metrics(open_store(uri), "bench")[warm_up:]
+    return {"tokens": sum(r.tokens for r in records), "seconds": sum(r.step_s for r in records)}
+
+
+def quiet_environment() -> dict[str, str]:
+    """Return the environment of the contestants."""
+    path = f"platform:.:{CACHE / 'packages'}"
+    return {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
+def say(text: str) -> None:
+    """Print for people, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
