@@ -58,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         Console(highlight=False).print(table(comparison))
         print_samples(comparison)
         if arguments.report:
-            arguments.report.write_text(json.dumps(comparison.to_json(), indent=1, ensure_ascii=False) + "\n")
+            text = json.dumps(comparison.to_json(), indent=1, ensure_ascii=False)
+            arguments.report.write_text(text + "\n", encoding="utf-8")
         failed = [condition.text for condition in conditions if condition.holds(comparison)]
         if failed:
             raise GateError(f"{comparison.candidate.label} failed: {'; '.join(failed)}")

@@ -56,7 +56,7 @@ def stop_on_signal() -> threading.Event:
 
     def request(number: int, _: object) -> None:
         if stop.is_set():
-            raise KeyboardInterrupt
+            os._exit(130)  # whatever waits for the run, and there are threads that do
         print(f"{signal.Signals(number).name}: stopping after this step …", file=sys.stderr, flush=True)
         stop.set()
 

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from ports import free_port
+from ray_nodes import kill_group
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -74,7 +75,7 @@ def cluster():
     starting = {key: value for key, value in environment.items() if key != "RAY_ADDRESS"}
     with (
         Path(folder, "start.log").open("w") as log,
-        subprocess.Popen(command, env=starting, stdout=log, stderr=log) as process,
+        subprocess.Popen(command, env=starting, stdout=log, stderr=log, start_new_session=True) as process,
     ):
         found = Cluster(dashboard, environment, token, Path(folder))
         deadline = time.monotonic() + 60
@@ -89,8 +90,7 @@ def cluster():
                 pytest.fail(f"ray start failed: {Path(folder, 'start.log').read_text()[-2000:]}")
             time.sleep(0.3)
         yield found
-        process.terminate()
-        process.wait(60)
+        kill_group(process)  # asked to end, it takes half a minute
     shutil.rmtree(folder, ignore_errors=True)
 
 

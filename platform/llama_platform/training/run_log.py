@@ -23,7 +23,7 @@ from llama_platform.training.run_report import loss_chart, render_report
 
 log = logging.getLogger(__name__)
 RunStatus = Literal["running", "finished", "stopped", "failed"]
-METRICS_EVERY_S, PICTURES_EVERY_S = 2.0, 15.0
+METRICS_EVERY_S, PICTURES_EVERY_S = 2.0, 30.0  # a picture takes half a second of a core
 PLOTTED = ("loss", "eval_loss", "learning_rate", "grad_norm", "tokens_per_s")
 
 
@@ -38,7 +38,7 @@ class RunLog:
         """
         self._store, self._folder, self._run_id, self._config = store, f"runs/{run_id}", run_id, config
         self._records = {record.step: record for record in read_metrics(store, run_id)}
-        self._written = self._drawn = 0.0
+        self._written = self._drawn = time.monotonic()
         self._dirty = False
 
     def __enter__(self) -> "RunLog":

@@ -65,6 +65,7 @@ def test_a_continued_run_keeps_its_curve_and_repeated_steps_replace_the_first(st
 
 def test_metrics_are_written_as_the_run_goes(store, monkeypatch):
     monkeypatch.setattr(run_log, "METRICS_EVERY_S", 0.0)
+    monkeypatch.setattr(run_log, "PICTURES_EVERY_S", 0.0)
     with RunLog(store, "r", FinetuneConfig()) as log:
         log.add([record(1)])
         assert len(read_metrics(store, "r")) == 1
