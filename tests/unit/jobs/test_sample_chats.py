@@ -2,7 +2,8 @@ import json
 from pathlib import Path
 
 from jobs.compose_sample_chats import CHATS, FACTS, compose_chats
-from llama_platform.data.formats import list_chat_files, parse_chat, read_records
+from llama_platform.data.formats import parse_chat
+from llama_platform.data.records import SourceFile, read_records
 from llama_platform.models.prompt import check_roles
 
 FILE = Path(__file__).parents[3] / "jobs/data/sample_chats.jsonl"
@@ -13,8 +14,7 @@ def test_the_committed_chats_are_what_the_script_composes():
 
 
 def test_there_are_enough_and_all_are_different_multi_turn_chats():
-    (path,) = list_chat_files([str(FILE)])
-    chats = [parse_chat(record.value, "messages") for record in read_records(path)]
+    chats = [parse_chat(record.value, "messages") for record in read_records(SourceFile(FILE, str(FILE)))]
     assert len({json.dumps([m.content for m in chat]) for chat in chats}) >= 300
     for chat in chats:
         check_roles(chat)
