@@ -92,7 +92,7 @@ class RunLog:
 
     def _flush(self, *, now: bool = False) -> None:
         elapsed = time.monotonic()
-        if not self._dirty or not (now or elapsed - self._written > METRICS_EVERY_S):
+        if not now and not (self._dirty and elapsed - self._written > METRICS_EVERY_S):
             return
         lines = "".join(json.dumps(asdict(record)) + "\n" for record in self._records.values())
         try:

@@ -72,6 +72,15 @@ def test_metrics_are_written_as_the_run_goes(store, monkeypatch):
         assert store.read("runs/r/loss.png").content
 
 
+def test_the_picture_is_drawn_at_the_end_also_where_the_metrics_were_written_before(store, monkeypatch):
+    monkeypatch.setattr(run_log, "METRICS_EVERY_S", 0.0)
+    with RunLog(store, "r", FinetuneConfig()) as log:
+        log.add([record(1)])
+        log.close("finished")
+    assert store.read("runs/r/loss.png").content.startswith(b"\x89PNG")
+    assert any("tfevents" in key for key in store.list_keys("runs/r/tensorboard/"))
+
+
 def test_a_store_that_refuses_does_not_end_the_run_but_its_close_is_loud(store, monkeypatch):
     monkeypatch.setattr(run_log, "METRICS_EVERY_S", 0.0)
 
