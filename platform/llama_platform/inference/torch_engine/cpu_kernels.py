@@ -1,0 +1,538 @@
+"""CPU kernels: what a step of the model does, as one numba function that runs in torch's own OpenMP threads.
+
+A kernel is given an int64 array: a counter of the work items taken, the kernel's number, then its values, addresses
+among them. Threads take items one by one, so one that another process slows down takes fewer. Running in the pool of
+the OpenMP library that torch has loaded (`GOMP_parallel`) keeps one set of threads for both.
+
+Sums and the residual stream are float32; inputs of products and the KV cache are of `kind`, float32 or bfloat16.
+Everything is one function because numba compiles, links and caches each one with all that it calls.
+"""
+
+import ctypes
+
+import numpy as np
+from llvmlite import ir
+from numba import carray, cfunc, njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from llama_platform.inference.torch_engine.batch import PAGE
+from llama_platform.inference.torch_engine.tile import BLOCK, LANES, Kind, tile, tile_rows
+
+MAX_HEAD = 256
+"""Largest head dimension."""
+_SPAN = 4 * PAGE
+"""Positions whose scores are normalised together."""
+_QUERIES = 24
+"""Rows of queries that are attended together."""
+_INNER = 1024
+"""Steps of the inner dimension whose weights stay in the second-level cache while many rows pass."""
+_ROWS = tile_rows()
+
+NORM, LINEAR, SILU, ROPE, ATTEND, SHRINK, EXPAND = range(7)
+_FAST = {"fastmath": True, "nogil": True, "error_model": "numpy"}
+_ONE, _HALF, _LOWEST = np.float32(1), np.float32(0.5), np.float32(-1e30)
+_ZERO = np.float32(0)
+
+
+class Kernels:
+    """Runs kernels; compiled when first made, in about ten seconds, and kept on disk by numba."""
+
+    def __init__(self, threads: int) -> None:
+        """Prepare to run in `threads` threads.
+
+        Raises:
+            OSError: torch has loaded no OpenMP library of this interface.
+        """
+        self._body = _body().address
+        self._parallel = ctypes.CDLL("libgomp.so.1").GOMP_parallel
+        self._parallel.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+        self._threads = threads
+
+    def run(self, kernel: int, *values: int) -> None:
+        """Run a kernel to its end; `values` follow its number in the array."""
+        arguments = (ctypes.c_int64 * (len(values) + 2))(0, kernel, *values)
+        self._parallel(self._body, ctypes.addressof(arguments), self._threads, 0)
+
+
+def kind_number(kind: Kind) -> int:
+    """Return how kernels are told the kind."""
+    return 1 if kind == "bf16" else 0
+
+
+# --- what numba has no words for ---------------------------------------------------------------------------------
+
+
+@intrinsic
+def _take(typing_context, address):  # type: ignore[no-untyped-def] # noqa: ARG001
+    """Return the number at an address and add one, at once for all threads."""
+
+    def emit(_, builder, __, arguments):  # type: ignore[no-untyped-def]
+        pointer = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
+        return builder.atomic_rmw("add", pointer, ir.IntType(64)(1), "monotonic")
+
+    return types.int64(types.int64), emit
+
+
+def _pointer_to(numba_type):  # type: ignore[no-untyped-def]
+    @intrinsic
+    def pointer(typing_context, address):  # type: ignore[no-untyped-def] # noqa: ARG001
+        def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+            return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+        return types.CPointer(numba_type)(types.int64), emit
+
+    return pointer
+
+
+def _stack(count):  # type: ignore[no-untyped-def]
+    """Return a function that reserves `count` floats on the stack and returns their address."""
+
+    @intrinsic
+    def reserve(typing_context):  # type: ignore[no-untyped-def] # noqa: ARG001
+        def emit(_, builder, __, ___):  # type: ignore[no-untyped-def]
+            memory = cgutils.alloca_once(builder, ir.ArrayType(ir.FloatType(), count))
+            memory.align = 64
+            return builder.ptrtoint(memory, ir.IntType(64))
+
+        return types.int64(), emit
+
+    return reserve
+
+
+def _bitcast(source, target):  # type: ignore[no-untyped-def]
+    @intrinsic
+    def cast(typing_context, value):  # type: ignore[no-untyped-def] # noqa: ARG001
+        def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+            return builder.bitcast(arguments[0], context.get_value_type(signature.return_type))
+
+        return target(source), emit
+
+    return cast
+
+
+_to_f32, _to_u16, _to_i64 = _pointer_to(types.float32), _pointer_to(types.uint16), _pointer_to(types.int64)
+_bits_as_float, _float_as_bits = _bitcast(types.int32, types.float32), _bitcast(types.float32, types.uint32)
+_reserve_scores, _reserve_weights = _stack(_QUERIES * _SPAN), _stack(_QUERIES * _SPAN)
+_reserve_sums, _reserve_maxima, _reserve_totals = _stack(_QUERIES * MAX_HEAD), _stack(_QUERIES), _stack(_QUERIES)
+
+
+@njit(**_FAST)
+def _floats(address, count):  # type: ignore[no-untyped-def]
+    return carray(_to_f32(address), (count,))
+
+
+@njit(**_FAST)
+def _halves(address, count):  # type: ignore[no-untyped-def]
+    return carray(_to_u16(address), (count,))
+
+
+@njit(**_FAST)
+def _integers(address, count):  # type: ignore[no-untyped-def]
+    return carray(_to_i64(address), (count,))
+
+
+@njit(**_FAST)
+def _bf16(value):  # type: ignore[no-untyped-def]
+    """Round to the nearest bfloat16, ties to even; finite values only."""
+    bits = _float_as_bits(np.float32(value))
+    return np.uint16((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
+
+
+_LOG2_E, _LOWEST_EXPONENT, _HIGHEST_EXPONENT = np.float32(1.4426950408889634), np.float32(-126), np.float32(126)
+_SHIFT_F, _SHIFT_I, _BIAS, _MANTISSA = np.float32(1024.5), np.int32(1024), np.int32(127), np.int32(23)
+_C1, _C2, _C3 = np.float32(0.6931471805599453), np.float32(0.24022650695910072), np.float32(0.05550410866482158)
+_C4, _C5, _C6 = np.float32(0.009618129107628477), np.float32(0.0013333558146428443), np.float32(0.00015403530393381608)
+
+
+@njit(**_FAST)
+def _exp(x):  # type: ignore[no-untyped-def]
+    """e^x to about 3e-7 relative: 2^n times the Taylor series of 2^f, |f| <= 1/2, which LLVM can vectorise."""
+    t = min(max(x * _LOG2_E, _LOWEST_EXPONENT), _HIGHEST_EXPONENT)
+    n = np.int32(np.int32(t + _SHIFT_F) - _SHIFT_I)
+    f = t - np.float32(n)
+    series = _ONE + f * (_C1 + f * (_C2 + f * (_C3 + f * (_C4 + f * (_C5 + f * _C6)))))
+    return series * _bits_as_float(np.int32((n + _BIAS) << _MANTISSA))
+
+
+# --- products ----------------------------------------------------------------------------------------------------
+
+
+def _chooser(kind, vectors):  # type: ignore[no-untyped-def]
+    """Return a numba function that multiplies one to `_ROWS` rows."""
+    tiles = [tile(kind, min(n, _ROWS), vectors) for n in range(1, 7)]
+    one, two, three, four, five, six = tiles
+
+    @njit(**_FAST)
+    def product(rows, add, w, x, x_stride, out, out_stride, steps, step_vectors):  # type: ignore[no-untyped-def]
+        if rows == 1:
+            one(add, w, x, x_stride, out, out_stride, steps, step_vectors)
+        elif rows == 2:
+            two(add, w, x, x_stride, out, out_stride, steps, step_vectors)
+        elif rows == 3:
+            three(add, w, x, x_stride, out, out_stride, steps, step_vectors)
+        elif rows == 4:
+            four(add, w, x, x_stride, out, out_stride, steps, step_vectors)
+        elif rows == 5:
+            five(add, w, x, x_stride, out, out_stride, steps, step_vectors)
+        else:
+            six(add, w, x, x_stride, out, out_stride, steps, step_vectors)
+
+    return product
+
+
+def _multiplier(vectors):  # type: ignore[no-untyped-def]
+    """Return a numba function that multiplies any number of rows with 16·vectors columns, of either kind."""
+    of_floats, of_halves = _chooser("f32", vectors), _chooser("bf16", vectors)
+
+    @njit(**_FAST)
+    def multiply(kind, add, rows, w, x, x_stride, out, out_stride, steps, step_vectors):  # type: ignore[no-untyped-def]
+        tiles = (rows + _ROWS - 1) // _ROWS
+        done = 0
+        for number in range(tiles):
+            left = tiles - number
+            count = (rows - done + left - 1) // left
+            x_at, out_at = x + done * x_stride * 4, out + done * out_stride * 4
+            if kind == 1:
+                of_halves(count, add, w, x_at, x_stride, out_at, out_stride, steps, step_vectors)
+            else:
+                of_floats(count, add, w, x_at, x_stride, out_at, out_stride, steps, step_vectors)
+            done += count
+
+    return multiply
+
+
+_by_16, _by_32, _by_64 = _multiplier(1), _multiplier(2), _multiplier(4)
+_BLOCK_BYTES, _BLOCK_VECTORS = BLOCK * 4, BLOCK // LANES
+
+
+@njit(**_FAST)
+def _by_columns(kind, add, rows, w, x, x_stride, out, out_stride, steps, step_vectors, columns):  # type: ignore[no-untyped-def]
+    """Multiply with columns that lie beside each other in every step; a multiple of 16."""
+    column = 0
+    while column < columns:
+        if columns - column >= BLOCK:
+            _by_64(kind, add, rows, w + column * 4, x, x_stride, out + column * 4, out_stride, steps, step_vectors)
+            column += BLOCK
+        else:
+            _by_16(kind, add, rows, w + column * 4, x, x_stride, out + column * 4, out_stride, steps, step_vectors)
+            column += LANES
+
+
+@njit(**_FAST)
+def _linear(a):  # type: ignore[no-untyped-def]
+    """Product of rows with packed weights; values: kind, add, rows, w, x, out, steps, blocks, out_stride."""
+    kind, add, rows, w, x, out, steps, blocks, out_stride = a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10]
+    address = a.ctypes.data
+    block = _take(address)
+    while block < blocks:
+        first = 0
+        while first < steps:
+            inner = steps - first if rows <= _ROWS else min(_INNER, steps - first)
+            _by_64(
+                kind,
+                add if first == 0 else 1,
+                rows,
+                w + (block * steps + first) * _BLOCK_BYTES,
+                x + first * 4,
+                steps,
+                out + block * _BLOCK_BYTES,
+                out_stride,
+                inner,
+                _BLOCK_VECTORS,
+            )
+            first += inner
+        block = _take(address)
+
+
+# --- row by row --------------------------------------------------------------------------------------------------
+
+
+@njit(**_FAST)
+def _store(kind, address, values, factor):  # type: ignore[no-untyped-def]
+    """Store `values` times `factor` as numbers of `kind`."""
+    if kind == 1:
+        halves = _halves(address, len(values))
+        for i in range(len(values)):
+            halves[i] = _bf16(values[i] * factor)
+    else:
+        floats = _floats(address, len(values))
+        for i in range(len(values)):
+            floats[i] = values[i] * factor
+
+
+@njit(**_FAST)
+def _norm(a):  # type: ignore[no-untyped-def]
+    """RMSNorm of rows; values: kind, rows, x, weight, out, width, epsilon's bits."""
+    kind, rows, x, weight, out, width = a[2], a[3], a[4], a[5], a[6], a[7]
+    epsilon, size = _bits_as_float(np.int32(a[8])), 2 if a[2] == 1 else 4
+    address, scale = a.ctypes.data, _floats(weight, width)
+    row = _take(address)
+    while row < rows:
+        values = _floats(x + row * width * 4, width)
+        total = _ZERO
+        for i in range(width):
+            total += values[i] * values[i]
+        factor = _ONE / np.sqrt(total / np.float32(width) + epsilon)
+        if kind == 1:
+            halves = _halves(out + row * width * size, width)
+            for i in range(width):
+                halves[i] = _bf16(values[i] * factor * scale[i])
+        else:
+            floats = _floats(out + row * width * size, width)
+            for i in range(width):
+                floats[i] = values[i] * factor * scale[i]
+        row = _take(address)
+
+
+@njit(**_FAST)
+def _silu(a):  # type: ignore[no-untyped-def]
+    """SwiGLU's product of rows; values: kind, rows, gate and up, out, width, row stride, parts of a row."""
+    kind, rows, x, out, width, stride, parts = a[2], a[3], a[4], a[5], a[6], a[7], a[8]
+    address, size = a.ctypes.data, 2 if a[2] == 1 else 4
+    item = _take(address)
+    while item < rows * parts:
+        row, part = item // parts, item % parts
+        start, end = part * width // parts, (part + 1) * width // parts
+        gate = _floats(x + (row * stride + start) * 4, end - start)
+        up = _floats(x + (row * stride + width + start) * 4, end - start)
+        if kind == 1:
+            halves = _halves(out + (row * width + start) * size, end - start)
+            for i in range(end - start):
+                halves[i] = _bf16(gate[i] / (_ONE + _exp(-gate[i])) * up[i])
+        else:
+            floats = _floats(out + (row * width + start) * size, end - start)
+            for i in range(end - start):
+                floats[i] = gate[i] / (_ONE + _exp(-gate[i])) * up[i]
+        item = _take(address)
+
+
+# --- attention ---------------------------------------------------------------------------------------------------
+
+
+@njit(**_FAST)
+def _rotate(values, cos, sin, half):  # type: ignore[no-untyped-def]
+    for i in range(half):
+        low, high = values[i], values[i + half]
+        values[i] = low * cos[i] - high * sin[i]
+        values[i + half] = high * cos[i] + low * sin[i]
+
+
+@njit(**_FAST)
+def _rope(a):  # type: ignore[no-untyped-def]
+    """Rotate queries and keys (RoPE), and put keys and values into their pages.
+
+    values: kind, rows, qkv, queries out, key pages, value pages, cos and sin, positions, slots, heads, kv heads, head
+    dimension, row stride. A page holds keys as weights of a product with queries, `[dimension][token]`, and values as
+    weights of a product with attention weights, `[token][dimension]`, both in units of four bytes.
+    """
+    kind, rows, qkv, queries, keys, values, table = a[2], a[3], a[4], a[5], a[6], a[7], a[8]
+    positions, slots = _integers(a[9], rows), _integers(a[10], rows)
+    heads, kv_heads, width, stride = a[11], a[12], a[13], a[14]
+    address, half, size = a.ctypes.data, width // 2, 2 if kind == 1 else 4
+    scale = _ONE / np.sqrt(np.float32(width))
+    row = _take(address)
+    while row < rows:
+        angles = table + positions[row] * width * 4
+        cos, sin = _floats(angles, half), _floats(angles + half * 4, half)
+        start = qkv + row * stride * 4
+        for head in range(heads):
+            q = _floats(start + head * width * 4, width)
+            _rotate(q, cos, sin, half)
+            _store(kind, queries + (row * heads + head) * width * size, q, scale)
+        page, place = slots[row] // PAGE, slots[row] % PAGE
+        for head in range(kv_heads):
+            k = _floats(start + (heads + head) * width * 4, width)
+            v = _floats(start + (heads + kv_heads + head) * width * 4, width)
+            _rotate(k, cos, sin, half)
+            offset = (page * kv_heads + head) * PAGE * width
+            if kind == 1:
+                k_page = _halves(keys + offset * 2, PAGE * width)
+                v_page = _halves(values + offset * 2, PAGE * width)
+                for d in range(width):
+                    k_page[(d // 2) * PAGE * 2 + place * 2 + d % 2] = _bf16(k[d])
+                    v_page[(place // 2) * width * 2 + d * 2 + place % 2] = _bf16(v[d])
+            else:
+                k_floats = _floats(keys + offset * 4, PAGE * width)
+                v_floats = _floats(values + offset * 4, PAGE * width)
+                for d in range(width):
+                    k_floats[d * PAGE + place] = k[d]
+                    v_floats[place * width + d] = v[d]
+        row = _take(address)
+
+
+@njit(**_FAST)
+def _softmax_row(kind, scores, weights, seen, width, largest, total, sums, dimension):  # type: ignore[no-untyped-def]
+    """Fold a row's scores into its running softmax (Milakov and Gimelshein, 2018); return maximum and total."""
+    seen = min(seen, width)
+    highest = largest
+    for i in range(seen):
+        highest = max(highest, scores[i])
+    for i in range(seen):
+        scores[i] = _exp(scores[i] - highest)
+    for i in range(seen, width):
+        scores[i] = _ZERO
+    added = _ZERO
+    for i in range(width):
+        added += scores[i]
+    _store(kind, weights, scores[:width], _ONE)
+    factor = _exp(largest - highest)
+    if factor != _ONE:
+        for i in range(dimension):
+            sums[i] *= factor
+    return highest, total * factor + added
+
+
+@njit(**_FAST)
+def _attend_rows(kind, q, q_stride, rows, seen, growth, keys, values, pages, kv_heads, head, width, out, out_stride):  # type: ignore[no-untyped-def]
+    """Attend `rows` rows of one key head; row i sees the first `seen + i·growth` positions. Strides in elements."""
+    size, per_unit = (2, 2) if kind == 1 else (4, 1)
+    scores, weights, sums = _reserve_scores(), _reserve_weights(), _reserve_sums()
+    maxima, totals = _floats(_reserve_maxima(), rows), _floats(_reserve_totals(), rows)
+    for i in range(rows):
+        maxima[i], totals[i] = _LOWEST, _ZERO
+    everything = _floats(sums, rows * width)
+    for i in range(rows * width):
+        everything[i] = _ZERO
+    longest = seen + (rows - 1) * growth
+    page_bytes, span_units = PAGE * width * size, _SPAN // per_unit
+    first = 0
+    while first < longest:
+        count = min(_SPAN // PAGE, (longest - first + PAGE - 1) // PAGE)
+        for number in range(count):
+            page = (pages[first // PAGE + number] * kv_heads + head) * page_bytes
+            _by_32(
+                kind, 0, rows, keys + page, q, q_stride // per_unit, scores + number * PAGE * 4, _SPAN,
+                width // per_unit, PAGE // LANES,
+            )  # fmt: skip
+        for i in range(rows):
+            maxima[i], totals[i] = _softmax_row(
+                kind, _floats(scores + i * _SPAN * 4, _SPAN), weights + i * _SPAN * size,
+                max(0, seen + i * growth - first), count * PAGE, maxima[i], totals[i],
+                _floats(sums + i * width * 4, width), width,
+            )  # fmt: skip
+        for number in range(count):
+            page = (pages[first // PAGE + number] * kv_heads + head) * page_bytes
+            _by_columns(
+                kind, 1, rows, values + page, weights + number * PAGE * size, span_units, sums, width,
+                PAGE // per_unit, width // LANES, width,
+            )  # fmt: skip
+        first += count * PAGE
+    for i in range(rows):
+        _store(kind, out + i * out_stride * size, _floats(sums + i * width * 4, width), _ONE / totals[i])
+
+
+@njit(**_FAST)
+def _attend(a):  # type: ignore[no-untyped-def]
+    """Causal attention over pages.
+
+    values: kind, spans, table of spans, queries, key pages, value pages, page table, heads, kv heads, head dimension,
+    out. A span is (first row, rows, position of the first row, place in the page table); several rows of a span are
+    attended for each head, a single row for all heads that share a key head.
+    """
+    kind, spans, table, queries, keys, values = a[2], a[3], a[4], a[5], a[6], a[7]
+    page_table, heads, kv_heads, width, out = a[8], a[9], a[10], a[11], a[12]
+    address, size, shared = a.ctypes.data, 2 if kind == 1 else 4, heads // kv_heads
+    item = _take(address)
+    while item < spans * kv_heads:
+        # Later spans of a prompt see more: begin with the long ones.
+        span = _integers(table + (spans - 1 - item // kv_heads) * 32, 4)
+        head = item % kv_heads
+        first, rows, position = span[0], span[1], span[2]
+        pages = _integers(page_table + span[3] * 8, (position + rows + PAGE - 1) // PAGE)
+        start = (first * heads + head * shared) * width * size
+        if rows == 1:
+            done = 0
+            while done < shared:
+                count = min(_QUERIES, shared - done)
+                at = start + done * width * size
+                _attend_rows(
+                    kind, queries + at, width, count, position + 1, 0, keys, values, pages, kv_heads, head, width,
+                    out + at, width,
+                )  # fmt: skip
+                done += count
+        else:
+            for one in range(shared):
+                at = start + one * width * size
+                _attend_rows(
+                    kind, queries + at, heads * width, rows, position + 1, 1, keys, values, pages, kv_heads, head,
+                    width, out + at, heads * width,
+                )  # fmt: skip
+        item = _take(address)
+
+
+# --- adapters ----------------------------------------------------------------------------------------------------
+# A group is (first row, rows, address of the adapter's table); its table has, for each layer and projection,
+# (address of A, address of B, rank padded to 16), zeros where the adapter leaves the projection alone.
+
+
+@njit(**_FAST)
+def _shrink(a):  # type: ignore[no-untyped-def]
+    """Products with A; values: kind, groups, table, entry of the first part, parts, x, steps, sums, out, rank."""
+    kind, groups, table, entry, parts, x, steps = a[2], a[3], a[4], a[5], a[6], a[7], a[8]
+    sums, out, longest = a[9], a[10], a[11]
+    address, size = a.ctypes.data, 2 if kind == 1 else 4
+    item = _take(address)
+    while item < groups * parts:
+        group, part = _integers(table + (item // parts) * 24, 3), item % parts
+        matrices = _integers(group[2] + (entry + part) * 24, 3)
+        for block in range(matrices[2] // LANES):
+            at = ((group[0] * parts) + part) * longest + block * LANES
+            _by_16(
+                kind, 0, group[1], matrices[0] + block * steps * LANES * 4, x + group[0] * steps * 4, steps,
+                sums + at * 4, parts * longest, steps, 1,
+            )  # fmt: skip
+        for row in range(group[0], group[0] + group[1]):
+            at = (row * parts + part) * longest
+            _store(kind, out + at * size, _floats(sums + at * 4, matrices[2]), _ONE)
+        item = _take(address)
+
+
+@njit(**_FAST)
+def _expand(a):  # type: ignore[no-untyped-def]
+    """Add products with B; values: kind, groups, table, entry, parts, widths of the parts, x, out, stride, rank, blocks."""
+    kind, groups, table, entry, parts, widths = a[2], a[3], a[4], a[5], a[6], _integers(a[7], a[6])
+    x, out, stride, longest, blocks = a[8], a[9], a[10], a[11], a[12]
+    address, per_unit = a.ctypes.data, 2 if kind == 1 else 1
+    size = 4 // per_unit
+    item = _take(address)
+    while item < groups * blocks:
+        group, block = _integers(table + (item // blocks) * 24, 3), item % blocks
+        part, offset = 0, 0
+        while block >= (widths[part] + BLOCK - 1) // BLOCK:
+            block -= (widths[part] + BLOCK - 1) // BLOCK
+            offset += widths[part]
+            part += 1
+        matrices = _integers(group[2] + (entry + part) * 24, 3)
+        if matrices[2] > 0:
+            steps = matrices[2] // per_unit
+            _by_columns(
+                kind, 1, group[1], matrices[1] + block * steps * _BLOCK_BYTES,
+                x + ((group[0] * parts + part) * longest) * size, parts * longest // per_unit,
+                out + (group[0] * stride + offset + block * BLOCK) * 4, stride, steps, _BLOCK_VECTORS,
+                min(BLOCK, widths[part] - block * BLOCK),
+            )  # fmt: skip
+        item = _take(address)
+
+
+def _run(arguments):  # type: ignore[no-untyped-def]
+    a = carray(arguments, (16,))
+    kernel = a[1]
+    if kernel == NORM:
+        _norm(a)
+    elif kernel == LINEAR:
+        _linear(a)
+    elif kernel == SILU:
+        _silu(a)
+    elif kernel == ROPE:
+        _rope(a)
+    elif kernel == ATTEND:
+        _attend(a)
+    elif kernel == SHRINK:
+        _shrink(a)
+    elif kernel == EXPAND:
+        _expand(a)
+
+
+def _body():  # type: ignore[no-untyped-def]
+    return cfunc(types.void(types.CPointer(types.int64)), cache=True, **_FAST)(_run)

@@ -1,0 +1,79 @@
+"""Model: a Llama loaded for generation, with its KV cache. What runs it differs by device; what it promises does not."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from llama_platform.inference.torch_engine.architecture import Architecture
+from llama_platform.inference.torch_engine.batch import Batch
+from llama_platform.inference.torch_engine.weights import Weights
+
+LoraMatrices = Mapping[tuple[int, str], tuple[torch.Tensor, torch.Tensor]]
+"""By layer and projection: A [rank, inputs] and B [outputs, rank], float32, with the adapter's scale in B."""
+FUSED = (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",))
+"""Projections of a layer that share their input and are computed as one product."""
+
+
+class Model(Protocol):
+    """What the engine drives."""
+
+    architecture: Architecture
+
+    def forward(self, batch: Batch, adapters: Sequence[Any]) -> torch.Tensor:
+        """Compute a step, fill the KV cache, and return float32 logits [sampled chunks, vocabulary] on the CPU.
+
+        Args:
+            batch: its adapters are places in `adapters`.
+            adapters: what `pack_adapter` returned.
+        """
+        ...
+
+    def pack_adapter(self, matrices: LoraMatrices) -> Any:
+        """Return an adapter in the form that `forward` reads; it has `size_bytes`. May run in another thread."""
+        ...
+
+    def reset_cache(self) -> None:
+        """Forget every page of the KV cache, as after a step that broke."""
+        ...
+
+    def memory(self) -> dict[str, int]:
+        """Return bytes of weights and KV cache."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LayerTensors:
+    """Weights of a layer as their file holds them; the groups of `FUSED` are lists."""
+
+    input_norm: torch.Tensor
+    attention_norm: torch.Tensor
+    fused: tuple[list[torch.Tensor], ...]
+
+
+def read_layer(weights: Weights, architecture: Architecture, layer: int) -> LayerTensors:
+    """Return the tensors of a layer.
+
+    Raises:
+        InputError: one is missing or of another shape.
+    """
+    prefix, width = f"model.layers.{layer}.", architecture.hidden
+    shapes = architecture.projections
+
+    def projection(name: str) -> torch.Tensor:
+        block = "self_attn" if name in (*FUSED[0], *FUSED[1]) else "mlp"
+        return weights.read(f"{prefix}{block}.{name}.weight", shapes[name])
+
+    return LayerTensors(
+        weights.read(f"{prefix}input_layernorm.weight", (width,)),
+        weights.read(f"{prefix}post_attention_layernorm.weight", (width,)),
+        tuple([projection(name) for name in names] for names in FUSED),
+    )
+
+
+def rotary_table(architecture: Architecture, positions: int) -> torch.Tensor:
+    """Return float32 [positions, head_dim]: cosines, then sines, of the rotary embedding (Su et al., 2021)."""
+    frequencies = torch.tensor(architecture.inverse_frequencies, dtype=torch.float32)
+    angles = torch.arange(positions, dtype=torch.float32)[:, None] * frequencies
+    return torch.cat([angles.cos(), angles.sin()], dim=1) * architecture.rope_scale
