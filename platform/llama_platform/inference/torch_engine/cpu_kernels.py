@@ -1,8 +1,9 @@
 """CPU kernels: what a step of the model does, as one numba function that runs in torch's own OpenMP threads.
 
-A kernel is given an int64 array: a counter of the work items taken, the kernel's number, then its values, addresses
-among them. Threads take items one by one, so one that another process slows down takes fewer. Running in the pool of
-the OpenMP library that torch has loaded (`GOMP_parallel`) keeps one set of threads for both.
+A step is a program, an int64 array with a row for each kernel: a counter of the work items taken, the kernel's number,
+then its values, addresses among them. Threads take items one by one, so one that another process slows down takes
+fewer, and meet after each row; Python is not asked again before the end. Running in the pool of the OpenMP library that
+torch has loaded (`GOMP_parallel`) keeps one set of threads for both.
 
 Sums and the residual stream are float32; inputs of products and the KV cache are of `kind`, float32 or bfloat16.
 Everything is one function because numba compiles, links and caches each one with all that it calls.
@@ -10,6 +11,7 @@ Everything is one function because numba compiles, links and caches each one wit
 
 import ctypes
 
+import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba import carray, cfunc, njit, types
@@ -17,7 +19,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from llama_platform.inference.torch_engine.batch import PAGE
-from llama_platform.inference.torch_engine.tile import BLOCK, LANES, Kind, tile, tile_rows
+from llama_platform.inference.torch_engine.tile import BLOCK, LANES, Kind, prefetch, tile, tile_rows
 
 MAX_HEAD = 256
 """Largest head dimension."""
@@ -29,6 +31,8 @@ _INNER = 1024
 """Steps of the inner dimension whose weights stay in the second-level cache while many rows pass."""
 _ROWS = tile_rows()
 
+WORDS = 16
+"""Length of a program's row."""
 NORM, LINEAR, SILU, ROPE, ATTEND, SHRINK, EXPAND = range(7)
 _FAST = {"fastmath": True, "nogil": True, "error_model": "numpy"}
 _ONE, _HALF, _LOWEST = np.float32(1), np.float32(0.5), np.float32(-1e30)
@@ -44,15 +48,22 @@ class Kernels:
         Raises:
             OSError: torch has loaded no OpenMP library of this interface.
         """
+        openmp = ctypes.CDLL("libgomp.so.1")
+        llvm.add_symbol("GOMP_barrier", ctypes.cast(openmp.GOMP_barrier, ctypes.c_void_p).value)
         self._body = _body().address
-        self._parallel = ctypes.CDLL("libgomp.so.1").GOMP_parallel
+        self._parallel = openmp.GOMP_parallel
         self._parallel.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
         self._threads = threads
 
-    def run(self, kernel: int, *values: int) -> None:
-        """Run a kernel to its end; `values` follow its number in the array."""
-        arguments = (ctypes.c_int64 * (len(values) + 2))(0, kernel, *values)
-        self._parallel(self._body, ctypes.addressof(arguments), self._threads, 0)
+    def run(self, program: np.ndarray) -> None:
+        """Run a program to its end.
+
+        Args:
+            program: int64 [kernels, WORDS], contiguous; its counters are set to zero.
+        """
+        program[:, 0] = 0
+        task = (ctypes.c_int64 * 2)(len(program), program.ctypes.data)
+        self._parallel(self._body, ctypes.addressof(task), self._threads, 0)
 
 
 def kind_number(kind: Kind) -> int:
@@ -85,6 +96,29 @@ def _pointer_to(numba_type):  # type: ignore[no-untyped-def]
     return pointer
 
 
+@intrinsic
+def _meet(typing_context):  # type: ignore[no-untyped-def] # noqa: ARG001
+    """Wait until all threads are here."""
+
+    def emit(_, builder, __, ___):  # type: ignore[no-untyped-def]
+        signature = ir.FunctionType(ir.VoidType(), [])
+        builder.call(cgutils.get_or_insert_function(builder.module, signature, "GOMP_barrier"), [])
+        return cgutils.get_null_value(ir.IntType(64).as_pointer())
+
+    return types.void(), emit
+
+
+@intrinsic
+def _fetch_line(typing_context, address):  # type: ignore[no-untyped-def] # noqa: ARG001
+    """Ask for the 64 bytes at an address."""
+
+    def emit(_, builder, __, arguments):  # type: ignore[no-untyped-def]
+        prefetch(builder, builder.inttoptr(arguments[0], ir.IntType(8).as_pointer()))
+        return cgutils.get_null_value(ir.IntType(64).as_pointer())
+
+    return types.void(types.int64), emit
+
+
 def _stack(count):  # type: ignore[no-untyped-def]
     """Return a function that reserves `count` floats on the stack and returns their address."""
 
@@ -111,10 +145,12 @@ def _bitcast(source, target):  # type: ignore[no-untyped-def]
     return cast
 
 
-_to_f32, _to_u16, _to_i64 = _pointer_to(types.float32), _pointer_to(types.uint16), _pointer_to(types.int64)
+_to_f32, _to_i64 = _pointer_to(types.float32), _pointer_to(types.int64)
+_to_u16, _to_u32 = _pointer_to(types.uint16), _pointer_to(types.uint32)
 _bits_as_float, _float_as_bits = _bitcast(types.int32, types.float32), _bitcast(types.float32, types.uint32)
 _reserve_scores, _reserve_weights = _stack(_QUERIES * _SPAN), _stack(_QUERIES * _SPAN)
 _reserve_sums, _reserve_maxima, _reserve_totals = _stack(_QUERIES * MAX_HEAD), _stack(_QUERIES), _stack(_QUERIES)
+_reserve_row = _stack(MAX_HEAD)
 
 
 @njit(**_FAST)
@@ -125,6 +161,11 @@ def _floats(address, count):  # type: ignore[no-untyped-def]
 @njit(**_FAST)
 def _halves(address, count):  # type: ignore[no-untyped-def]
     return carray(_to_u16(address), (count,))
+
+
+@njit(**_FAST)
+def _words(address, count):  # type: ignore[no-untyped-def]
+    return carray(_to_u32(address), (count,))
 
 
 @njit(**_FAST)
@@ -263,13 +304,14 @@ def _store(kind, address, values, factor):  # type: ignore[no-untyped-def]
 
 @njit(**_FAST)
 def _norm(a):  # type: ignore[no-untyped-def]
-    """RMSNorm of rows; values: kind, rows, x, weight, out, width, epsilon's bits."""
+    """RMSNorm of rows; values: kind, rows, x, weight, out, width, epsilon's bits, and which rows (0 for all)."""
     kind, rows, x, weight, out, width = a[2], a[3], a[4], a[5], a[6], a[7]
     epsilon, size = _bits_as_float(np.int32(a[8])), 2 if a[2] == 1 else 4
     address, scale = a.ctypes.data, _floats(weight, width)
     row = _take(address)
     while row < rows:
-        values = _floats(x + row * width * 4, width)
+        source = row if a[9] == 0 else _integers(a[9], rows)[row]
+        values = _floats(x + source * width * 4, width)
         total = _ZERO
         for i in range(width):
             total += values[i] * values[i]
@@ -330,7 +372,8 @@ def _rope(a):  # type: ignore[no-untyped-def]
     positions, slots = _integers(a[9], rows), _integers(a[10], rows)
     heads, kv_heads, width, stride = a[11], a[12], a[13], a[14]
     address, half, size = a.ctypes.data, width // 2, 2 if kind == 1 else 4
-    scale = _ONE / np.sqrt(np.float32(width))
+    scale, rounded, units = _ONE / np.sqrt(np.float32(width)), _reserve_row(), width * size // 4
+    words, halves = _words(rounded, units), _halves(rounded, width)
     row = _take(address)
     while row < rows:
         angles = table + positions[row] * width * 4
@@ -345,19 +388,18 @@ def _rope(a):  # type: ignore[no-untyped-def]
             k = _floats(start + (heads + head) * width * 4, width)
             v = _floats(start + (heads + kv_heads + head) * width * 4, width)
             _rotate(k, cos, sin, half)
-            offset = (page * kv_heads + head) * PAGE * width
+            offset = (page * kv_heads + head) * PAGE * width * size
+            _store(kind, rounded, k, _ONE)
+            k_page = _words(keys + offset, PAGE * units)
+            for unit in range(units):
+                k_page[unit * PAGE + place] = words[unit]
             if kind == 1:
-                k_page = _halves(keys + offset * 2, PAGE * width)
-                v_page = _halves(values + offset * 2, PAGE * width)
+                _store(kind, rounded, v, _ONE)
+                v_page = _halves(values + offset + (place // 2) * width * 4 + (place % 2) * 2, 2 * width)
                 for d in range(width):
-                    k_page[(d // 2) * PAGE * 2 + place * 2 + d % 2] = _bf16(k[d])
-                    v_page[(place // 2) * width * 2 + d * 2 + place % 2] = _bf16(v[d])
+                    v_page[d * 2] = halves[d]
             else:
-                k_floats = _floats(keys + offset * 4, PAGE * width)
-                v_floats = _floats(values + offset * 4, PAGE * width)
-                for d in range(width):
-                    k_floats[d * PAGE + place] = k[d]
-                    v_floats[place * width + d] = v[d]
+                _store(kind, values + offset + place * width * 4, v, _ONE)
         row = _take(address)
 
 
@@ -384,6 +426,15 @@ def _softmax_row(kind, scores, weights, seen, width, largest, total, sums, dimen
 
 
 @njit(**_FAST)
+def _fetch_pages(cache, pages, first, end, kv_heads, head, page_bytes):  # type: ignore[no-untyped-def]
+    """Ask for the pages of one span, which lie anywhere in memory; a single query does too little to hide the wait."""
+    for place in range(first // PAGE, (min(end, first + _SPAN) + PAGE - 1) // PAGE):
+        page = cache + (pages[place] * kv_heads + head) * page_bytes
+        for line in range(page_bytes // 64):
+            _fetch_line(page + line * 64)
+
+
+@njit(**_FAST)
 def _attend_rows(kind, q, q_stride, rows, seen, growth, keys, values, pages, kv_heads, head, width, out, out_stride):  # type: ignore[no-untyped-def]
     """Attend `rows` rows of one key head; row i sees the first `seen + i·growth` positions. Strides in elements."""
     size, per_unit = (2, 2) if kind == 1 else (4, 1)
@@ -396,15 +447,21 @@ def _attend_rows(kind, q, q_stride, rows, seen, growth, keys, values, pages, kv_
         everything[i] = _ZERO
     longest = seen + (rows - 1) * growth
     page_bytes, span_units = PAGE * width * size, _SPAN // per_unit
+    if growth == 0:
+        _fetch_pages(keys, pages, 0, longest, kv_heads, head, page_bytes)
     first = 0
     while first < longest:
         count = min(_SPAN // PAGE, (longest - first + PAGE - 1) // PAGE)
+        if growth == 0:
+            _fetch_pages(values, pages, first, longest, kv_heads, head, page_bytes)
         for number in range(count):
             page = (pages[first // PAGE + number] * kv_heads + head) * page_bytes
             _by_32(
                 kind, 0, rows, keys + page, q, q_stride // per_unit, scores + number * PAGE * 4, _SPAN,
                 width // per_unit, PAGE // LANES,
             )  # fmt: skip
+        if growth == 0:
+            _fetch_pages(keys, pages, first + _SPAN, longest, kv_heads, head, page_bytes)
         for i in range(rows):
             maxima[i], totals[i] = _softmax_row(
                 kind, _floats(scores + i * _SPAN * 4, _SPAN), weights + i * _SPAN * size,
@@ -515,23 +572,26 @@ def _expand(a):  # type: ignore[no-untyped-def]
         item = _take(address)
 
 
-def _run(arguments):  # type: ignore[no-untyped-def]
-    a = carray(arguments, (16,))
-    kernel = a[1]
-    if kernel == NORM:
-        _norm(a)
-    elif kernel == LINEAR:
-        _linear(a)
-    elif kernel == SILU:
-        _silu(a)
-    elif kernel == ROPE:
-        _rope(a)
-    elif kernel == ATTEND:
-        _attend(a)
-    elif kernel == SHRINK:
-        _shrink(a)
-    elif kernel == EXPAND:
-        _expand(a)
+def _run(task):  # type: ignore[no-untyped-def]
+    kernels, program = task[0], task[1]
+    for number in range(kernels):
+        a = _integers(program + number * WORDS * 8, WORDS)
+        kernel = a[1]
+        if kernel == NORM:
+            _norm(a)
+        elif kernel == LINEAR:
+            _linear(a)
+        elif kernel == SILU:
+            _silu(a)
+        elif kernel == ROPE:
+            _rope(a)
+        elif kernel == ATTEND:
+            _attend(a)
+        elif kernel == SHRINK:
+            _shrink(a)
+        elif kernel == EXPAND:
+            _expand(a)
+        _meet()
 
 
 def _body():  # type: ignore[no-untyped-def]

@@ -1,7 +1,7 @@
 """CpuModel: a Llama on our own CPU kernels: weights packed once, fused QKV and gate-up, a paged KV cache."""
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,6 +76,7 @@ class CpuModel:
         positions: int,
         pages: int,
         max_rows: int,
+        max_sampled: int,
     ) -> None:
         """Load and pack the weights.
 
@@ -87,6 +88,7 @@ class CpuModel:
             positions: the longest sequence.
             pages: of the KV cache.
             max_rows: the most tokens of a step.
+            max_sampled: the most sequences of a step.
 
         Raises:
             InputError: the sizes or the tensors do not fit the kernels.
@@ -107,29 +109,18 @@ class CpuModel:
         self._rotary = rotary_table(architecture, positions)
         self._pages = pages
         self.reset_cache()
-        self._workspace = _Workspace(architecture, self._dtype, max_rows)
+        self._workspace = _Workspace(architecture, self._dtype, max_rows, max_sampled, self._head.blocks * BLOCK)
         self._epsilon = struct.unpack("<i", struct.pack("<f", architecture.norm_epsilon))[0]
+        self._programs = [self._write_program(adapters) for adapters in (False, True)]
 
     def forward(self, batch: Batch, adapters: Sequence[PackedAdapter]) -> torch.Tensor:
-        """Compute a step; see Model."""
-        plan, work, rows = _Plan(batch, adapters), self._workspace, batch.rows
-        x = self._embed(batch.token_ids)
-        for number, layer in enumerate(self._layers):
-            self._normalise(x, layer.input_norm, rows)
-            self._linear(plan, number, 0, work.hidden, layer.qkv, work.qkv, rows)
-            self._attend(plan, number, rows)
-            self._linear(plan, number, 3, work.attended, layer.o, x, rows, add=True)
-            self._normalise(x, layer.attention_norm, rows)
-            self._linear(plan, number, 4, work.hidden, layer.gate_up, work.gate_up, rows)
-            self._gate(rows)
-            self._linear(plan, number, 6, work.gated, layer.down, x, rows, add=True)
-        sampled = len(batch.sampled_rows)
-        logits = torch.empty(sampled, self._head.blocks * BLOCK)
-        if sampled:
-            last = x[torch.from_numpy(batch.sampled_rows)].contiguous()
-            self._normalise(last, self._norm, sampled)
-            self._product(work.hidden, self._head, logits, sampled)
-        return logits[:, : self.architecture.vocab_size]
+        """Compute a step; see Model. The logits are overwritten by the next step."""
+        work, sampled = self._workspace, len(batch.sampled_rows)
+        work.residual[: batch.rows] = self._embed(batch.token_ids)
+        plan = _Plan(batch, adapters, work)
+        program = self._programs[batch.groups != ()]
+        self._kernels.run(program.with_values(plan.values))
+        return work.logits[:sampled, : self.architecture.vocab_size]
 
     def pack_adapter(self, matrices: LoraMatrices) -> PackedAdapter:
         """Pack LoRA matrices, ranks padded to 16; see Model."""
@@ -157,7 +148,10 @@ class CpuModel:
         """Fill the KV cache with zeros: places never written must not hold what turns into NaN."""
         shape = self.architecture
         size = self._pages * shape.kv_heads * PAGE * shape.head_dim
-        self._cache = torch.zeros(shape.layers, 2, size, dtype=self._dtype)
+        if hasattr(self, "_cache"):
+            self._cache.zero_()
+        else:
+            self._cache = torch.zeros(shape.layers, 2, size, dtype=self._dtype)
 
     def memory(self) -> dict[str, int]:
         """Return bytes of weights and KV cache; see Model."""
@@ -182,72 +176,92 @@ class CpuModel:
         units = self._head.units[ids // BLOCK, :, ids % BLOCK].contiguous()
         return units.view(self._dtype).view(len(ids), self.architecture.hidden).float()
 
-    def _normalise(self, x: torch.Tensor, weight: torch.Tensor, rows: int) -> None:
-        self._kernels.run(
-            kernels.NORM, self._number, rows, x.data_ptr(), weight.data_ptr(), self._workspace.hidden.data_ptr(),
-            self.architecture.hidden, self._epsilon,
-        )  # fmt: skip
+    def _write_program(self, adapters: bool) -> "_Program":
+        """Return the kernels of a step, in order; what changes from step to step is given by name."""
+        shape, work, program = self.architecture, self._workspace, _Program(self._number)
 
-    def _product(self, x: torch.Tensor, w: PackedLinear, out: torch.Tensor, rows: int, add: bool = False) -> None:
-        self._kernels.run(
-            kernels.LINEAR, self._number, int(add), rows, w.units.data_ptr(), x.data_ptr(), out.data_ptr(), w.steps,
-            w.blocks, out.shape[1],
-        )  # fmt: skip
+        def product(x: torch.Tensor, w: PackedLinear, out: torch.Tensor, add: bool, rows: str = "rows") -> None:
+            program.add(kernels.LINEAR, int(add), rows, w.units, x, out, w.steps, w.blocks, out.shape[1])
 
-    def _linear(
-        self,
-        plan: "_Plan",
-        layer: int,
-        first: int,
-        x: torch.Tensor,
-        w: PackedLinear,
-        out: torch.Tensor,
-        rows: int,
-        add: bool = False,
-    ) -> None:
-        """Compute fused projections, of which `first` is the first, with the adapters of the rows."""
-        self._product(x, w, out, rows, add)
-        if plan.groups is None:
-            return
-        work, widths = self._workspace, self._workspace.widths[first]
-        sums, shrunk = work.shrunk(plan.rank)
-        entry, groups = layer * 7 + first, len(plan.groups)
-        self._kernels.run(
-            kernels.SHRINK, self._number, groups, plan.groups.ctypes.data, entry, len(widths), x.data_ptr(), w.steps,
-            sums.data_ptr(), shrunk.data_ptr(), plan.rank,
-        )  # fmt: skip
-        self._kernels.run(
-            kernels.EXPAND, self._number, groups, plan.groups.ctypes.data, entry, len(widths), widths.ctypes.data,
-            shrunk.data_ptr(), out.data_ptr(), out.shape[1], plan.rank, int((-(-widths // BLOCK)).sum()),
-        )  # fmt: skip
+        def norm(weight: torch.Tensor, rows: str = "rows", which: str | int = 0) -> None:
+            program.add(
+                kernels.NORM, rows, work.residual, weight, work.hidden, shape.hidden, self._epsilon, which
+            )  # fmt: skip
 
-    def _attend(self, plan: "_Plan", layer: int, rows: int) -> None:
-        shape, work = self.architecture, self._workspace
-        keys, values = (self._cache[layer, part].data_ptr() for part in (0, 1))
-        self._kernels.run(
-            kernels.ROPE, self._number, rows, work.qkv.data_ptr(), work.queries.data_ptr(), keys, values,
-            self._rotary.data_ptr(), plan.positions.ctypes.data, plan.slots.ctypes.data, shape.heads, shape.kv_heads,
-            shape.head_dim, work.qkv.shape[1],
-        )  # fmt: skip
-        self._kernels.run(
-            kernels.ATTEND, self._number, len(plan.spans), plan.spans.ctypes.data, work.queries.data_ptr(), keys,
-            values, plan.page_table.ctypes.data, shape.heads, shape.kv_heads, shape.head_dim,
-            work.attended.data_ptr(),
-        )  # fmt: skip
+        def fused(
+            layer: int, first: int, x: torch.Tensor, w: PackedLinear, out: torch.Tensor, add: bool = False
+        ) -> None:
+            product(x, w, out, add)
+            if adapters:
+                widths, entry = work.widths[first], layer * 7 + first
+                program.add(
+                    kernels.SHRINK, "groups", "group_table", entry, len(widths), x, w.steps, "sums", "shrunk", "rank"
+                )
+                program.add(
+                    kernels.EXPAND, "groups", "group_table", entry, len(widths), widths, "shrunk", out, out.shape[1],
+                    "rank", int((-(-widths // BLOCK)).sum()),
+                )  # fmt: skip
 
-    def _gate(self, rows: int) -> None:
-        work, width = self._workspace, self.architecture.intermediate
-        parts = 1 if rows > 8 else 4
-        self._kernels.run(
-            kernels.SILU, self._number, rows, work.gate_up.data_ptr(), work.gated.data_ptr(), width,
-            work.gate_up.shape[1], parts,
-        )  # fmt: skip
+        for number, layer in enumerate(self._layers):
+            keys, values = self._cache[number]
+            norm(layer.input_norm)
+            fused(number, 0, work.hidden, layer.qkv, work.qkv)
+            program.add(
+                kernels.ROPE, "rows", work.qkv, work.queries, keys, values, self._rotary, "positions", "slots",
+                shape.heads, shape.kv_heads, shape.head_dim, work.qkv.shape[1],
+            )  # fmt: skip
+            program.add(
+                kernels.ATTEND, "spans", "span_table", work.queries, keys, values, "page_table", shape.heads,
+                shape.kv_heads, shape.head_dim, work.attended,
+            )  # fmt: skip
+            fused(number, 3, work.attended, layer.o, work.residual, add=True)
+            norm(layer.attention_norm)
+            fused(number, 4, work.hidden, layer.gate_up, work.gate_up)
+            program.add(
+                kernels.SILU, "rows", work.gate_up, work.gated, shape.intermediate, work.gate_up.shape[1], "parts"
+            )
+            fused(number, 6, work.gated, layer.down, work.residual, add=True)
+        norm(self._norm, "sampled", "sampled_rows")
+        product(work.hidden, self._head, work.logits, add=False, rows="sampled")
+        return program
+
+
+class _Program:
+    """Rows of kernels, with places for values that are known when a step begins."""
+
+    def __init__(self, kind: int) -> None:
+        self._kind = kind
+        self._rows: list[list[int]] = []
+        self._places: dict[str, list[tuple[int, int]]] = {}
+        self._array: np.ndarray | None = None
+
+    def add(self, kernel: int, *values: "int | str | torch.Tensor | np.ndarray") -> None:
+        """Add a kernel; tensors and arrays stand for their addresses, names for what `with_values` will be given."""
+        row = [0, kernel, self._kind]
+        for value in values:
+            if isinstance(value, str):
+                self._places.setdefault(value, []).append((len(self._rows), len(row)))
+                row.append(0)
+            elif isinstance(value, torch.Tensor):
+                row.append(value.data_ptr())
+            else:
+                row.append(value.ctypes.data if isinstance(value, np.ndarray) else value)
+        self._rows.append(row + [0] * (kernels.WORDS - len(row)))
+
+    def with_values(self, values: Mapping[str, int]) -> np.ndarray:
+        """Return the program with these values in their places; it is the same array each time."""
+        if self._array is None:
+            self._array = np.array(self._rows, dtype=np.int64)
+            self._index = {name: tuple(np.array(places).T) for name, places in self._places.items()}
+        for name, index in self._index.items():
+            self._array[index] = values[name]
+        return self._array
 
 
 class _Workspace:
     """Memory for what a step computes on its way; made once."""
 
-    def __init__(self, shape: Architecture, dtype: torch.dtype, rows: int) -> None:
+    def __init__(self, shape: Architecture, dtype: torch.dtype, rows: int, sampled: int, vocabulary: int) -> None:
         widths = {name: outputs for name, (outputs, _) in shape.projections.items()}
         self.widths: dict[int, np.ndarray] = {}
         first = 0
@@ -255,6 +269,8 @@ class _Workspace:
             self.widths[first] = np.array([widths[name] for name in names], dtype=np.int64)
             first += len(names)
         queries = shape.heads * shape.head_dim
+        self.residual = torch.empty(rows, shape.hidden)
+        self.logits = torch.empty(sampled, vocabulary)
         self.hidden = torch.empty(rows, shape.hidden, dtype=dtype)
         self.qkv = torch.empty(rows, _round_up(int(self.widths[0].sum())))
         self.queries, self.attended = (torch.empty(rows, queries, dtype=dtype) for _ in range(2))
@@ -272,28 +288,42 @@ class _Workspace:
 
 
 class _Plan:
-    """Arrays of a batch that the kernels read; they live as long as the step."""
+    """Arrays of a batch that the kernels read, which live as long as the step, and the values of its program."""
 
-    def __init__(self, batch: Batch, adapters: Sequence[PackedAdapter]) -> None:
-        self.positions, self.slots = batch.positions, batch.slots
-        spans, page_table, row = [], [], 0
+    def __init__(self, batch: Batch, adapters: Sequence[PackedAdapter], work: _Workspace) -> None:
+        spans, pages, row = [], [], 0
         for chunk in batch.chunks:
-            place = len(page_table)
-            page_table += chunk.pages
+            place = len(pages)
+            pages += chunk.pages
             for start in range(0, len(chunk.token_ids), _QUERIES):
                 rows = min(_QUERIES, len(chunk.token_ids) - start)
                 spans.append((row + start, rows, chunk.position + start, place))
             row += len(chunk.token_ids)
-        self.spans = np.array(spans, dtype=np.int64)
-        self.page_table = np.array(page_table, dtype=np.int64)
-        self.groups, self.rank = None, 0
+        span_table, page_table = np.array(spans, dtype=np.int64), np.array(pages, dtype=np.int64)
+        arrays = {
+            "positions": batch.positions,
+            "slots": batch.slots,
+            "sampled_rows": batch.sampled_rows,
+            "span_table": span_table,
+            "page_table": page_table,
+        }
+        self.values = {
+            "rows": batch.rows,
+            "sampled": len(batch.sampled_rows),
+            "spans": len(spans),
+            "parts": 1 if batch.rows > 8 else 4,
+        }
         if batch.groups:
             used = [adapters[adapter] for _, _, adapter in batch.groups]
-            self.rank = max(adapter.rank for adapter in used)
-            self.groups = np.array(
+            arrays["group_table"] = np.array(
                 [(first, rows, a.table.ctypes.data) for (first, rows, _), a in zip(batch.groups, used, strict=True)],
                 dtype=np.int64,
             )
+            rank = max(adapter.rank for adapter in used)
+            sums, shrunk = work.shrunk(rank)
+            self.values |= {"groups": len(used), "rank": rank, "sums": sums.data_ptr(), "shrunk": shrunk.data_ptr()}
+        self.values |= {name: array.ctypes.data for name, array in arrays.items()}
+        self._arrays = arrays
 
 
 def check_sizes(shape: Architecture) -> None:

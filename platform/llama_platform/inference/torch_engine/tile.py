@@ -22,6 +22,9 @@ LANES = 16
 BLOCK = 64
 """Columns of a packed block."""
 
+_AHEAD = 16
+"""Steps between the weights that are asked for and those that are used."""
+
 _F32, _I32, _I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 _FLOATS, _WORDS = ir.VectorType(_F32, LANES), ir.VectorType(_I32, LANES)
 
@@ -100,6 +103,9 @@ def _emit(builder: Any, arguments: Any, kind: Kind, rows: int, vectors: int) -> 
             phi.add_incoming(value, entry)
     base = builder.mul(step, step_vectors)
     columns = [builder.load(builder.gep(weights, [builder.add(base, _I64(v))]), align=4) for v in range(vectors)]
+    if rows <= 2:  # the processor's own prefetching ends at each 4 KiB page; more rows hide that
+        for v in range(vectors):
+            prefetch(builder, builder.gep(weights, [builder.add(base, _I64(_AHEAD * vectors + v))]))
     multiply_add = _MULTIPLY_ADD[kind]()
     new = []
     for row in range(rows):
@@ -116,6 +122,14 @@ def _emit(builder: Any, arguments: Any, kind: Kind, rows: int, vectors: int) -> 
         for pointer, value in zip(pointers, values, strict=True):
             builder.store(value, pointer, align=4)
     return cgutils.get_null_value(_I64.as_pointer())
+
+
+def prefetch(builder: Any, pointer: Any) -> None:
+    """Emit a request for the 64 bytes at a pointer."""
+    byte_pointer = ir.IntType(8).as_pointer()
+    signature = ir.FunctionType(ir.VoidType(), [byte_pointer, _I32, _I32, _I32])
+    fetch = builder.module.declare_intrinsic("llvm.prefetch", [byte_pointer], signature)
+    builder.call(fetch, [builder.bitcast(pointer, byte_pointer), _I32(0), _I32(3), _I32(1)])
 
 
 def _broadcast(builder: Any, word: Any) -> Any:
