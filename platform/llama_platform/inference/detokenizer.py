@@ -7,7 +7,11 @@ _UNFINISHED = "\ufffd"
 
 
 class Detokenizer:
-    """Turns the tokens of one answer into text that may be shown at once."""
+    """Turns the tokens of one answer into text that may be shown at once.
+
+    Only the last few tokens are decoded again with each new one: those since the text was last complete, and before
+    them the ones that decide how they are joined.
+    """
 
     def __init__(self, tokenizer: Any, stop: Sequence[str]) -> None:
         """Start an answer.
@@ -18,40 +22,47 @@ class Detokenizer:
         """
         self._tokenizer = tokenizer
         self._stop = tuple(text for text in stop if text)
-        self._ids: list[int] = []
-        self._shown = 0
+        self._context: list[int] = []
+        self._new: list[int] = []
+        self._begun = False
+        self._held = ""
         self.stopped = False
         """Whether a stop text was reached."""
 
     def push(self, token_ids: Sequence[int]) -> str:
         """Add tokens and return the text that has become final."""
-        self._ids += token_ids
-        text = self._decode()
-        return self._show(text, len(text) - self._held_back(text))
+        self._new += token_ids
+        before = self._decode(self._context)
+        text = self._decode(self._context + self._new)
+        if text.endswith(_UNFINISHED) or len(text) <= len(before):
+            return ""  # the start of a character, or a token without text
+        self._context, self._new = self._new, []
+        return self._show(text[len(before) :], final=False)
 
     def finish(self) -> str:
-        """Return the rest of the text."""
-        text = self._decode()
-        return self._show(text, len(text))
+        """Return the rest of the text; a character that was never finished is left out."""
+        before = self._decode(self._context)
+        text = self._decode(self._context + self._new).rstrip(_UNFINISHED)
+        self._new = []
+        return self._show(text[len(before) :], final=True)
 
-    def _decode(self) -> str:
-        text: str = self._tokenizer.decode(self._ids, skip_special_tokens=True)
-        text = text.lstrip(" ")
-        starts = [start for stop in self._stop if (start := text.find(stop)) >= 0]
-        if starts:
-            self.stopped = True
-            return text[: min(starts)]
+    def _decode(self, token_ids: Sequence[int]) -> str:
+        text: str = self._tokenizer.decode(token_ids, skip_special_tokens=True)
         return text
 
-    def _show(self, text: str, end: int) -> str:
-        piece = text[self._shown : end]
-        self._shown = max(self._shown, end)
-        return piece
-
-    def _held_back(self, text: str) -> int:
+    def _show(self, text: str, final: bool) -> str:
         if self.stopped:
-            return 0
-        # The start of a character, or of a stop text, may still become something else.
-        unfinished = len(text) - len(text.rstrip(_UNFINISHED))
+            return ""
+        if not self._begun:
+            text = text.lstrip(" ")
+            self._begun = text != ""
+        text = self._held + text
+        starts = [start for stop in self._stop if (start := text.find(stop)) >= 0]
+        if starts:
+            self.stopped, self._held = True, ""
+            return text[: min(starts)]
+        # The start of a stop text may still become one.
         beginnings = (n for stop in self._stop for n in range(1, len(stop)) if text.endswith(stop[:n]))
-        return max(unfinished, max(beginnings, default=0))
+        end = len(text) - (0 if final else max(beginnings, default=0))
+        self._held = text[end:]
+        return text[:end]

@@ -13,15 +13,30 @@ class Sampling:
     """How the next token is chosen."""
 
     max_new_tokens: int = 256
+    min_new_tokens: int = 0
+    """No end of the answer before so many."""
     temperature: float = 0.7
     """0 takes the most likely token."""
     top_p: float = 1.0
+    """Only the most likely tokens that have this probability together."""
     top_k: int = 0
-    """0 for no bound."""
+    """Only so many of the most likely tokens; 0 for no bound."""
+    min_p: float = 0.0
+    """Only tokens with at least this share of the most likely one's probability."""
     repetition_penalty: float = 1.0
+    """Of tokens in prompt and answer: positive logits are divided by it, negative ones multiplied."""
+    presence_penalty: float = 0.0
+    """Subtracted from the logits of tokens in the answer."""
+    frequency_penalty: float = 0.0
+    """Subtracted for each time a token is in the answer."""
     stop: tuple[str, ...] = ()
     """Texts that end the answer; they are not part of it."""
     seed: int | None = None
+    """The same seed gives the same answer, alone or in company; None for a new one each time."""
+    ignore_eos: bool = False
+    """Whether the answer goes on to `max_new_tokens`, whatever the model says."""
+    logprobs: int | None = None
+    """Log-probabilities of each token and of so many alternatives; None for none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +51,17 @@ class GenerationRequest:
     deadline: float | None = None
     """`time.time()` after which the answer ends with `deadline`."""
     priority: int = 0
+    """Requests with a larger one are begun first."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """What the model thought of a token, before penalties and temperature."""
+
+    token_id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+    """The most likely tokens and their log-probabilities, best first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +70,8 @@ class TokenEvent:
 
     text: str
     token_ids: tuple[int, ...]
+    logprobs: tuple[TokenLogprob, ...] = ()
+    """Of each token, if the request asks for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +80,8 @@ class Usage:
 
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int = 0
+    """Of the prompt, whose computation an earlier request had done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +116,10 @@ class EngineStats:
     completion_tokens: int
     """Generated since start."""
     memory: dict[str, Any]
+    healthy: bool = True
+    """Whether it answers; False after steps that broke again and again."""
+    failures: int = 0
+    """Steps that broke since start."""
 
 
 class Engine(Protocol):
@@ -97,7 +131,13 @@ class Engine(Protocol):
         ...
 
     def generate(self, request: GenerationRequest) -> AsyncIterator[TokenEvent | FinishEvent]:
-        """Yield the answer as it is generated; closing the iterator stops the work within a step."""
+        """Yield the answer as it is generated; closing the iterator stops the work within a step.
+
+        Raises:
+            InputError: the request cannot be answered, such as with a prompt longer than the context.
+            UnavailableError: too many requests wait already.
+            EngineError: the engine is closed, or has broken for good.
+        """
         ...
 
     async def load_adapter(self, digest: str, folder: Path) -> None:

@@ -13,18 +13,8 @@ from safetensors import safe_open
 
 from llama_platform.config import Config
 from llama_platform.errors import EngineError, InputError, IntegrityError
-from llama_platform.models.adapter_folder import FACTS_FILE, WEIGHTS_FILE, check_adapter
+from llama_platform.models.adapter_folder import FACTS_FILE, WEIGHTS_FILE, check_adapter, check_plain
 
-# Options of LoRA under which an adapter is more than two matrices per layer, and the values that leave them off.
-PLAIN_OPTIONS: Mapping[str, tuple[Any, ...]] = {
-    "use_dora": (None, False),
-    "modules_to_save": (None, []),
-    "rank_pattern": (None, {}),
-    "alpha_pattern": (None, {}),
-    "lora_bias": (None, False),
-    "bias": (None, "none"),
-    "init_lora_weights": (None, True, False, "gaussian"),
-}
 Projection = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -117,9 +107,7 @@ def check_fits(base: Any, folder: Path) -> None:
             or of shapes that the base has not.
     """
     config = check_adapter(folder)
-    for option, plain in PLAIN_OPTIONS.items():
-        if config.get(option) not in plain:
-            raise IntegrityError(f"the adapter sets {option} to {config[option]!r}, which is not supported")
+    check_plain(config)
     linears = {
         name.removesuffix(".base_layer"): m for name, m in base.named_modules() if isinstance(m, torch.nn.Linear)
     }

@@ -5,6 +5,7 @@ Reads safetensors headers and JSON only; nothing here loads a model.
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,6 +22,18 @@ CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 FACTS_FILE = "training_args.json"
 """What the platform knows of the adapter's origin: base, prompt style and fingerprint, dataset, metrics."""
+
+
+# Options of LoRA under which an adapter is more than two matrices per layer, and the values that leave them off.
+_PLAIN_OPTIONS: Mapping[str, tuple[Any, ...]] = {
+    "use_dora": (None, False),
+    "modules_to_save": (None, []),
+    "rank_pattern": (None, {}),
+    "alpha_pattern": (None, {}),
+    "lora_bias": (None, False),
+    "bias": (None, "none"),
+    "init_lora_weights": (None, True, False, "gaussian"),
+}
 
 
 def check_adapter(folder: Path) -> dict[str, Any]:
@@ -50,6 +63,17 @@ def check_adapter(folder: Path) -> dict[str, Any]:
     if not any("lora_A" in name for name in names) or not learned:
         raise IntegrityError(f"{weights}: every lora_B is zero or absent: this adapter changes nothing")
     return config
+
+
+def check_plain(config: Mapping[str, Any]) -> None:
+    """Check that an adapter is two matrices per layer and nothing else, which is what can be served.
+
+    Raises:
+        IntegrityError: it uses another variant of LoRA.
+    """
+    for option, plain in _PLAIN_OPTIONS.items():
+        if config.get(option) not in plain:
+            raise IntegrityError(f"the adapter sets {option} to {config[option]!r}, which is not supported")
 
 
 def import_adapter(repository: ArtifactRepository, name: str, source: str) -> ArtifactVersion:

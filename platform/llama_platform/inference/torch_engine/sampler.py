@@ -1,0 +1,120 @@
+"""Sampler: the next token of a request from its logits.
+
+Each request draws from random numbers of its own, so a seed gives the same answer alone and in company. The rules are
+those of transformers and of OpenAI's API: repetition penalty on all tokens (Keskar et al., 2019), presence and frequency
+penalties on generated ones, then temperature, top-k, min-p (Nguyen et al., 2024) and top-p (Holtzman et al., 2020).
+"""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import torch
+
+from llama_platform.inference.engine import Sampling, TokenLogprob
+
+
+class Sampler:
+    """Chooses the tokens of one request."""
+
+    def __init__(self, sampling: Sampling, prompt_ids: Sequence[int], end_ids: Collection[int]) -> None:
+        """Start a request.
+
+        Args:
+            sampling: how to choose.
+            prompt_ids: of the request.
+            end_ids: tokens that end an answer; not chosen before `min_new_tokens`, nor with `ignore_eos`.
+        """
+        self._sampling = sampling
+        self._generator = np.random.Generator(np.random.Philox(sampling.seed))
+        self._seen = set(prompt_ids) if sampling.repetition_penalty != 1 else set()
+        self._generated: Counter[int] = Counter()
+        self._end_ids = sorted(end_ids)
+        self._tokens = 0
+
+    @property
+    def plain(self) -> bool:
+        """Return whether the most likely token is chosen, whatever came before."""
+        s = self._sampling
+        penalised = s.repetition_penalty != 1 or s.presence_penalty != 0 or s.frequency_penalty != 0
+        return s.temperature == 0 and not penalised and not self._bars_ends() and s.logprobs is None
+
+    def choose(self, logits: torch.Tensor) -> tuple[int, TokenLogprob | None]:
+        """Return the next token, and its log-probability if the request asks for it.
+
+        Args:
+            logits: float32 [vocabulary], of this request; left as they are.
+
+        Raises:
+            FloatingPointError: the logits are not finite.
+        """
+        sampling = self._sampling
+        changed = self._penalised(logits)
+        if sampling.temperature == 0:
+            token = int(changed.argmax())
+            if not torch.isfinite(changed[token]):
+                raise FloatingPointError("the model's logits are not finite")
+        else:
+            token = self._draw(changed)
+        logprob = None if sampling.logprobs is None else _logprob(logits, token, sampling.logprobs)
+        self.note(token)
+        return token, logprob
+
+    def note(self, token: int) -> None:
+        """Take note of a token that was chosen."""
+        self._tokens += 1
+        self._generated[token] += 1
+        if self._sampling.repetition_penalty != 1:
+            self._seen.add(token)
+
+    def _bars_ends(self) -> bool:
+        return self._sampling.ignore_eos or self._tokens < self._sampling.min_new_tokens
+
+    def _penalised(self, logits: torch.Tensor) -> torch.Tensor:
+        sampling, changed = self._sampling, logits
+        if sampling.repetition_penalty != 1 and self._seen:
+            changed = changed.clone()
+            ids = torch.tensor(sorted(self._seen))
+            values = changed[ids]
+            changed[ids] = torch.where(
+                values > 0, values / sampling.repetition_penalty, values * sampling.repetition_penalty
+            )
+        if (sampling.presence_penalty or sampling.frequency_penalty) and self._generated:
+            changed = changed.clone()
+            ids, times = (torch.tensor(list(part)) for part in (self._generated, self._generated.values()))
+            changed[ids] -= sampling.presence_penalty + sampling.frequency_penalty * times
+        if self._bars_ends():
+            changed = changed.clone()
+            changed[self._end_ids] = -torch.inf
+        return changed
+
+    def _draw(self, logits: torch.Tensor) -> int:
+        sampling = self._sampling
+        values = logits.numpy() / np.float32(sampling.temperature)
+        highest = values.max()
+        if not np.isfinite(highest):
+            raise FloatingPointError("the model's logits are not finite")
+        weights = np.exp(values - highest)
+        floor = sampling.min_p
+        if 0 < sampling.top_k < len(weights):
+            floor = max(floor, float(np.partition(weights, -sampling.top_k)[-sampling.top_k]))
+        ids = np.flatnonzero(weights >= floor) if floor > 0 else np.arange(len(weights))
+        kept = weights[ids].astype(np.float64)
+        if sampling.top_p < 1:
+            # Tokens below an n-th of 1 - top_p weigh less than 1 - top_p together: outside, and need no sorting.
+            total = kept.sum()
+            heavy = kept >= (1 - sampling.top_p) * total / len(kept)
+            ids, kept = ids[heavy], kept[heavy]
+            order = np.argsort(-kept, kind="stable")
+            nucleus = order[: 1 + int(np.searchsorted(np.cumsum(kept[order]), sampling.top_p * total))]
+            ids, kept = ids[nucleus], kept[nucleus]
+        reached = np.cumsum(kept)
+        place = np.searchsorted(reached, self._generator.random() * reached[-1], side="right")
+        return int(ids[min(int(place), len(ids) - 1)])
+
+
+def _logprob(logits: torch.Tensor, token: int, alternatives: int) -> TokenLogprob:
+    logprobs = logits.log_softmax(dim=0)
+    best = logprobs.topk(alternatives) if alternatives else None
+    top = () if best is None else tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True))
+    return TokenLogprob(token, float(logprobs[token]), top)

@@ -1,0 +1,146 @@
+"""Scheduler: what is computed in the next step. Pure Python: no tensors, no clock, no threads.
+
+Every running sequence that generates gets its token in every step. What is left of the step goes to prompts, in chunks,
+shared evenly so that a short prompt never waits for the end of a long one. A sequence is admitted when there is a slot
+and the KV cache has room for its prompt and its longest answer: nothing that runs is ever thrown out again. Admission
+is in order of priority, then of arrival, and nobody overtakes: a long request cannot starve.
+"""
+
+import heapq
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import count
+
+from llama_platform.inference.torch_engine.batch import PAGE
+from llama_platform.inference.torch_engine.kv_cache import PagePool
+
+
+@dataclass(eq=False, slots=True)
+class Sequence:
+    """One request on its way."""
+
+    prompt_ids: tuple[int, ...]
+    max_new_tokens: int
+    adapter: str | None = None
+    priority: int = 0
+    """The larger, the earlier it is admitted."""
+    tokens: list[int] = field(default_factory=list)
+    """The prompt, and what was generated."""
+    computed: int = 0
+    """Tokens whose keys and values are in the cache."""
+    cached: int = 0
+    """Tokens of the prompt that the cache held at admission."""
+    pages: list[int] = field(default_factory=list)
+    published: int = 0
+
+    def __post_init__(self) -> None:
+        self.tokens = list(self.prompt_ids)
+
+    @property
+    def generated(self) -> int:
+        """Return how many tokens were generated."""
+        return len(self.tokens) - len(self.prompt_ids)
+
+    @property
+    def total_pages(self) -> int:
+        """Return the pages that it needs to its end; the last token generated is never computed."""
+        return -(-(len(self.prompt_ids) + self.max_new_tokens - 1) // PAGE)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Tokens of one sequence that are computed in a step."""
+
+    sequence: Sequence
+    tokens: int
+    samples: bool
+    """Whether the step yields its next token."""
+
+
+class Scheduler:
+    """Holds waiting and running sequences."""
+
+    def __init__(self, pool: PagePool, max_running: int) -> None:
+        """Start empty.
+
+        Args:
+            pool: of the KV cache.
+            max_running: sequences at a time.
+        """
+        self._pool, self._max_running = pool, max_running
+        self.running: list[Sequence] = []
+        self._waiting: list[tuple[int, int, Sequence]] = []
+        self._arrivals = count()
+
+    @property
+    def waiting(self) -> list[Sequence]:
+        """Return the sequences that wait, in order."""
+        return [sequence for _, _, sequence in sorted(self._waiting, key=lambda entry: entry[:2])]
+
+    def add(self, sequence: Sequence) -> None:
+        """Let a sequence wait for its turn.
+
+        Raises:
+            ValueError: it can never be admitted: the whole cache is too small for it.
+        """
+        if sequence.total_pages > self._pool.pages:
+            raise ValueError(
+                f"{len(sequence.prompt_ids)} prompt tokens and {sequence.max_new_tokens} new ones need "
+                f"{sequence.total_pages} pages; the KV cache has {self._pool.pages}"
+            )
+        heapq.heappush(self._waiting, (-sequence.priority, next(self._arrivals), sequence))
+
+    def remove(self, sequence: Sequence) -> None:
+        """Take a sequence out, wherever it is, and free what it holds; nothing happens if it is not here."""
+        if sequence in self.running:
+            self.running.remove(sequence)
+            self._pool.release(sequence.pages)
+            sequence.pages = []
+        else:
+            self._waiting = [entry for entry in self._waiting if entry[2] is not sequence]
+            heapq.heapify(self._waiting)
+
+    def plan(self, prompt_tokens: int) -> list[Work]:
+        """Admit what can be admitted, and return the work of the next step; empty if there is none.
+
+        Args:
+            prompt_tokens: how many tokens of prompts the step may compute beside the generating sequences.
+        """
+        self._admit()
+        generating = [s for s in self.running if len(s.tokens) - s.computed == 1]
+        reading = [s for s in self.running if len(s.tokens) - s.computed > 1]
+        works = [Work(s, 1, True) for s in generating]
+        # Water-filling: the shortest first, so that what it leaves of its share goes to the others.
+        reading.sort(key=lambda s: len(s.tokens) - s.computed)
+        for place, sequence in enumerate(reading):
+            left = len(sequence.tokens) - sequence.computed
+            tokens = min(left, -(-prompt_tokens // (len(reading) - place)))
+            if tokens > 0:
+                works.append(Work(sequence, tokens, tokens == left))
+                prompt_tokens -= tokens
+        return works
+
+    def advance(self, works: Iterable[Work]) -> None:
+        """Take note that the work was done; generated tokens are appended to `tokens` by the caller afterwards."""
+        for work in works:
+            sequence = work.sequence
+            sequence.computed += work.tokens
+            if sequence.computed // PAGE > sequence.published:
+                sequence.published = self._pool.publish(
+                    sequence.adapter, sequence.tokens[: sequence.computed], sequence.pages, sequence.published
+                )
+
+    def _admit(self) -> None:
+        while self._waiting and len(self.running) < self._max_running:
+            sequence = self._waiting[0][2]
+            # The last token of a prompt is always computed: its logits are the first answer.
+            shared = self._pool.match(sequence.adapter, sequence.prompt_ids[:-1])
+            needed = sequence.total_pages - len(shared)
+            if needed > self._pool.available:
+                self._pool.release(shared)
+                return
+            heapq.heappop(self._waiting)
+            sequence.pages = shared + self._pool.take(needed)
+            sequence.computed = sequence.cached = len(shared) * PAGE
+            sequence.published = len(shared)
+            self.running.append(sequence)
