@@ -9,6 +9,7 @@ from pydantic import Field
 
 from llama_platform.artifacts.location import StoreConfig
 from llama_platform.config import Config, load_config
+from llama_platform.inference.config import EngineConfig
 from llama_platform.models.base_model import BaseConfig
 from rag.embedding import EmbeddingConfig
 
@@ -66,6 +67,7 @@ class AppConfig(Config):
     alias_ttl_s: Annotated[float, Field(ge=0)] = 2
     """How long an alias is remembered before it is read again."""
     limits: LimitsConfig = LimitsConfig()
+    engine: EngineConfig = EngineConfig()
     ingress: ReplicasConfig = ReplicasConfig(num_cpus=0.1, max_ongoing_requests=256, max_queued_requests=256)
     llama: ReplicasConfig = ReplicasConfig()
     retriever: ReplicasConfig = ReplicasConfig(num_cpus=0.2)

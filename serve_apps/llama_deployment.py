@@ -13,12 +13,10 @@ from llama_platform.artifacts.location import repository_from
 from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.errors import EngineError
 from llama_platform.inference.engine import FinishEvent, GenerationRequest, TokenEvent
-from llama_platform.inference.transformers_engine import TransformersEngine
+from llama_platform.inference.torch_engine.engine import TorchEngine
 from llama_platform.logs import setup_logging
 from llama_platform.models.base_model import load_template
 from serve_apps.config import AppConfig
-
-MAX_ADAPTERS = 32
 
 
 class LlamaDeployment:
@@ -35,9 +33,9 @@ class LlamaDeployment:
         self._repository = repository_from(self._config.store, os.environ)
         tokenizer = load_template(self._config.base).tokenizer
         # Ray sets OMP_NUM_THREADS=1 for replicas with less than one CPU; the engine sets its own count.
-        self._engine = TransformersEngine(self._config.base, tokenizer, self._config.llama.num_threads())
+        threads = self._config.llama.num_threads()
+        self._engine = TorchEngine(self._config.base, tokenizer, threads, self._config.engine)
         self._loading = asyncio.Lock()
-        self._used: dict[str, None] = {}
 
     async def generate(
         self, request: GenerationRequest, adapter: ArtifactVersion | None
@@ -64,6 +62,7 @@ class LlamaDeployment:
             "context_length": self._engine.context_length,
             "cuda_available": torch.cuda.is_available(),
             "memory": {"resident_bytes": process.memory_info().rss, **stats.memory},
+            "healthy": stats.healthy,
             "running": stats.running,
             "waiting": stats.waiting,
             "adapters_loaded": list(stats.adapters),
@@ -71,15 +70,7 @@ class LlamaDeployment:
         }
 
     async def _load(self, adapter: ArtifactVersion) -> None:
-        if adapter.digest in self._used:
-            self._used[adapter.digest] = self._used.pop(adapter.digest)  # now the latest
-            return
-        async with self._loading:
+        async with self._loading:  # one download of an adapter is enough
             if adapter.digest not in self._engine.stats().adapters:
                 folder = await asyncio.to_thread(self._repository.fetch, adapter)
                 await self._engine.load_adapter(adapter.digest, folder)
-            self._used[adapter.digest] = None
-            while len(self._used) > MAX_ADAPTERS:
-                oldest = next(iter(self._used))
-                del self._used[oldest]
-                await self._engine.unload_adapter(oldest)

@@ -47,6 +47,22 @@ def load_template(config: BaseConfig) -> PromptTemplate:
     return PromptTemplate(tokenizer, config.prompt_style)
 
 
+def base_folder(config: BaseConfig) -> Path:
+    """Return the folder that holds a base; a hub model is downloaded, its safetensors and JSON files only.
+
+    Raises:
+        InputError: it cannot be found.
+    """
+    folder = Path(config.location())
+    if folder.is_dir():
+        return folder
+    from huggingface_hub import snapshot_download
+
+    with _explained(config):
+        patterns = ["*.safetensors", "*.json"]
+        return Path(snapshot_download(config.model, revision=config.revision, allow_patterns=patterns))
+
+
 def load_base_model(config: BaseConfig) -> Any:
     """Return the base as a `LlamaForCausalLM` in the configured dtype, on the CPU, from safetensors.
 

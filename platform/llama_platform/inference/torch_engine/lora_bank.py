@@ -111,7 +111,7 @@ class LoraBank:
         if excess > 0:
             raise UnavailableError(
                 f"adapter {digest} needs {size_bytes / 2**20:.1f} MiB; {self._memory_bytes / 2**20:.0f} MiB are for "
-                "adapters, and requests are using them: try again, or raise llama.adapter_memory_mib"
+                "adapters, and requests are using them: try again, or raise engine.adapter_memory_mib"
             )
         for name in gone:
             del self._loaded[name]
@@ -128,7 +128,7 @@ def read_adapter(folder: Path, architecture: Architecture, max_rank: int) -> Lor
     check_plain(config)
     rank = int(config["r"])
     if rank > max_rank:
-        raise IntegrityError(f"the adapter has rank {rank}; at most {max_rank} are served (llama.max_adapter_rank)")
+        raise IntegrityError(f"the adapter has rank {rank}; at most {max_rank} are served (engine.max_adapter_rank)")
     scale = config["lora_alpha"] / (rank**0.5 if config.get("use_rslora") else rank)
     shapes, found = architecture.projections, {}
     with safe_open(folder / WEIGHTS_FILE, framework="pt") as tensors:

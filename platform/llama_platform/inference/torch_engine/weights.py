@@ -35,6 +35,11 @@ class Weights:
     def __contains__(self, name: str) -> bool:
         return name in self._file_of
 
+    @property
+    def size_bytes(self) -> int:
+        """Return the size of the files."""
+        return sum((self._folder / name).stat().st_size for name in set(self._file_of.values()))
+
     def read(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
         """Return a tensor, in its file's dtype.
 

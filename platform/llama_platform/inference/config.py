@@ -1,0 +1,33 @@
+"""Configuration of an engine: memory, batch and queue."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from llama_platform.config import Config
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class EngineConfig(Config):
+    """How much an engine takes on at once, and what memory that may cost."""
+
+    max_running: Annotated[int, Field(ge=1, le=256)] = 16
+    """Requests that generate at the same time."""
+    max_waiting: Annotated[int, Field(ge=0)] = 64
+    """Requests that may wait for that; more are refused with 503."""
+    context_length: Positive | None = None
+    """Tokens of prompt and answer together; None for what the base was trained for."""
+    kv_cache_mib: Positive | None = None
+    """Memory for keys and values; None for what the running requests can fill, at most a quarter of the free memory
+    of the machine, or nine tenths of a GPU's."""
+    max_step_tokens: Annotated[int, Field(ge=16)] = 512
+    """Prompt tokens that one step computes at most."""
+    prefix_cache: bool = True
+    """Whether the beginning that prompts share, such as a system prompt, is computed once."""
+    weights: Literal["base", "int8"] = "base"
+    """`int8` holds weights in 8 bits on a CPU: half the memory of bfloat16 and up to twice the speed."""
+    adapter_memory_mib: Positive = 512
+    """For loaded adapters; the one unused for longest gives way."""
+    max_adapter_rank: Annotated[int, Field(ge=1, le=1024)] = 256
+    """Adapters of a higher rank are refused."""

@@ -1,0 +1,352 @@
+"""TorchEngine: many requests, each with its own adapter, in one pass over the weights.
+
+One thread owns the model. It computes step after step while there is work, and tells the event loop once per step what
+became of all requests. Loading an adapter happens beside it.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from llama_platform.errors import EngineError, InputError, UnavailableError
+from llama_platform.inference.config import EngineConfig
+from llama_platform.inference.detokenizer import Detokenizer
+from llama_platform.inference.engine import (
+    EngineStats,
+    FinishEvent,
+    FinishReason,
+    GenerationRequest,
+    Timings,
+    TokenEvent,
+    TokenLogprob,
+    Usage,
+)
+from llama_platform.inference.torch_engine.batch import Batch, Chunk, arrange
+from llama_platform.inference.torch_engine.kv_cache import PagePool
+from llama_platform.inference.torch_engine.load import end_ids, load_model
+from llama_platform.inference.torch_engine.lora_bank import LoraBank
+from llama_platform.inference.torch_engine.pace import Pace
+from llama_platform.inference.torch_engine.sampler import Sampler
+from llama_platform.inference.torch_engine.scheduler import Scheduler, Sequence, Work
+from llama_platform.models.base_model import BaseConfig, base_folder
+
+_log = logging.getLogger(__name__)
+_BROKEN_AFTER = 3
+"""Steps that break one after another before the engine gives up."""
+
+
+class TorchEngine:
+    """An engine of our own; see Engine."""
+
+    def __init__(
+        self, base: BaseConfig, tokenizer: Any, threads: int | None = None, config: EngineConfig | None = None
+    ) -> None:
+        """Load the base onto the GPU if there is one, and start.
+
+        Args:
+            base: what to load.
+            tokenizer: the base's.
+            threads: of computation on the CPU; None leaves torch's own choice.
+            config: sizes.
+
+        Raises:
+            InputError: the base cannot be loaded or served.
+        """
+        self._config = config or EngineConfig()
+        self._threads = threads or torch.get_num_threads()
+        folder = base_folder(base)
+        self._model, self.context_length, pages = load_model(folder, base.dtype, self._threads, self._config)
+        self._tokenizer, self._end_ids = tokenizer, end_ids(folder, tokenizer)
+        self._bank = LoraBank(
+            self._model, self._config.adapter_memory_mib * 2**20, self._config.max_adapter_rank
+        )
+        self._pool = PagePool(pages, self._config.prefix_cache)
+        self._scheduler = Scheduler(self._pool, self._config.max_running)
+        self._pace = Pace(self._config.max_step_tokens)
+        self._answers: dict[Sequence, _Answer] = {}
+        self._arrived: list[_Answer] = []
+        self._change = threading.Condition()
+        self._closing = False
+        self._completion_tokens = self._failures = self._failures_in_a_row = 0
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    async def generate(self, request: GenerationRequest) -> AsyncIterator[TokenEvent | FinishEvent]:
+        """Yield the answer; see Engine."""
+        answer = self._accept(request)
+        try:
+            while True:
+                event = await answer.events.get()
+                yield event
+                if isinstance(event, FinishEvent):
+                    return
+        finally:
+            with self._change:
+                answer.cancelled = True
+                self._change.notify()
+
+    async def load_adapter(self, digest: str, folder: Path) -> None:
+        """Load an adapter while others generate; see Engine.
+
+        Raises:
+            IntegrityError: the folder holds no usable adapter, or one that does not fit the base.
+            UnavailableError: there is no room beside the adapters in use.
+        """
+        await asyncio.to_thread(self._bank.load, digest, folder)
+
+    async def unload_adapter(self, digest: str) -> None:
+        """Free an adapter when its last request has ended; see Engine."""
+        self._bank.unload(digest)
+
+    def stats(self) -> EngineStats:
+        """Return the present load; see Engine."""
+        with self._change:
+            waiting = len(self._arrived) + len(self._answers) - len(self._scheduler.running)
+            memory = {**self._model.memory(), "adapter_bytes": self._bank.size_bytes}
+            if torch.cuda.is_available():
+                memory["cuda_allocated_bytes"] = torch.cuda.memory_allocated()
+            return EngineStats(
+                running=len(self._scheduler.running),
+                waiting=max(0, waiting),
+                adapters=self._bank.digests(),
+                completion_tokens=self._completion_tokens,
+                memory=memory,
+                healthy=self._thread.is_alive() and self._failures_in_a_row < _BROKEN_AFTER,
+                failures=self._failures,
+            )
+
+    async def close(self) -> None:
+        """End every request as cancelled, and stop; see Engine."""
+        with self._change:
+            self._closing = True
+            self._change.notify()
+        await asyncio.to_thread(self._thread.join)
+
+    def _accept(self, request: GenerationRequest) -> "_Answer":
+        prompt, sampling = request.prompt_ids, request.sampling
+        if not prompt:
+            raise InputError("the prompt has no tokens")
+        room = self.context_length - len(prompt)
+        if room < 1:
+            raise InputError(
+                f"the prompt has {len(prompt)} tokens; with an answer the context of {self.context_length} is too short"
+            )
+        vocabulary = self._model.architecture.vocab_size
+        if min(prompt) < 0 or max(prompt) >= vocabulary:
+            raise InputError(f"the prompt has tokens outside of the vocabulary of {vocabulary}")
+        sequence = Sequence(prompt, min(sampling.max_new_tokens, room), request.adapter_digest, request.priority)
+        answer = _Answer(
+            request,
+            sequence,
+            Sampler(sampling, prompt, self._end_ids),
+            Detokenizer(self._tokenizer, sampling.stop),
+            asyncio.get_running_loop(),
+        )
+        with self._change:
+            if self._closing or self._failures_in_a_row >= _BROKEN_AFTER or not self._thread.is_alive():
+                raise EngineError("the engine is closed" if self._closing else "the engine has broken and needs a restart")
+            waiting = len(self._arrived) + len(self._answers) - len(self._scheduler.running)
+            free = self._config.max_running - len(self._scheduler.running)
+            if waiting >= self._config.max_waiting + free:
+                raise UnavailableError(f"{waiting} requests are waiting already; try again in a moment")
+            self._arrived.append(answer)
+            self._change.notify()
+        return answer
+
+    def _run(self) -> None:
+        torch.set_num_threads(self._threads)  # the count belongs to a thread
+        torch.set_grad_enabled(False)
+        while True:
+            with self._change:
+                while not (self._arrived or self._answers or self._closing):
+                    self._change.wait()
+                arrived, self._arrived = self._arrived, []
+                for answer in arrived:
+                    self._answers[answer.sequence] = answer
+            events = _Events()
+            for answer in arrived:
+                self._enter(answer, events)
+            if self._closing:
+                for answer in list(self._answers.values()):
+                    self._end(answer, "cancelled", events)
+                events.deliver()
+                return
+            self._end_overdue(events)
+            works = self._scheduler.plan(self._pace.tokens(self._generating()))
+            if works:
+                self._step(works, events)
+            events.deliver()
+
+    def _enter(self, answer: "_Answer", events: "_Events") -> None:
+        try:
+            if answer.request.adapter_digest is not None:
+                answer.adapter = self._bank.borrow(answer.request.adapter_digest)
+            self._scheduler.add(answer.sequence)
+        except (EngineError, ValueError) as error:
+            self._end(answer, "error", events, str(error))
+
+    def _end_overdue(self, events: "_Events") -> None:
+        now = time.time()
+        for answer in list(self._answers.values()):
+            deadline = answer.request.deadline
+            if answer.cancelled:
+                self._end(answer, "cancelled", events)
+            elif deadline is not None and now > deadline:
+                self._end(answer, "deadline", events)
+
+    def _generating(self) -> int:
+        return sum(len(s.tokens) - s.computed == 1 for s in self._scheduler.running)
+
+    def _step(self, works: list[Work], events: "_Events") -> None:
+        start = time.monotonic()
+        for work in works:
+            answer = self._answers[work.sequence]
+            if answer.queue_s is None:
+                answer.queue_s = start - answer.start
+        try:
+            batch, adapters = self._batch(works)
+            logits = self._model.forward(batch, adapters)
+        except Exception as error:  # whatever broke, the engine's thread must go on
+            self._recover(error, events)
+            return
+        self._failures_in_a_row = 0
+        self._scheduler.advance(works)
+        self._sample([works[place] for place in batch.order], logits, events)
+        prompt_tokens = sum(work.tokens for work in works if work.tokens > 1)
+        self._pace.note(sum(work.tokens == 1 for work in works), prompt_tokens, time.monotonic() - start)
+
+    def _batch(self, works: list[Work]) -> tuple[Batch, list[Any]]:
+        places: dict[str, int] = {}
+        adapters: list[Any] = []
+        chunks = []
+        for work in works:
+            sequence, adapter = work.sequence, -1
+            if sequence.adapter is not None:
+                if sequence.adapter not in places:
+                    places[sequence.adapter] = len(adapters)
+                    adapters.append(self._answers[sequence].adapter)
+                adapter = places[sequence.adapter]
+            tokens = sequence.tokens[sequence.computed : sequence.computed + work.tokens]
+            chunks.append(Chunk(tokens, sequence.computed, sequence.pages, adapter, work.samples))
+        return arrange(chunks), adapters
+
+    def _sample(self, works: list[Work], logits: torch.Tensor, events: "_Events") -> None:
+        sampled = [self._answers[work.sequence] for work in works if work.samples]
+        if not sampled:
+            return
+        highest, best = (part.tolist() for part in logits.max(dim=1))
+        for row, answer in enumerate(sampled):
+            try:
+                if answer.sampler.plain and abs(highest[row]) < float("inf"):
+                    token, logprob = best[row], None
+                    answer.sampler.note(token)
+                else:
+                    token, logprob = answer.sampler.choose(logits[row])
+                self._continue(answer, token, logprob, events)
+            except Exception as error:  # one request must not take the others with it
+                _log.exception("request %s failed", answer.request.request_id)
+                self._end(answer, "error", events, f"{type(error).__name__}: {error}")
+
+    def _continue(self, answer: "_Answer", token: int, logprob: TokenLogprob | None, events: "_Events") -> None:
+        """Add a token to an answer, and end it if it was the last."""
+        answer.first_token_s = answer.first_token_s or time.monotonic() - answer.start
+        answer.sequence.tokens.append(token)
+        self._completion_tokens += 1
+        generated, sampling = answer.sequence.generated, answer.request.sampling
+        if token in self._end_ids and not sampling.ignore_eos:
+            self._end(answer, "stop", events)
+            return
+        answer.unsent.append(token)
+        if logprob is not None:
+            answer.unsent_logprobs.append(logprob)
+        answer.send(answer.detokenizer.push([token]), events)
+        if answer.detokenizer.stopped:
+            self._end(answer, "stop", events)
+        elif generated >= answer.sequence.max_new_tokens:
+            self._end(answer, "length", events)
+
+    def _recover(self, error: Exception, events: "_Events") -> None:
+        """Fail what was running, and begin anew with an empty cache; what waits goes on waiting."""
+        _log.error("a step broke; its requests fail, and the cache is rebuilt", exc_info=error)
+        self._failures += 1
+        self._failures_in_a_row += 1
+        broken = self._failures_in_a_row >= _BROKEN_AFTER
+        for answer in list(self._answers.values()):
+            if broken or answer.sequence in self._scheduler.running:
+                self._end(answer, "error", events, f"the step broke: {type(error).__name__}: {error}")
+        self._pool.reset()
+        try:
+            self._model.reset_cache()
+        except Exception:  # as after a lost GPU: the next step will break too, and end this
+            _log.exception("the KV cache cannot be rebuilt")
+
+    def _end(self, answer: "_Answer", reason: FinishReason, events: "_Events", error: str | None = None) -> None:
+        self._scheduler.remove(answer.sequence)
+        with self._change:
+            del self._answers[answer.sequence]
+        if answer.adapter is not None:
+            self._bank.give_back(answer.request.adapter_digest or "")
+        if reason != "error":
+            answer.send(answer.detokenizer.finish(), events, last=True)
+        sequence, total = answer.sequence, time.monotonic() - answer.start
+        usage = Usage(len(sequence.prompt_ids), sequence.generated, sequence.cached)
+        queue_s = total if answer.queue_s is None else answer.queue_s
+        events.add(answer, FinishEvent(reason, usage, Timings(queue_s, answer.first_token_s, total), error))
+
+
+@dataclass(eq=False, slots=True)
+class _Answer:
+    """The state of one request; `cancelled` is set by the event loop, all else by the engine's thread."""
+
+    request: GenerationRequest
+    sequence: Sequence
+    sampler: Sampler
+    detokenizer: Detokenizer
+    loop: asyncio.AbstractEventLoop
+    events: "asyncio.Queue[TokenEvent | FinishEvent]" = field(default_factory=asyncio.Queue)
+    start: float = field(default_factory=time.monotonic)
+    adapter: Any = None
+    cancelled: bool = False
+    queue_s: float | None = None
+    first_token_s: float | None = None
+    unsent: list[int] = field(default_factory=list)
+    unsent_logprobs: list[TokenLogprob] = field(default_factory=list)
+
+    def send(self, text: str, events: "_Events", last: bool = False) -> None:
+        """Send text that has become final, with the tokens since the last event."""
+        if text or (last and self.unsent):
+            events.add(self, TokenEvent(text, tuple(self.unsent), tuple(self.unsent_logprobs)))
+            self.unsent, self.unsent_logprobs = [], []
+
+
+class _Events:
+    """What a step has to tell."""
+
+    def __init__(self) -> None:
+        self._by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Answer, TokenEvent | FinishEvent]]] = defaultdict(list)
+
+    def add(self, answer: _Answer, event: TokenEvent | FinishEvent) -> None:
+        """Add an event of an answer."""
+        self._by_loop[answer.loop].append((answer, event))
+
+    def deliver(self) -> None:
+        """Wake each event loop once."""
+        for loop, events in self._by_loop.items():
+            try:
+                loop.call_soon_threadsafe(_put, events)
+            except RuntimeError:  # the loop is closed: nobody is left to hear
+                for answer, _ in events:
+                    answer.cancelled = True
+
+
+def _put(events: list[tuple[_Answer, TokenEvent | FinishEvent]]) -> None:
+    for answer, event in events:
+        answer.events.put_nowait(event)
