@@ -42,19 +42,22 @@ class PagePool:
         """Return how many pages `take` could hand out."""
         return len(self._free) + len(self._unused)
 
-    def match(self, adapter: str | None, tokens: Sequence[int]) -> list[int]:
-        """Return the pages that hold the beginning of `tokens`, and count as their user; whole pages only."""
+    def match(self, adapter: str | None, tokens: Sequence[int]) -> tuple[list[int], int]:
+        """Return the pages that hold the beginning of `tokens`, and count as their user; whole pages only.
+
+        The second value names the content up to their end; `publish` wants it back.
+        """
         found: list[int] = []
-        parent = self._roots.get(adapter)
+        content = self._root(adapter)
         for start in range(0, len(tokens) - PAGE + 1, PAGE):
-            page = None if parent is None else self._known.get((parent, tuple(tokens[start : start + PAGE])))
+            page = self._known.get((content, tuple(tokens[start : start + PAGE])))
             if page is None:
                 break
             found.append(page)
             self._users[page] += 1
             self._unused.pop(page, None)
-            parent = self._identity[page][1]
-        return found
+            content = self._identity[page][1]
+        return found, content
 
     def take(self, number: int) -> list[int]:
         """Return pages of one's own; `number` is at most `available`."""
@@ -69,28 +72,21 @@ class PagePool:
             taken.append(page)
         return taken
 
-    def publish(self, adapter: str | None, tokens: Sequence[int], pages: Sequence[int], known: int) -> int:
-        """Make full pages findable, and return how many of the sequence are.
+    def publish(self, content: int, tokens: Sequence[int], page: int) -> int:
+        """Make a full page findable, and return the name of the content up to its end.
 
         Args:
-            adapter: of the sequence.
-            tokens: whose keys and values are in the cache.
-            pages: of the sequence, from its beginning.
-            known: how many of them are findable already.
+            content: the name of what comes before, as `match` or `publish` returned it.
+            tokens: the PAGE tokens whose keys and values the page holds.
+            page: where; if another page holds the same already, that one is found, and this one stays private.
         """
         if not self._sharing:
-            return 0
-        parent = self._roots.setdefault(adapter, -1 - len(self._roots))
-        if known:
-            parent = self._identity[pages[known - 1]][1]
-        for place in range(known, len(tokens) // PAGE):
-            key = (parent, tuple(tokens[place * PAGE : (place + 1) * PAGE]))
-            if key in self._known:
-                return place  # a twin was faster; ours stays private, and so does what follows
-            page = pages[place]
-            self._known[key], self._identity[page] = page, (key, next(self._numbers))
-            parent = self._identity[page][1]
-        return max(known, len(tokens) // PAGE)
+            return content
+        key = (content, tuple(tokens))
+        holder = self._known.setdefault(key, page)
+        if holder == page and page not in self._identity:
+            self._identity[page] = key, next(self._numbers)
+        return self._identity[holder][1]
 
     def release(self, pages: Sequence[int]) -> None:
         """Stop using pages; the last of a sequence become free for others before the first."""
@@ -102,9 +98,9 @@ class PagePool:
                 else:
                     self._free.append(page)
 
-    def forget_adapter(self, adapter: str) -> None:
-        """Make nothing findable for an adapter any more; its pages age out."""
-        self._roots.pop(adapter, None)
+    def _root(self, adapter: str | None) -> int:
+        # Negative, so that no number of a content is ever the same.
+        return self._roots.setdefault(adapter, -1 - len(self._roots))
 
     def _forget(self, page: int) -> None:
         key, _ = self._identity.pop(page)

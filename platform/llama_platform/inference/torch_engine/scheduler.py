@@ -32,6 +32,9 @@ class Sequence:
     """Tokens of the prompt that the cache held at admission."""
     pages: list[int] = field(default_factory=list)
     published: int = 0
+    """Pages that were offered to other sequences."""
+    content: int = 0
+    """The pool's name for what these hold."""
 
     def __post_init__(self) -> None:
         self.tokens = list(self.prompt_ids)
@@ -125,16 +128,16 @@ class Scheduler:
         for work in works:
             sequence = work.sequence
             sequence.computed += work.tokens
-            if sequence.computed // PAGE > sequence.published:
-                sequence.published = self._pool.publish(
-                    sequence.adapter, sequence.tokens[: sequence.computed], sequence.pages, sequence.published
-                )
+            for place in range(sequence.published, sequence.computed // PAGE):
+                tokens = sequence.tokens[place * PAGE : (place + 1) * PAGE]
+                sequence.content = self._pool.publish(sequence.content, tokens, sequence.pages[place])
+                sequence.published = place + 1
 
     def _admit(self) -> None:
         while self._waiting and len(self.running) < self._max_running:
             sequence = self._waiting[0][2]
             # The last token of a prompt is always computed: its logits are the first answer.
-            shared = self._pool.match(sequence.adapter, sequence.prompt_ids[:-1])
+            shared, content = self._pool.match(sequence.adapter, sequence.prompt_ids[:-1])
             needed = sequence.total_pages - len(shared)
             if needed > self._pool.available:
                 self._pool.release(shared)
@@ -142,5 +145,5 @@ class Scheduler:
             heapq.heappop(self._waiting)
             sequence.pages = shared + self._pool.take(needed)
             sequence.computed = sequence.cached = len(shared) * PAGE
-            sequence.published = len(shared)
+            sequence.published, sequence.content = len(shared), content
             self.running.append(sequence)
