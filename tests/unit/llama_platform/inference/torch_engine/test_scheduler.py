@@ -1,0 +1,123 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llama_platform.inference.torch_engine.batch import PAGE
+from llama_platform.inference.torch_engine.kv_cache import PagePool
+from llama_platform.inference.torch_engine.scheduler import Scheduler, Sequence
+
+
+def make(pages=20, max_running=4, prefix_cache=True):
+    pool = PagePool(pages, prefix_cache)
+    return pool, Scheduler(pool, max_running)
+
+
+def step(scheduler, prompt_tokens=1000, token=1):
+    works = scheduler.plan(prompt_tokens)
+    scheduler.advance(works)
+    for work in works:
+        if work.samples:
+            work.sequence.tokens.append(token)
+            if work.sequence.generated >= work.sequence.max_new_tokens:
+                scheduler.remove(work.sequence)
+    return works
+
+
+@given(
+    requests=st.lists(
+        st.tuples(st.integers(1, 100), st.integers(1, 60), st.integers(0, 2), st.sampled_from([None, "a"])), max_size=25
+    ),
+    budget=st.integers(1, 80),
+    cancelled=st.sets(st.integers(0, 24)),
+    prefix_cache=st.booleans(),
+)
+def test_whatever_comes_everything_ends_and_every_page_comes_back(requests, budget, cancelled, prefix_cache):
+    pool, scheduler = make(pages=12, max_running=3, prefix_cache=prefix_cache)
+    sequences = [Sequence(tuple(range(n)), new, adapter, priority) for n, new, priority, adapter in requests]
+    for sequence in sequences:
+        scheduler.add(sequence)
+    for number in range(3000):
+        generating = [s for s in scheduler.running if len(s.tokens) - s.computed == 1]
+        works = step(scheduler, budget)
+        if not works:
+            break
+        assert len(scheduler.running) <= 3
+        held = [page for s in scheduler.running for page in s.pages]
+        assert all(len(s.pages) == s.total_pages for s in scheduler.running)
+        if not prefix_cache:
+            assert len(held) == len(set(held))
+        assert [work.sequence for work in works[: len(generating)]] == generating  # every stream gets its token
+        assert sum(work.tokens for work in works if work.tokens > 1) <= budget
+        if number in cancelled and scheduler.running:
+            scheduler.remove(scheduler.running[0])
+    assert not scheduler.running
+    assert not scheduler.waiting
+    assert pool.available == 12
+
+
+def test_admission_is_by_priority_then_arrival_and_nobody_overtakes():
+    _, scheduler = make(pages=4, max_running=4)
+    big, small, urgent = (Sequence((0,) * n, 1, priority=p) for n, p in ((4 * PAGE, 0), (1, 0), (PAGE, 1)))
+    for sequence in (big, small, urgent):
+        scheduler.add(sequence)
+    scheduler.plan(1000)
+    assert scheduler.running == [urgent]  # the big one does not fit beside it, and the small one waits behind the big
+    assert scheduler.waiting == [big, small]
+    scheduler.remove(urgent)
+    scheduler.plan(1000)
+    assert scheduler.running == [big]
+
+
+def test_short_prompts_do_not_wait_for_long_ones():
+    _, scheduler = make()
+    long, short = Sequence((0,) * 300, 5), Sequence((1,) * 20, 5)
+    scheduler.add(long)
+    scheduler.add(short)
+    works = {work.sequence: work for work in scheduler.plan(64)}
+    assert (works[short].tokens, works[short].samples) == (20, True)
+    assert (works[long].tokens, works[long].samples) == (44, False)
+
+
+def test_a_request_that_can_never_fit_is_refused():
+    _, scheduler = make(pages=3)
+    with pytest.raises(ValueError, match="need 4 pages; the KV cache has 3"):
+        scheduler.add(Sequence((0,) * 90, 20))
+
+
+def test_a_shared_beginning_is_computed_once_but_never_the_last_token():
+    pool, scheduler = make()
+    prompt = tuple(range(2 * PAGE))
+    for adapter, cached in ((None, 0), (None, PAGE), ("a", 0), ("a", PAGE)):
+        sequence = Sequence(prompt, 1, adapter)
+        scheduler.add(sequence)
+        while sequence in scheduler.waiting or sequence in scheduler.running:
+            step(scheduler)
+        assert sequence.cached == cached
+    longer = Sequence((*prompt, 7), 1)
+    scheduler.add(longer)
+    step(scheduler)
+    assert longer.cached == 2 * PAGE
+    assert pool.available == pool.pages
+
+
+def test_twins_that_run_together_lead_to_one_chain_of_pages():
+    pool, scheduler = make(pages=40, max_running=2)
+    for sequence in (twins := [Sequence((1,) * (3 * PAGE), 1) for _ in range(2)]):
+        scheduler.add(sequence)
+    while scheduler.running or scheduler.waiting:
+        step(scheduler, prompt_tokens=50)
+    pages, _ = pool.match(None, (1,) * (3 * PAGE))
+    assert len(pages) == 3
+    assert twins[1].content == twins[0].content
+
+
+def test_pages_unused_for_longest_give_way_first():
+    pool, scheduler = make(pages=4, max_running=1)
+
+    def run(first):
+        sequence = Sequence((first,) * (PAGE + 1), 1)
+        scheduler.add(sequence)
+        step(scheduler)
+        return sequence.cached
+
+    assert [run(1), run(2), run(1), run(3), run(4), run(1), run(2)] == [0, 0, PAGE, 0, 0, PAGE, 0]
