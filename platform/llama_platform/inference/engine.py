@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from llama_platform.errors import InputError
+
 FinishReason = Literal["stop", "length", "cancelled", "deadline", "error"]
 
 
@@ -34,7 +36,7 @@ class Sampling:
     seed: int | None = None
     """The same seed gives the same answer, alone or in company; None for a new one each time."""
     ignore_eos: bool = False
-    """Whether the answer goes on to `max_new_tokens`, whatever the model says."""
+    """Whether the answer goes on to `max_new_tokens`, past tokens that would end it."""
     logprobs: int | None = None
     """Log-probabilities of each token and of so many alternatives; None for none."""
 
@@ -160,3 +162,19 @@ class Engine(Protocol):
     async def close(self) -> None:
         """Stop all work and free the model."""
         ...
+
+
+def check_prompt(prompt_ids: tuple[int, ...], context_length: int, vocabulary: int) -> None:
+    """Check that a prompt can be answered.
+
+    Raises:
+        InputError: it is empty, leaves no room for an answer, or has tokens that do not exist.
+    """
+    if not prompt_ids:
+        raise InputError("the prompt has no tokens")
+    if len(prompt_ids) >= context_length:
+        raise InputError(
+            f"the prompt has {len(prompt_ids)} tokens; with an answer the context of {context_length} is too short"
+        )
+    if min(prompt_ids) < 0 or max(prompt_ids) >= vocabulary:
+        raise InputError(f"the prompt has tokens outside of the vocabulary of {vocabulary}")

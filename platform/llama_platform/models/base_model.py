@@ -1,6 +1,7 @@
 """Base models: a Llama and its tokenizer, from the hub, a local folder, or the tiny one that comes along."""
 
 import importlib.util
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,6 +62,16 @@ def base_folder(config: BaseConfig) -> Path:
     with _explained(config):
         patterns = ["*.safetensors", "*.json"]
         return Path(snapshot_download(config.model, revision=config.revision, allow_patterns=patterns))
+
+
+def end_ids(folder: Path, tokenizer: Any) -> frozenset[int]:
+    """Return the tokens that end an answer: the tokenizer's, and those of generation_config.json."""
+    found = {tokenizer.eos_token_id}
+    path = folder / "generation_config.json"
+    if path.is_file():
+        more = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") or []
+        found |= {more} if isinstance(more, int) else set(more)
+    return frozenset(found)
 
 
 def load_base_model(config: BaseConfig) -> Any:

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from llama_platform.errors import EngineError, InputError, UnavailableError
+from llama_platform.errors import EngineError, UnavailableError
 from llama_platform.inference.config import EngineConfig
 from llama_platform.inference.detokenizer import Detokenizer
 from llama_platform.inference.engine import (
@@ -28,15 +28,16 @@ from llama_platform.inference.engine import (
     TokenEvent,
     TokenLogprob,
     Usage,
+    check_prompt,
 )
 from llama_platform.inference.torch_engine.batch import Batch, Chunk, arrange
 from llama_platform.inference.torch_engine.kv_cache import PagePool
-from llama_platform.inference.torch_engine.load import end_ids, load_model
+from llama_platform.inference.torch_engine.load import load_model
 from llama_platform.inference.torch_engine.lora_bank import LoraBank
 from llama_platform.inference.torch_engine.pace import Pace
 from llama_platform.inference.torch_engine.sampler import Sampler
 from llama_platform.inference.torch_engine.scheduler import Scheduler, Sequence, Work
-from llama_platform.models.base_model import BaseConfig, base_folder
+from llama_platform.models.base_model import BaseConfig, base_folder, end_ids
 
 _log = logging.getLogger(__name__)
 _BROKEN_AFTER = 3
@@ -132,16 +133,8 @@ class TorchEngine:
 
     def _accept(self, request: GenerationRequest) -> "_Answer":
         prompt, sampling = request.prompt_ids, request.sampling
-        if not prompt:
-            raise InputError("the prompt has no tokens")
+        check_prompt(prompt, self.context_length, self._model.architecture.vocab_size)
         room = self.context_length - len(prompt)
-        if room < 1:
-            raise InputError(
-                f"the prompt has {len(prompt)} tokens; with an answer the context of {self.context_length} is too short"
-            )
-        vocabulary = self._model.architecture.vocab_size
-        if min(prompt) < 0 or max(prompt) >= vocabulary:
-            raise InputError(f"the prompt has tokens outside of the vocabulary of {vocabulary}")
         sequence = Sequence(prompt, min(sampling.max_new_tokens, room), request.adapter_digest, request.priority)
         answer = _Answer(
             request,

@@ -1,9 +1,7 @@
 """Loading: the model for this machine, and how many pages of KV cache it has room for."""
 
-import json
 import logging
 from pathlib import Path
-from typing import Any
 
 import psutil
 import torch
@@ -43,16 +41,6 @@ def load_model(
             raise InputError("engine.weights int8 needs the CPU kernels; on a GPU use bfloat16 or float16")
         model = TorchModel(architecture, weights, getattr(torch, dtype), device, context, pages)
     return model, context, pages
-
-
-def end_ids(folder: Path, tokenizer: Any) -> frozenset[int]:
-    """Return the tokens that end an answer: the tokenizer's, and those of generation_config.json."""
-    found = {tokenizer.eos_token_id}
-    path = folder / "generation_config.json"
-    if path.is_file():
-        more = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") or []
-        found |= {more} if isinstance(more, int) else set(more)
-    return frozenset(found)
 
 
 def _on_cpu_kernels(

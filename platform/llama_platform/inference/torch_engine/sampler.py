@@ -23,7 +23,7 @@ class Sampler:
         Args:
             sampling: how to choose.
             prompt_ids: of the request.
-            end_ids: tokens that end an answer; not chosen before `min_new_tokens`, nor with `ignore_eos`.
+            end_ids: tokens that end an answer; not chosen before `min_new_tokens`.
         """
         self._sampling = sampling
         self._generator = np.random.Generator(np.random.Philox(sampling.seed))
@@ -68,7 +68,7 @@ class Sampler:
             self._seen.add(token)
 
     def _bars_ends(self) -> bool:
-        return self._sampling.ignore_eos or self._tokens < self._sampling.min_new_tokens
+        return self._tokens < self._sampling.min_new_tokens
 
     def _penalised(self, logits: torch.Tensor) -> torch.Tensor:
         sampling, changed = self._sampling, logits

@@ -1,0 +1,274 @@
+"""VllmEngine: vLLM's AsyncLLM behind the Engine protocol. The only user of vllm (extra `vllm`).
+
+vLLM schedules and computes; text, stop texts and deadlines are handled here, the same as in the other engines.
+"""
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from llama_platform.errors import EngineError, InputError, IntegrityError, UnavailableError
+from llama_platform.inference.config import EngineConfig
+from llama_platform.inference.detokenizer import Detokenizer
+from llama_platform.inference.engine import (
+    EngineStats,
+    FinishEvent,
+    FinishReason,
+    GenerationRequest,
+    Sampling,
+    Timings,
+    TokenEvent,
+    TokenLogprob,
+    Usage,
+    check_prompt,
+)
+from llama_platform.models.adapter_folder import check_adapter, check_plain
+from llama_platform.models.base_model import BaseConfig, base_folder, end_ids
+
+_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""Bounds on the rank that vLLM can be set up for."""
+
+
+class VllmEngine:
+    """An engine on vLLM; see Engine."""
+
+    def __init__(self, base: BaseConfig, tokenizer: Any, config: EngineConfig | None = None) -> None:
+        """Load the base, in vLLM's own process, and start.
+
+        Args:
+            base: what to load.
+            tokenizer: the base's.
+            config: sizes. Without `kv_cache_mib` vLLM decides itself.
+
+        Raises:
+            InputError: vLLM is not installed, or cannot load the base.
+        """
+        self._config = config or EngineConfig()
+        folder = base_folder(base)
+        try:
+            from vllm.engine.arg_utils import AsyncEngineArgs
+            from vllm.v1.engine.async_llm import AsyncLLM
+        except ImportError as error:
+            raise InputError(
+                f"vLLM cannot be imported ({error}): install the extra, pip install 'llama-platform[vllm]'"
+            ) from error
+        kv_bytes = None if self._config.kv_cache_mib is None else self._config.kv_cache_mib * 2**20
+        arguments = AsyncEngineArgs(
+            model=str(folder),
+            dtype=base.dtype,
+            max_model_len=self._config.context_length,
+            max_num_seqs=self._config.max_running,
+            max_num_batched_tokens=max(self._config.max_step_tokens, self._config.max_running),
+            kv_cache_memory_bytes=kv_bytes,
+            enable_prefix_caching=self._config.prefix_cache,
+            enable_lora=True,
+            max_loras=min(8, self._config.max_running),
+            max_lora_rank=next((rank for rank in _RANKS if rank >= self._config.max_adapter_rank), _RANKS[-1]),
+            scheduling_policy="priority",
+            trust_remote_code=False,
+            disable_log_stats=True,
+        )
+        try:
+            self._llm: Any = AsyncLLM.from_engine_args(arguments)
+        except (ValueError, RuntimeError) as error:
+            raise InputError(f"{folder}: vLLM cannot serve this: {error}") from error
+        self.context_length = int(self._llm.model_config.max_model_len)
+        self._vocabulary = int(self._llm.model_config.get_vocab_size())
+        self._tokenizer, self._end_ids = tokenizer, end_ids(folder, tokenizer)
+        self._adapters: dict[str, Any] = {}
+        self._numbers = itertools.count(1)
+        self._in_flight = self._completion_tokens = self._failures = 0
+        self._closed = False
+
+    async def generate(self, request: GenerationRequest) -> AsyncIterator[TokenEvent | FinishEvent]:
+        """Yield the answer; see Engine."""
+        self._check(request)
+        params = _sampling_params(request.sampling, self.context_length - len(request.prompt_ids), self._end_ids)
+        answer = _Answer(request, Detokenizer(self._tokenizer, request.sampling.stop))
+        self._in_flight += 1
+        reason: FinishReason = "cancelled"
+        error = None
+        try:
+            adapter = request.adapter_digest
+            if adapter is not None and adapter not in self._adapters:
+                reason, error = "error", f"adapter {adapter} is not loaded"
+            else:
+                async with aclosing(self._tokens(answer, params)) as events:
+                    async for event in events:
+                        yield event
+                reason, error = answer.reason, answer.error
+        finally:
+            self._in_flight -= 1
+            self._completion_tokens += answer.generated
+            self._failures += answer.error is not None
+        if reason != "error" and (last := answer.rest()) is not None:
+            yield last
+        yield answer.finish(reason, error)
+
+    async def load_adapter(self, digest: str, folder: Path) -> None:
+        """Load an adapter; see Engine.
+
+        Raises:
+            IntegrityError: the folder holds no usable adapter, or one that does not fit the base.
+        """
+        if digest in self._adapters:
+            return
+        from vllm.lora.request import LoRARequest
+
+        check_plain(check_adapter(folder))
+        adapter = LoRARequest(digest, next(self._numbers), str(folder))
+        try:
+            await self._llm.add_lora(adapter)
+        except Exception as error:  # the engine's process passes on errors of any class
+            raise IntegrityError(f"{folder}: vLLM refuses the adapter: {error}") from error
+        self._adapters[digest] = adapter
+
+    async def unload_adapter(self, digest: str) -> None:
+        """Free an adapter; see Engine."""
+        adapter = self._adapters.pop(digest, None)
+        if adapter is not None:
+            await self._llm.remove_lora(adapter.lora_int_id)
+
+    def stats(self) -> EngineStats:
+        """Return the load as seen from here: what is beyond `max_running` waits; see Engine."""
+        running = min(self._in_flight, self._config.max_running)
+        return EngineStats(
+            running=running,
+            waiting=self._in_flight - running,
+            adapters=tuple(self._adapters),
+            completion_tokens=self._completion_tokens,
+            memory={},
+            healthy=not (self._closed or self._llm.errored),
+            failures=self._failures,
+        )
+
+    async def close(self) -> None:
+        """End vLLM's process; see Engine."""
+        self._closed = True
+        await asyncio.to_thread(self._llm.shutdown)
+
+    def _check(self, request: GenerationRequest) -> None:
+        if self._closed or self._llm.errored:
+            raise EngineError("the engine is closed" if self._closed else "the engine has broken and needs a restart")
+        check_prompt(request.prompt_ids, self.context_length, self._vocabulary)
+        if self._in_flight >= self._config.max_running + self._config.max_waiting:
+            waiting = self._in_flight - self._config.max_running
+            raise UnavailableError(f"{waiting} requests are waiting already; try again in a moment")
+
+    async def _tokens(self, answer: "_Answer", params: Any) -> AsyncIterator[TokenEvent]:
+        """Yield what becomes final, and leave the reason in `answer`; leaving the generator stops vLLM's work."""
+        request = answer.request
+        stream = self._llm.generate(
+            {"prompt_token_ids": list(request.prompt_ids)},
+            params,
+            request.request_id,
+            lora_request=self._adapters.get(request.adapter_digest or ""),
+            priority=-request.priority,
+        )
+        async with aclosing(stream):
+            try:
+                while True:
+                    left = None if request.deadline is None else request.deadline - time.time()
+                    if left is not None and left <= 0:
+                        answer.reason = "deadline"
+                        return
+                    output = await asyncio.wait_for(anext(stream), left)
+                    if (event := answer.take(output, self._end_ids)) is not None:
+                        yield event
+                    if answer.detokenizer.stopped or output.finished:
+                        return
+            except TimeoutError:
+                answer.reason = "deadline"
+            except (asyncio.CancelledError, GeneratorExit):
+                raise
+            except Exception as error:  # of vLLM's: this request fails, and `errored` tells whether all do
+                answer.reason, answer.error = "error", f"{type(error).__name__}: {error}"
+
+
+@dataclass(slots=True)
+class _Answer:
+    """The state of one request."""
+
+    request: GenerationRequest
+    detokenizer: Detokenizer
+    start: float = field(default_factory=time.monotonic)
+    reason: FinishReason = "stop"
+    error: str | None = None
+    generated: int = 0
+    cached: int = 0
+    first_token_s: float | None = None
+    unsent: list[int] = field(default_factory=list)
+    unsent_logprobs: list[TokenLogprob] = field(default_factory=list)
+
+    def take(self, output: Any, end_ids: frozenset[int]) -> TokenEvent | None:
+        """Add what vLLM has generated, and return what may be shown."""
+        part = output.outputs[0]
+        self.first_token_s = self.first_token_s or time.monotonic() - self.start
+        self.generated += len(part.token_ids)
+        self.cached = output.num_cached_tokens or 0
+        ids = list(part.token_ids)
+        if part.finish_reason == "stop" and ids and ids[-1] in end_ids:
+            ids.pop()
+        if part.finish_reason is not None:
+            self.reason = "length" if part.finish_reason == "length" else "stop"
+        self.unsent += ids
+        if part.logprobs and self.request.sampling.logprobs is not None:
+            for token, found in zip(ids, part.logprobs, strict=False):
+                self.unsent_logprobs.append(_logprob(token, found, self.request.sampling.logprobs))
+        text = self.detokenizer.push(ids) if ids else ""
+        if self.detokenizer.stopped:
+            self.reason = "stop"
+        return self._event(text) if text else None
+
+    def rest(self) -> TokenEvent | None:
+        """Return the last of the text and tokens."""
+        text = self.detokenizer.finish()
+        return self._event(text) if text or self.unsent else None
+
+    def finish(self, reason: FinishReason, error: str | None) -> FinishEvent:
+        """Return the last event. vLLM does not say when a request left its queue: the first token stands for it."""
+        total = time.monotonic() - self.start
+        usage = Usage(len(self.request.prompt_ids), self.generated, self.cached)
+        queue_s = total if self.first_token_s is None else 0.0
+        return FinishEvent(reason, usage, Timings(queue_s, self.first_token_s, total), error)
+
+    def _event(self, text: str) -> TokenEvent:
+        event = TokenEvent(text, tuple(self.unsent), tuple(self.unsent_logprobs))
+        self.unsent, self.unsent_logprobs = [], []
+        return event
+
+
+def _sampling_params(sampling: Sampling, room: int, end_ids: frozenset[int]) -> Any:
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    try:
+        return SamplingParams(
+            max_tokens=min(sampling.max_new_tokens, room),
+            min_tokens=min(sampling.min_new_tokens, sampling.max_new_tokens, room),
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            min_p=sampling.min_p,
+            repetition_penalty=sampling.repetition_penalty,
+            presence_penalty=sampling.presence_penalty,
+            frequency_penalty=sampling.frequency_penalty,
+            seed=sampling.seed,
+            ignore_eos=sampling.ignore_eos,
+            stop_token_ids=[] if sampling.ignore_eos else sorted(end_ids),
+            logprobs=sampling.logprobs,
+            detokenize=False,
+            output_kind=RequestOutputKind.DELTA,
+        )
+    except ValueError as error:
+        raise InputError(f"vLLM refuses the sampling of this request: {error}") from error
+
+
+def _logprob(token: int, found: Any, alternatives: int) -> TokenLogprob:
+    best = sorted(((other, value.logprob) for other, value in found.items()), key=lambda pair: -pair[1])
+    return TokenLogprob(token, found[token].logprob, tuple(best[:alternatives]))
