@@ -9,7 +9,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 DEMO_ARGS := $(if $(CHATS),--chats "$(CHATS)") $(if $(DOCS),--docs "$(DOCS)") $(if $(STORE),--store "$(STORE)") \
 	$(if $(QUESTION),--question "$(QUESTION)")
 
-.PHONY: help demo serve test test-quick test-chaos test-gpu test-vllm bench-training check clean
+.PHONY: help demo serve test test-quick test-chaos test-gpu test-vllm bench-training bench-engine check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -62,6 +62,12 @@ test-vllm: .cache/vllm/.done  ## the engine contract on vLLM, in an environment 
 
 bench-training: .cache/bench/packages  ## the LoRA step beside transformers' Trainer, TRL and torchrun
 	@$(BIN)/python -m benchmarks.training
+
+.cache/bench/engine-packages: $(VENV)/.dev
+	@$(PIP) install --quiet --no-deps --target $@ gguf==0.19.0 xllamacpp==2026.10.11549
+
+bench-engine: .cache/vllm/.done .cache/bench/engine-packages  ## the engine beside transformers, vLLM and llama.cpp
+	@$(BIN)/python -m benchmarks.engine
 
 check: $(VENV)/.dev  ## formatting, lint, types, import directions
 	@$(BIN)/ruff format --check .

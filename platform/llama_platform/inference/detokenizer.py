@@ -34,8 +34,10 @@ class Detokenizer:
         self._new += token_ids
         before = self._decode(self._context)
         text = self._decode(self._context + self._new)
+        if text == before:  # tokens without text, such as special ones, would be decoded for ever
+            self._new = []
         if text.endswith(_UNFINISHED) or len(text) <= len(before):
-            return ""  # the start of a character, or a token without text
+            return ""  # the start of a character
         self._context, self._new = self._new, []
         return self._show(text[len(before) :], final=False)
 
