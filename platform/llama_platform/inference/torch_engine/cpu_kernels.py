@@ -19,7 +19,18 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from llama_platform.inference.torch_engine.batch import PAGE
-from llama_platform.inference.torch_engine.tile import BLOCK, LANES, Kind, prefetch, tile, tile_rows
+from llama_platform.inference.torch_engine.tile import (
+    BLOCK,
+    GROUP,
+    INT8_ROWS,
+    LANES,
+    Kind,
+    has_feature,
+    int8_tile,
+    prefetch,
+    tile,
+    tile_rows,
+)
 
 MAX_HEAD = 256
 """Largest head dimension."""
@@ -33,7 +44,7 @@ _ROWS = tile_rows()
 
 WORDS = 16
 """Length of a program's row."""
-NORM, LINEAR, SILU, ROPE, ATTEND, SHRINK, EXPAND = range(7)
+NORM, LINEAR, SILU, ROPE, ATTEND, SHRINK, EXPAND, QUANTIZE, LINEAR_INT8 = range(9)
 _FAST = {"fastmath": True, "nogil": True, "error_model": "numpy"}
 _ONE, _HALF, _LOWEST = np.float32(1), np.float32(0.5), np.float32(-1e30)
 _ZERO = np.float32(0)
@@ -146,7 +157,7 @@ def _bitcast(source, target):  # type: ignore[no-untyped-def]
 
 
 _to_f32, _to_i64 = _pointer_to(types.float32), _pointer_to(types.int64)
-_to_u16, _to_u32 = _pointer_to(types.uint16), _pointer_to(types.uint32)
+_to_u16, _to_u32, _to_i8 = _pointer_to(types.uint16), _pointer_to(types.uint32), _pointer_to(types.int8)
 _bits_as_float, _float_as_bits = _bitcast(types.int32, types.float32), _bitcast(types.float32, types.uint32)
 _reserve_scores, _reserve_weights = _stack(_QUERIES * _SPAN), _stack(_QUERIES * _SPAN)
 _reserve_sums, _reserve_maxima, _reserve_totals = _stack(_QUERIES * MAX_HEAD), _stack(_QUERIES), _stack(_QUERIES)
@@ -166,6 +177,11 @@ def _halves(address, count):  # type: ignore[no-untyped-def]
 @njit(**_FAST)
 def _words(address, count):  # type: ignore[no-untyped-def]
     return carray(_to_u32(address), (count,))
+
+
+@njit(**_FAST)
+def _bytes(address, count):  # type: ignore[no-untyped-def]
+    return carray(_to_i8(address), (count,))
 
 
 @njit(**_FAST)
@@ -286,6 +302,86 @@ def _linear(a):  # type: ignore[no-untyped-def]
         block = _take(address)
 
 
+# --- int8 weights ------------------------------------------------------------------------------------------------
+
+HAS_INT8 = has_feature("avx512vnni")
+"""Whether this processor multiplies bytes."""
+if HAS_INT8:
+    _int8_one, _int8_two, _int8_three = (int8_tile(rows) for rows in range(1, INT8_ROWS + 1))
+else:
+
+    @njit(**_FAST)
+    def _no_int8(add, w, w_scales, x, x_scales, beginnings, out, out_stride, groups):  # type: ignore[no-untyped-def]
+        """Stand where the instructions are missing; such weights are refused before they are packed."""
+
+    _int8_one = _int8_two = _int8_three = _no_int8
+_BYTE, _WEIGHT_ZERO = np.float32(127), np.int32(128)
+
+
+@njit(**_FAST)
+def _quantize(a):  # type: ignore[no-untyped-def]
+    """Round rows to int8, a scale for each group; values: kind, rows, x, width, out, scales, beginnings."""
+    kind, rows, x, width, out, scales, beginnings = a[2], a[3], a[4], a[5], a[6], a[7], a[8]
+    address, groups, size = a.ctypes.data, width // GROUP, 2 if a[2] == 1 else 4
+    values = _floats(_reserve_row(), GROUP)
+    row = _take(address)
+    while row < rows:
+        scale_of, begin = _floats(scales + row * groups * 4, groups), _words(beginnings + row * groups * 4, groups)
+        for group in range(groups):
+            start = row * width + group * GROUP
+            if kind == 1:
+                halves = _halves(x + start * size, GROUP)
+                for i in range(GROUP):
+                    values[i] = _bits_as_float(np.int32(np.uint32(halves[i]) << np.uint32(16)))
+            else:
+                floats = _floats(x + start * size, GROUP)
+                for i in range(GROUP):
+                    values[i] = floats[i]
+            largest = _ZERO
+            for i in range(GROUP):
+                largest = max(largest, abs(values[i]))
+            factor = _BYTE / largest if largest > _ZERO else _ZERO
+            quantized, total = _bytes(out + start, GROUP), np.int32(0)
+            for i in range(GROUP):
+                # Truncation of a positive number is its floor.
+                number = np.int32(np.int32(values[i] * factor + _SHIFT_F) - _SHIFT_I)
+                quantized[i] = np.int8(number)
+                total += number
+            scale_of[group] = largest / _BYTE
+            begin[group] = np.uint32(np.int32(-_WEIGHT_ZERO * total))
+        row = _take(address)
+
+
+@njit(**_FAST)
+def _linear_int8(a):  # type: ignore[no-untyped-def]
+    """Product of int8 rows with packed int8 weights.
+
+    values: kind, add, rows, w, scales of w, x, scales of x, beginnings, out, groups, blocks, out_stride.
+    """
+    add, rows, w, w_scales, x, x_scales, beginnings = a[3], a[4], a[5], a[6], a[7], a[8], a[9]
+    out, groups, blocks, out_stride = a[10], a[11], a[12], a[13]
+    address = a.ctypes.data
+    block = _take(address)
+    while block < blocks:
+        tiles = (rows + INT8_ROWS - 1) // INT8_ROWS
+        done = 0
+        for number in range(tiles):
+            left = tiles - number
+            count = (rows - done + left - 1) // left
+            at = w + block * groups * GROUP * BLOCK
+            of_columns, of_rows = w_scales + block * BLOCK * 4, x_scales + done * groups * 4
+            begin, x_at = beginnings + done * groups * 4, x + done * groups * GROUP
+            to = out + (done * out_stride + block * BLOCK) * 4
+            if count == 1:
+                _int8_one(add, at, of_columns, x_at, of_rows, begin, to, out_stride, groups)
+            elif count == 2:
+                _int8_two(add, at, of_columns, x_at, of_rows, begin, to, out_stride, groups)
+            else:
+                _int8_three(add, at, of_columns, x_at, of_rows, begin, to, out_stride, groups)
+            done += count
+        block = _take(address)
+
+
 # --- row by row --------------------------------------------------------------------------------------------------
 
 
@@ -353,11 +449,20 @@ def _silu(a):  # type: ignore[no-untyped-def]
 
 
 @njit(**_FAST)
-def _rotate(values, cos, sin, half):  # type: ignore[no-untyped-def]
-    for i in range(half):
-        low, high = values[i], values[i + half]
-        values[i] = low * cos[i] - high * sin[i]
-        values[i + half] = high * cos[i] + low * sin[i]
+def _rotate(kind, address, values, cos, sin, half, factor):  # type: ignore[no-untyped-def]
+    """Store `values`, rotated and times `factor`, as numbers of `kind`."""
+    if kind == 1:
+        low_half, high_half = _halves(address, half), _halves(address + half * 2, half)
+        for i in range(half):
+            low, high = values[i], values[i + half]
+            low_half[i] = _bf16((low * cos[i] - high * sin[i]) * factor)
+            high_half[i] = _bf16((high * cos[i] + low * sin[i]) * factor)
+    else:
+        low_float, high_float = _floats(address, half), _floats(address + half * 4, half)
+        for i in range(half):
+            low, high = values[i], values[i + half]
+            low_float[i] = (low * cos[i] - high * sin[i]) * factor
+            high_float[i] = (high * cos[i] + low * sin[i]) * factor
 
 
 @njit(**_FAST)
@@ -381,19 +486,18 @@ def _rope(a):  # type: ignore[no-untyped-def]
         start = qkv + row * stride * 4
         for head in range(heads):
             q = _floats(start + head * width * 4, width)
-            _rotate(q, cos, sin, half)
-            _store(kind, queries + (row * heads + head) * width * size, q, scale)
+            _rotate(kind, queries + (row * heads + head) * width * size, q, cos, sin, half, scale)
         page, place = slots[row] // PAGE, slots[row] % PAGE
         for head in range(kv_heads):
             k = _floats(start + (heads + head) * width * 4, width)
             v = _floats(start + (heads + kv_heads + head) * width * 4, width)
-            _rotate(k, cos, sin, half)
             offset = (page * kv_heads + head) * PAGE * width * size
-            _store(kind, rounded, k, _ONE)
+            _rotate(kind, rounded, k, cos, sin, half, _ONE)
             k_page = _words(keys + offset, PAGE * units)
             for unit in range(units):
                 k_page[unit * PAGE + place] = words[unit]
             if kind == 1:
+                # Only its own half of each word: another thread may be writing the other.
                 _store(kind, rounded, v, _ONE)
                 v_page = _halves(values + offset + (place // 2) * width * 4 + (place % 2) * 2, 2 * width)
                 for d in range(width):
@@ -591,6 +695,10 @@ def _run(task):  # type: ignore[no-untyped-def]
             _shrink(a)
         elif kernel == EXPAND:
             _expand(a)
+        elif kernel == QUANTIZE:
+            _quantize(a)
+        elif kernel == LINEAR_INT8:
+            _linear_int8(a)
         _meet()
 
 

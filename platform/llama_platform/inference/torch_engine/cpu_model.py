@@ -1,8 +1,11 @@
 """CpuModel: a Llama on our own CPU kernels: weights packed once, fused QKV and gate-up, a paged KV cache."""
 
+import math
+import mmap
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,9 +16,10 @@ from llama_platform.inference.torch_engine import cpu_kernels as kernels
 from llama_platform.inference.torch_engine.architecture import Architecture
 from llama_platform.inference.torch_engine.batch import PAGE, Batch
 from llama_platform.inference.torch_engine.model import FUSED, LoraMatrices, read_layer, rotary_table
-from llama_platform.inference.torch_engine.tile import BLOCK, LANES, Kind
+from llama_platform.inference.torch_engine.tile import BLOCK, GROUP, LANES, Kind
 from llama_platform.inference.torch_engine.weights import Weights
 
+_ALIGNMENT = 64
 _QUERIES = 24
 """Tokens of a prompt that one thread attends at a time."""
 
@@ -26,6 +30,8 @@ class PackedLinear:
 
     units: torch.Tensor
     """int32 [blocks, steps, 64]: four bytes of one output each."""
+    scales: torch.Tensor | None = None
+    """float32 [blocks · 64], of int8 weights."""
 
     @property
     def blocks(self) -> int:
@@ -77,6 +83,7 @@ class CpuModel:
         pages: int,
         max_rows: int,
         max_sampled: int,
+        int8: bool = False,
     ) -> None:
         """Load and pack the weights.
 
@@ -89,15 +96,18 @@ class CpuModel:
             pages: of the KV cache.
             max_rows: the most tokens of a step.
             max_sampled: the most sequences of a step.
+            int8: whether weights are held in 8 bits, a scale for each output; activations are rounded in groups.
 
         Raises:
             InputError: the sizes or the tensors do not fit the kernels.
             OSError: torch's OpenMP library offers no interface for the kernels.
         """
-        check_sizes(architecture)
+        check_sizes(architecture, int8)
         self.architecture, self._kind, self._number = architecture, kind, kernels.kind_number(kind)
         self._dtype = torch.bfloat16 if kind == "bf16" else torch.float32
         self._kernels = kernels.Kernels(threads)
+        self._int8 = int8
+        self._memory = _Arena(_packed_bytes(architecture, 1 if int8 else self._dtype.itemsize))
         self._layers = [self._load_layer(weights, number) for number in range(architecture.layers)]
         self._norm = weights.read("model.norm.weight", (architecture.hidden,)).float().contiguous().clone()
         embedding = weights.read("model.embed_tokens.weight", (architecture.vocab_size, architecture.hidden))
@@ -105,7 +115,7 @@ class CpuModel:
         self._embedding = None if tied else embedding.to(self._dtype, copy=True)
         if not tied:
             embedding = weights.read("lm_head.weight", tuple(embedding.shape))
-        self._head = pack_linear([embedding], self._dtype)
+        self._head = self._pack([embedding])
         self._rotary = rotary_table(architecture, positions)
         self._pages = pages
         self.reset_cache()
@@ -151,12 +161,13 @@ class CpuModel:
         if hasattr(self, "_cache"):
             self._cache.zero_()
         else:
-            self._cache = torch.zeros(shape.layers, 2, size, dtype=self._dtype)
+            arena = _Arena(shape.layers * 2 * size * self._dtype.itemsize)
+            self._cache = arena.take(shape.layers, 2, size * self._dtype.itemsize // 4).view(self._dtype)
 
     def memory(self) -> dict[str, int]:
         """Return bytes of weights and KV cache; see Model."""
         packed = [p.units for layer in self._layers for p in (layer.qkv, layer.o, layer.gate_up, layer.down)]
-        held = [*packed, self._head.units, *([] if self._embedding is None else [self._embedding])]
+        held = [*packed, self._head.units, *([] if self._embedding is None else [self._embedding])]  # scales: < 1 %
         return {
             "weight_bytes": sum(t.numel() * t.element_size() for t in held),
             "kv_cache_bytes": self._cache.numel() * self._cache.element_size(),
@@ -164,9 +175,14 @@ class CpuModel:
 
     def _load_layer(self, weights: Weights, number: int) -> _Layer:
         tensors = read_layer(weights, self.architecture, number)
-        packed = [pack_linear(parts, self._dtype) for parts in tensors.fused]
+        packed = [self._pack(parts) for parts in tensors.fused]
         norms = (t.float().contiguous().clone() for t in (tensors.input_norm, tensors.attention_norm))
         return _Layer(*norms, *packed)
+
+    def _pack(self, parts: Sequence[torch.Tensor]) -> PackedLinear:
+        if self._int8:
+            return pack_int8(parts, self._memory.take)
+        return pack_linear(parts, self._dtype, take=self._memory.take)
 
     def _embed(self, token_ids: np.ndarray) -> torch.Tensor:
         ids = torch.from_numpy(token_ids)
@@ -174,6 +190,8 @@ class CpuModel:
             return self._embedding[ids].float()
         # The tied table is kept once, packed for the head: a token's row is one lane of its block.
         units = self._head.units[ids // BLOCK, :, ids % BLOCK].contiguous()
+        if self._head.scales is not None:
+            return (units.view(torch.uint8).float() - 128) * self._head.scales[ids, None]
         return units.view(self._dtype).view(len(ids), self.architecture.hidden).float()
 
     def _write_program(self, adapters: bool) -> "_Program":
@@ -181,7 +199,15 @@ class CpuModel:
         shape, work, program = self.architecture, self._workspace, _Program(self._number)
 
         def product(x: torch.Tensor, w: PackedLinear, out: torch.Tensor, add: bool, rows: str = "rows") -> None:
-            program.add(kernels.LINEAR, int(add), rows, w.units, x, out, w.steps, w.blocks, out.shape[1])
+            if w.scales is None:
+                program.add(kernels.LINEAR, int(add), rows, w.units, x, out, w.steps, w.blocks, out.shape[1])
+                return
+            quantized, scales, beginnings = work.quantized
+            program.add(kernels.QUANTIZE, rows, x, x.shape[1], quantized, scales, beginnings)
+            program.add(
+                kernels.LINEAR_INT8, int(add), rows, w.units, w.scales, quantized, scales, beginnings, out,
+                x.shape[1] // GROUP, w.blocks, out.shape[1],
+            )  # fmt: skip
 
         def norm(weight: torch.Tensor, rows: str = "rows", which: str | int = 0) -> None:
             program.add(
@@ -194,8 +220,9 @@ class CpuModel:
             product(x, w, out, add)
             if adapters:
                 widths, entry = work.widths[first], layer * 7 + first
+                steps = x.shape[1] * x.element_size() // 4
                 program.add(
-                    kernels.SHRINK, "groups", "group_table", entry, len(widths), x, w.steps, "sums", "shrunk", "rank"
+                    kernels.SHRINK, "groups", "group_table", entry, len(widths), x, steps, "sums", "shrunk", "rank"
                 )
                 program.add(
                     kernels.EXPAND, "groups", "group_table", entry, len(widths), widths, "shrunk", out, out.shape[1],
@@ -252,9 +279,11 @@ class _Program:
         """Return the program with these values in their places; it is the same array each time."""
         if self._array is None:
             self._array = np.array(self._rows, dtype=np.int64)
-            self._index = {name: tuple(np.array(places).T) for name, places in self._places.items()}
-        for name, index in self._index.items():
-            self._array[index] = values[name]
+            places = [place for name in self._places for place in self._places[name]]
+            self._changing = np.array([row * kernels.WORDS + column for row, column in places])
+            self._repeats = np.array([len(found) for found in self._places.values()])
+        known = np.array([values[name] for name in self._places], dtype=np.int64)
+        self._array.reshape(-1)[self._changing] = known.repeat(self._repeats)
         return self._array
 
 
@@ -276,6 +305,13 @@ class _Workspace:
         self.queries, self.attended = (torch.empty(rows, queries, dtype=dtype) for _ in range(2))
         self.gate_up = torch.empty(rows, _round_up(2 * shape.intermediate))
         self.gated = torch.empty(rows, shape.intermediate, dtype=dtype)
+        inner = max(queries, shape.hidden, shape.intermediate)
+        self.quantized = (
+            torch.empty(rows, inner, dtype=torch.int8),
+            torch.empty(rows, inner // GROUP),
+            torch.empty(rows, inner // GROUP, dtype=torch.int32),
+        )
+        """int8 activations, and for each group its scale and where its sum begins."""
         self._rows, self._dtype, self._rank = rows, dtype, 0
         self._shrunk: tuple[torch.Tensor, torch.Tensor] | None = None
 
@@ -326,28 +362,86 @@ class _Plan:
         self._arrays = arrays
 
 
-def check_sizes(shape: Architecture) -> None:
+def check_sizes(shape: Architecture, int8: bool = False) -> None:
     """Check that the kernels can compute a model of these sizes.
 
     Raises:
         InputError: they cannot.
     """
     for name, size in {"hidden_size": shape.hidden, "intermediate_size": shape.intermediate}.items():
-        if size % LANES:
-            raise InputError(f"{name} {size} is no multiple of {LANES}, as the CPU kernels need it")
+        if size % (GROUP if int8 else LANES):
+            raise InputError(f"{name} {size} is no multiple of {GROUP if int8 else LANES}, as the CPU kernels need it")
+    if int8 and not kernels.HAS_INT8:
+        raise InputError("engine.weights int8 needs a processor with AVX-512 VNNI")
     if shape.head_dim % LANES or shape.head_dim > kernels.MAX_HEAD:
         raise InputError(f"head dimension {shape.head_dim} is no multiple of {LANES} up to {kernels.MAX_HEAD}")
 
 
-def pack_linear(parts: Sequence[torch.Tensor], dtype: torch.dtype, columns: int = BLOCK) -> PackedLinear:
-    """Return weights [outputs, inputs], one below the other, in blocks of `columns` outputs, padded with zeros."""
+class _Arena:
+    """Zeros in huge pages where the system has them: reading weights is bound by memory, also by its page tables."""
+
+    def __init__(self, size_bytes: int) -> None:
+        memory = mmap.mmap(-1, size_bytes + _ALIGNMENT)
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            memory.madvise(mmap.MADV_HUGEPAGE)
+        self._units = torch.frombuffer(memory, dtype=torch.int32)
+        self._used = 0
+
+    def take(self, *shape: int) -> torch.Tensor:
+        """Return int32 zeros, aligned for vectors."""
+        start, size = self._used, math.prod(shape)
+        self._used = start + -(-size // _ALIGNMENT) * _ALIGNMENT
+        return self._units[start : start + size].view(shape)
+
+
+def _packed_bytes(shape: Architecture, item_bytes: int) -> int:
+    """Return the memory of all packed weights."""
+    outputs = {name: size for name, (size, _) in shape.projections.items()}
+    inputs = {name: size for name, (_, size) in shape.projections.items()}
+    fused = [(_round_up(sum(outputs[name] for name in names)), inputs[names[0]]) for names in FUSED]
+    layer = sum(rows * columns * item_bytes + 4 * _ALIGNMENT for rows, columns in fused)
+    return shape.layers * layer + _round_up(shape.vocab_size) * shape.hidden * item_bytes + 4 * _ALIGNMENT
+
+
+def pack_linear(
+    parts: Sequence[torch.Tensor],
+    dtype: torch.dtype,
+    columns: int = BLOCK,
+    take: Callable[..., torch.Tensor] | None = None,
+) -> PackedLinear:
+    """Return weights [outputs, inputs], one below the other, in blocks of `columns` outputs, padded with zeros.
+
+    Args:
+        parts: float tensors of the same number of inputs.
+        dtype: to be packed in.
+        columns: of a block.
+        take: returns int32 memory of a shape; None for fresh memory.
+    """
+    return PackedLinear(_pack_words([part.to(dtype).contiguous().view(torch.int32) for part in parts], columns, take))
+
+
+def pack_int8(parts: Sequence[torch.Tensor], take: Callable[..., torch.Tensor] | None = None) -> PackedLinear:
+    """Return weights as `pack_linear` does, rounded to 8 bits with a scale for each output; stored plus 128."""
+    words, scales = [], []
+    for part in parts:
+        scale = part.float().abs().amax(dim=1).clamp_min(1e-12) / 127
+        rounded = (part.float() / scale[:, None]).round_().add_(128).to(torch.uint8)
+        words.append(rounded.view(torch.int32))
+        scales.append(scale)
+    packed = _pack_words(words, BLOCK, take)
+    whole = torch.cat(scales)
+    return PackedLinear(packed, torch.nn.functional.pad(whole, (0, packed.shape[0] * BLOCK - len(whole))))
+
+
+def _pack_words(
+    parts: Sequence[torch.Tensor], columns: int, take: Callable[..., torch.Tensor] | None
+) -> torch.Tensor:
     outputs = sum(len(part) for part in parts)
     blocks = -(-outputs // columns)
-    units = parts[0].shape[1] * dtype.itemsize // 4
-    packed = torch.empty(blocks, units, columns, dtype=torch.int32)
+    units = parts[0].shape[1]
+    packed = (take or partial(torch.empty, dtype=torch.int32))(blocks, units, columns)
     row = 0
-    for part in parts:
-        words = part.to(dtype).contiguous().view(torch.int32)
+    for words in parts:
         done = 0
         while done < len(words):
             block, lane = divmod(row, columns)
@@ -363,7 +457,7 @@ def pack_linear(parts: Sequence[torch.Tensor], dtype: torch.dtype, columns: int 
             row, done = row + count, done + count
     if row < blocks * columns:
         packed[-1, :, row % columns :] = 0
-    return PackedLinear(packed)
+    return packed
 
 
 def _round_up(width: int) -> int:

@@ -235,7 +235,9 @@ class TorchEngine:
         sampled = [self._answers[work.sequence] for work in works if work.samples]
         if not sampled:
             return
-        highest, best = (part.tolist() for part in logits.max(dim=1))
+        values = logits.numpy()  # its argmax is an order of magnitude faster than torch's
+        best = values.argmax(axis=1).tolist()
+        highest = values[range(len(best)), best].tolist()
         for row, answer in enumerate(sampled):
             try:
                 if answer.sampler.plain and abs(highest[row]) < float("inf"):

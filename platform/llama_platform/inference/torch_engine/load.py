@@ -57,9 +57,11 @@ def _on_cpu_kernels(
         from llama_platform.inference.torch_engine.cpu_model import CpuModel
 
         kind = "bf16" if dtype == "bfloat16" else "f32"
-        rows = config.max_step_tokens + config.max_running
-        return CpuModel(architecture, weights, kind, threads, context, pages, rows, config.max_running)
+        rows, int8 = config.max_step_tokens + config.max_running, config.weights == "int8"
+        return CpuModel(architecture, weights, kind, threads, context, pages, rows, config.max_running, int8)
     except (ImportError, OSError, InputError) as error:
+        if config.weights == "int8":
+            raise InputError(f"engine.weights int8 cannot be served here: {error}") from error
         _log.warning("the CPU kernels cannot be used (%s): torch's own operations are slower", error)
         return None
 

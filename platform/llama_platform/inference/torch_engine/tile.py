@@ -124,6 +124,106 @@ def _emit(builder: Any, arguments: Any, kind: Kind, rows: int, vectors: int) -> 
     return cgutils.get_null_value(_I64.as_pointer())
 
 
+GROUP = 64
+"""Activations that share a scale where weights are int8."""
+INT8_ROWS = 3
+"""Rows of the largest tile of int8 weights: it holds whole sums beside those of a group."""
+
+
+@cache
+def int8_tile(rows: int) -> Any:
+    """Return the product of `rows` rows with 64 columns of int8 weights, callable in numba code.
+
+    Weights are stored plus 128, as the processor's product of unsigned with signed bytes (AVX-512 VNNI) wants it; each
+    sum of a group begins with -128 times the sum of its activations, which takes that out again. Arguments, int64: whether to
+    add to the result, address of the weights, of their 64 scales, of the first row of int8 activations, of its scales
+    and of its beginnings (both per group), of the result, its row stride in floats, and the number of groups.
+    """
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def product(typing_context, add, w, w_scales, x, x_scales, beginnings, out, out_stride, groups):  # type: ignore[no-untyped-def] # noqa: ARG001
+        return types.void(*[types.int64] * 9), lambda _, builder, __, arguments: _emit_int8(builder, arguments, rows)
+
+    return product
+
+
+def _emit_int8(builder: Any, arguments: Any, rows: int) -> Any:
+    add, w, w_scales, x, x_scales, beginnings, out, out_stride, groups = arguments
+    vectors, steps = BLOCK // LANES, GROUP // 4
+    byte_vector = ir.VectorType(ir.IntType(8), 64)
+    name = "llvm.x86.avx512.vpdpbusd.512"
+    dot = builder.module.globals.get(name) or ir.Function(
+        builder.module, ir.FunctionType(_WORDS, [_WORDS, byte_vector, byte_vector]), name
+    )
+    weights, activations = builder.inttoptr(w, _WORDS.as_pointer()), builder.inttoptr(x, _I32.as_pointer())
+    scale_at, begin_at = builder.inttoptr(x_scales, _F32.as_pointer()), builder.inttoptr(beginnings, _I32.as_pointer())
+    entry, outer = builder.block, builder.append_basic_block("groups")
+    inner, after = builder.append_basic_block("steps"), builder.append_basic_block("after")
+    end = builder.append_basic_block("end")
+    zero = ir.Constant(_FLOATS, [0.0] * LANES)
+    builder.branch(outer)
+    builder.position_at_end(outer)
+    group = builder.phi(_I64)
+    group.add_incoming(_I64(0), entry)
+    totals = [[builder.phi(_FLOATS) for _ in range(vectors)] for _ in range(rows)]
+    places = [builder.add(builder.mul(groups, _I64(row)), group) for row in range(rows)]
+    starts = [_broadcast(builder, builder.load(builder.gep(begin_at, [place]))) for place in places]
+    builder.branch(inner)
+    builder.position_at_end(inner)
+    step = builder.phi(_I64)
+    step.add_incoming(_I64(0), outer)
+    sums = [[builder.phi(_WORDS) for _ in range(vectors)] for _ in range(rows)]
+    at = builder.add(builder.mul(group, _I64(steps)), step)
+    base = builder.mul(at, _I64(vectors))
+    columns = [builder.load(builder.gep(weights, [builder.add(base, _I64(v))]), align=4) for v in range(vectors)]
+    for v in range(vectors):
+        prefetch(builder, builder.gep(weights, [builder.add(base, _I64(_AHEAD * vectors + v))]))
+    new = []
+    for row in range(rows):
+        place = builder.add(builder.mul(builder.mul(groups, _I64(steps)), _I64(row)), at)
+        word = builder.bitcast(_broadcast(builder, builder.load(builder.gep(activations, [place]))), byte_vector)
+        new.append([builder.call(dot, [s, builder.bitcast(c, byte_vector), word]) for s, c in zip(sums[row], columns, strict=True)])
+    following = builder.add(step, _I64(1))
+    step.add_incoming(following, inner)
+    for row in range(rows):
+        for v in range(vectors):
+            sums[row][v].add_incoming(starts[row], outer)
+            sums[row][v].add_incoming(new[row][v], inner)
+    builder.cbranch(builder.icmp_signed("<", following, _I64(steps)), inner, after)
+    builder.position_at_end(after)
+    grown = []
+    for row in range(rows):
+        scale = builder.load(builder.gep(scale_at, [places[row]]))
+        scales = builder.bitcast(_broadcast(builder, builder.bitcast(scale, _I32)), _FLOATS)
+        grown.append([
+            builder.fadd(
+                totals[row][v], builder.fmul(builder.sitofp(new[row][v], _FLOATS), scales, flags=("contract",)),
+                flags=("contract",),
+            )
+            for v in range(vectors)
+        ])  # fmt: skip
+    next_group = builder.add(group, _I64(1))
+    group.add_incoming(next_group, after)
+    for row in range(rows):
+        for v in range(vectors):
+            totals[row][v].add_incoming(zero, entry)
+            totals[row][v].add_incoming(grown[row][v], after)
+    builder.cbranch(builder.icmp_signed("<", next_group, groups), outer, end)
+    builder.position_at_end(end)
+    result, of_columns = builder.inttoptr(out, _F32.as_pointer()), builder.inttoptr(w_scales, _FLOATS.as_pointer())
+    adding = builder.icmp_signed("!=", add, _I64(0))
+    for row in range(rows):
+        for v in range(vectors):
+            pointer = builder.bitcast(
+                builder.gep(result, [builder.add(builder.mul(out_stride, _I64(row)), _I64(LANES * v))]),
+                _FLOATS.as_pointer(),
+            )
+            value = builder.fmul(grown[row][v], builder.load(builder.gep(of_columns, [_I64(v)]), align=4))
+            held = builder.select(adding, builder.load(pointer, align=4), zero)
+            builder.store(builder.fadd(value, held), pointer, align=4)
+    return cgutils.get_null_value(_I64.as_pointer())
+
+
 def prefetch(builder: Any, pointer: Any) -> None:
     """Emit a request for the 64 bytes at a pointer."""
     byte_pointer = ir.IntType(8).as_pointer()
