@@ -42,8 +42,8 @@ test-quick: $(VENV)/.dev  ## unit tests only, in seconds
 test-chaos: $(VENV)/.dev  ## killed workers, drivers and nodes, refused uploads
 	@$(BIN)/python -m pytest tests/chaos
 
-test-gpu: $(VENV)/.dev  ## on a machine with a GPU: the training step with the shapes of 7B
-	@$(BIN)/python -m pytest tests/gpu
+test-gpu: $(VENV)/.dev  ## on a machine with a GPU: training step and engine with the shapes of 7B
+	@$(BIN)/python -m pytest tests/gpu tests/unit/llama_platform/inference/torch_engine
 
 .cache/vllm/.done: tests/vllm/requirements.txt
 	@echo "Setting up .cache/vllm (vLLM for the CPU has needs of its own, once) …"

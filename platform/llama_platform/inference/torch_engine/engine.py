@@ -173,7 +173,8 @@ class TorchEngine:
                 events.deliver()
                 return
             self._end_overdue(events)
-            works = self._scheduler.plan(self._pace.tokens(self._generating()))
+            generating = self._generating()
+            works = self._scheduler.plan(self._pace.tokens(generating, len(self._answers) - generating))
             if works:
                 self._step(works, events)
             events.deliver()

@@ -7,25 +7,32 @@ _WEIGHT = 0.2
 class Pace:
     """Learns from the steps' durations; pure arithmetic."""
 
-    def __init__(self, limit: int, stretch: float = 1.6, least: int = 16) -> None:
+    def __init__(self, limit: int, stretch: float = 1.9, least: int = 16) -> None:
         """Start without knowledge.
 
         Args:
             limit: the most tokens.
-            stretch: how much longer than a step without prompts one with prompts may take.
+            stretch: how much longer than a step without prompts one with prompts may take, while no more requests
+                wait for their first token than are being answered; more waiting requests stretch it in proportion.
             least: tokens that prompts get in any case, so that they get on.
         """
         self._limit, self._stretch, self._least = limit, stretch, least
         self._plain_s: float | None = None
         self._token_s: float | None = None
 
-    def tokens(self, generating: int) -> int:
-        """Return the tokens of prompts for the next step, beside so many generating sequences."""
+    def tokens(self, generating: int, pending: int) -> int:
+        """Return the tokens of prompts for the next step.
+
+        Args:
+            generating: sequences that would have to wait longer for their next token.
+            pending: sequences that wait for their first one.
+        """
         if not generating:
             return self._limit
         if self._plain_s is None or not self._token_s:
             return min(self._limit, 4 * self._least)
-        return max(self._least, min(self._limit, int((self._stretch - 1) * self._plain_s / self._token_s)))
+        extra_s = (self._stretch - 1) * self._plain_s * max(1.0, pending / generating)
+        return max(self._least, min(self._limit, int(extra_s / self._token_s)))
 
     def note(self, generating: int, prompt_tokens: int, seconds: float) -> None:
         """Take note of a step."""

@@ -3,16 +3,17 @@ from llama_platform.inference.torch_engine.pace import Pace
 
 def test_alone_prompts_get_everything_and_beside_streams_what_does_not_stretch_a_step():
     pace = Pace(limit=512, stretch=1.5, least=16)
-    assert pace.tokens(generating=0) == 512
-    assert pace.tokens(generating=4) == 64
+    assert pace.tokens(generating=0, pending=1) == 512
+    assert pace.tokens(generating=4, pending=1) == 64
     for _ in range(30):
         pace.note(4, 0, 0.010)
         pace.note(4, 50, 0.020)  # 0.2 ms a token
-    assert pace.tokens(generating=4) == 25  # 5 ms more
+    assert pace.tokens(generating=4, pending=2) == 25  # 5 ms more
+    assert pace.tokens(generating=4, pending=12) == 75  # many wait for few
 
 
 def test_prompts_always_get_on():
     pace = Pace(limit=512)
     pace.note(1, 0, 0.001)
     pace.note(1, 16, 1.0)
-    assert pace.tokens(generating=1) == 16
+    assert pace.tokens(generating=1, pending=1) == 16
