@@ -9,6 +9,7 @@ are scored by transformers in float32.
 """
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -204,7 +205,7 @@ def measure_mixed(model: Path, rounds: int, found: Figures, missing: list[str]) 
             served = contestant.ask("serve", requests=load)
             note(found, number, "mixed_load", name, sum(map(len, served["tokens"])) / served["seconds"])
             times = contestant.ask("serve", requests=streams)["times"][:8]
-            gaps = sorted(b - a for line in times for a, b in zip(line[5:], line[6:], strict=False))
+            gaps = sorted(b - a for line in times for a, b in itertools.pairwise(line[5:]))
             ratio = gaps[int(0.99 * len(gaps))] / gaps[len(gaps) // 2]
             note(found, number, "itl", name, ratio)
     for contestant in running.values():

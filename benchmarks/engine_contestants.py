@@ -107,9 +107,7 @@ class Ours(Async):
 
         sampling = Sampling(temperature=0.0, max_new_tokens=new, ignore_eos=True)
         digest = None if adapter is None else str(adapter)
-        request = GenerationRequest(
-            request_id=name, prompt_ids=tuple(prompt), sampling=sampling, adapter_digest=digest
-        )
+        request = GenerationRequest(request_id=name, prompt_ids=tuple(prompt), sampling=sampling, adapter_digest=digest)
         async for event in self.engine.generate(request):
             if isinstance(event, FinishEvent):
                 assert event.reason == "length", event
@@ -156,7 +154,9 @@ class Vllm(Async):
         params = SamplingParams(
             temperature=0.0, max_tokens=new, ignore_eos=True, detokenize=False, output_kind=RequestOutputKind.DELTA
         )
-        lora = None if adapter is None else LoRARequest(str(adapter), adapter + 1, str(self._model / f"adapter{adapter}"))
+        lora = (
+            None if adapter is None else LoRARequest(str(adapter), adapter + 1, str(self._model / f"adapter{adapter}"))
+        )
         async for output in self.engine.generate({"prompt_token_ids": prompt}, params, name, lora_request=lora):
             yield output.outputs[0].token_ids
 
@@ -243,7 +243,13 @@ class LlamaCpp:
 
         def one(place: int) -> None:
             found = self._server.handle_completions(
-                {"prompt": prompts[place], "n_predict": new, "temperature": 0, "ignore_eos": True, "cache_prompt": False}
+                {
+                    "prompt": prompts[place],
+                    "n_predict": new,
+                    "temperature": 0,
+                    "ignore_eos": True,
+                    "cache_prompt": False,
+                }
             )
             # The words of the vocabulary are named after their tokens.
             answers[place] = [int(word) for word in found["choices"][0]["text"].split("w")[1:]]

@@ -115,6 +115,7 @@ def tiny_template(tiny_config):
 
     return load_template(tiny_config)
 
+
 @pytest.fixture(scope="module")
 def run():
     """Run a coroutine in the module's event loop."""

@@ -94,7 +94,10 @@ def test_figures_of_7b(model, capsys):
     adapters = []
     for _ in range(8):
         matrices = {
-            (layer, name): (torch.randn(16, i, generator=generator) * 0.01, torch.randn(o, 16, generator=generator) * 0.01)
+            (layer, name): (
+                torch.randn(16, i, generator=generator) * 0.01,
+                torch.randn(o, 16, generator=generator) * 0.01,
+            )
             for layer in range(LLAMA_2_7B.layers)
             for name, (o, i) in LLAMA_2_7B.projections.items()
         }

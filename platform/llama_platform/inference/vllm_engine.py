@@ -98,7 +98,7 @@ class VllmEngine:
             if adapter is not None and adapter not in self._adapters:
                 reason, error = "error", f"adapter {adapter} is not loaded"
             else:
-                async with aclosing(self._tokens(answer, params)) as events:
+                async with aclosing(self._tokens(answer, params)) as events:  # type: ignore[type-var]
                     async for event in events:
                         yield event
                 reason, error = answer.reason, answer.error

@@ -54,7 +54,9 @@ def arrange(chunks: Sequence[Chunk]) -> Batch:
     ordered = tuple(chunks[place] for place in order)
     rows = sum(len(chunk.token_ids) for chunk in ordered)
     token_ids, positions, slots = (np.empty(rows, dtype=np.int64) for _ in range(3))
-    sampled, groups, row = [], [], 0
+    sampled: list[int] = []
+    groups: list[tuple[int, int, int]] = []
+    row = 0
     for chunk in ordered:
         end = row + len(chunk.token_ids)
         token_ids[row:end] = chunk.token_ids

@@ -86,20 +86,20 @@ def kind_number(kind: Kind) -> int:
 
 
 @intrinsic
-def _take(typing_context, address):  # type: ignore[no-untyped-def] # noqa: ARG001
+def _take(typing_context, address):
     """Return the number at an address and add one, at once for all threads."""
 
-    def emit(_, builder, __, arguments):  # type: ignore[no-untyped-def]
+    def emit(_, builder, __, arguments):
         pointer = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
         return builder.atomic_rmw("add", pointer, ir.IntType(64)(1), "monotonic")
 
     return types.int64(types.int64), emit
 
 
-def _pointer_to(numba_type):  # type: ignore[no-untyped-def]
+def _pointer_to(numba_type):
     @intrinsic
-    def pointer(typing_context, address):  # type: ignore[no-untyped-def] # noqa: ARG001
-        def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def pointer(typing_context, address):
+        def emit(context, builder, signature, arguments):
             return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
 
         return types.CPointer(numba_type)(types.int64), emit
@@ -108,10 +108,10 @@ def _pointer_to(numba_type):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def _meet(typing_context):  # type: ignore[no-untyped-def] # noqa: ARG001
+def _meet(typing_context):
     """Wait until all threads are here."""
 
-    def emit(_, builder, __, ___):  # type: ignore[no-untyped-def]
+    def emit(_, builder, __, ___):
         signature = ir.FunctionType(ir.VoidType(), [])
         builder.call(cgutils.get_or_insert_function(builder.module, signature, "GOMP_barrier"), [])
         return cgutils.get_null_value(ir.IntType(64).as_pointer())
@@ -120,22 +120,22 @@ def _meet(typing_context):  # type: ignore[no-untyped-def] # noqa: ARG001
 
 
 @intrinsic
-def _fetch_line(typing_context, address):  # type: ignore[no-untyped-def] # noqa: ARG001
+def _fetch_line(typing_context, address):
     """Ask for the 64 bytes at an address."""
 
-    def emit(_, builder, __, arguments):  # type: ignore[no-untyped-def]
+    def emit(_, builder, __, arguments):
         prefetch(builder, builder.inttoptr(arguments[0], ir.IntType(8).as_pointer()))
         return cgutils.get_null_value(ir.IntType(64).as_pointer())
 
     return types.void(types.int64), emit
 
 
-def _stack(count):  # type: ignore[no-untyped-def]
+def _stack(count):
     """Return a function that reserves `count` floats on the stack and returns their address."""
 
     @intrinsic
-    def reserve(typing_context):  # type: ignore[no-untyped-def] # noqa: ARG001
-        def emit(_, builder, __, ___):  # type: ignore[no-untyped-def]
+    def reserve(typing_context):
+        def emit(_, builder, __, ___):
             memory = cgutils.alloca_once(builder, ir.ArrayType(ir.FloatType(), count))
             memory.align = 64
             return builder.ptrtoint(memory, ir.IntType(64))
@@ -145,10 +145,10 @@ def _stack(count):  # type: ignore[no-untyped-def]
     return reserve
 
 
-def _bitcast(source, target):  # type: ignore[no-untyped-def]
+def _bitcast(source, target):
     @intrinsic
-    def cast(typing_context, value):  # type: ignore[no-untyped-def] # noqa: ARG001
-        def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def cast(typing_context, value):
+        def emit(context, builder, signature, arguments):
             return builder.bitcast(arguments[0], context.get_value_type(signature.return_type))
 
         return target(source), emit
@@ -165,32 +165,32 @@ _reserve_row = _stack(MAX_HEAD)
 
 
 @njit(**_FAST)
-def _floats(address, count):  # type: ignore[no-untyped-def]
+def _floats(address, count):
     return carray(_to_f32(address), (count,))
 
 
 @njit(**_FAST)
-def _halves(address, count):  # type: ignore[no-untyped-def]
+def _halves(address, count):
     return carray(_to_u16(address), (count,))
 
 
 @njit(**_FAST)
-def _words(address, count):  # type: ignore[no-untyped-def]
+def _words(address, count):
     return carray(_to_u32(address), (count,))
 
 
 @njit(**_FAST)
-def _bytes(address, count):  # type: ignore[no-untyped-def]
+def _bytes(address, count):
     return carray(_to_i8(address), (count,))
 
 
 @njit(**_FAST)
-def _integers(address, count):  # type: ignore[no-untyped-def]
+def _integers(address, count):
     return carray(_to_i64(address), (count,))
 
 
 @njit(**_FAST)
-def _bf16(value):  # type: ignore[no-untyped-def]
+def _bf16(value):
     """Round to the nearest bfloat16, ties to even; finite values only."""
     bits = _float_as_bits(np.float32(value))
     return np.uint16((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
@@ -203,7 +203,7 @@ _C4, _C5, _C6 = np.float32(0.009618129107628477), np.float32(0.00133335581464284
 
 
 @njit(**_FAST)
-def _exp(x):  # type: ignore[no-untyped-def]
+def _exp(x):
     """e^x to about 3e-7 relative: 2^n times the Taylor series of 2^f, |f| <= 1/2, which LLVM can vectorise."""
     t = min(max(x * _LOG2_E, _LOWEST_EXPONENT), _HIGHEST_EXPONENT)
     n = np.int32(np.int32(t + _SHIFT_F) - _SHIFT_I)
@@ -215,13 +215,13 @@ def _exp(x):  # type: ignore[no-untyped-def]
 # --- products ----------------------------------------------------------------------------------------------------
 
 
-def _chooser(kind, vectors):  # type: ignore[no-untyped-def]
+def _chooser(kind, vectors):
     """Return a numba function that multiplies one to `_ROWS` rows."""
     tiles = [tile(kind, min(n, _ROWS), vectors) for n in range(1, 7)]
     one, two, three, four, five, six = tiles
 
     @njit(**_FAST)
-    def product(rows, add, w, x, x_stride, out, out_stride, steps, step_vectors):  # type: ignore[no-untyped-def]
+    def product(rows, add, w, x, x_stride, out, out_stride, steps, step_vectors):
         if rows == 1:
             one(add, w, x, x_stride, out, out_stride, steps, step_vectors)
         elif rows == 2:
@@ -238,12 +238,12 @@ def _chooser(kind, vectors):  # type: ignore[no-untyped-def]
     return product
 
 
-def _multiplier(vectors):  # type: ignore[no-untyped-def]
+def _multiplier(vectors):
     """Return a numba function that multiplies any number of rows with 16·vectors columns, of either kind."""
     of_floats, of_halves = _chooser("f32", vectors), _chooser("bf16", vectors)
 
     @njit(**_FAST)
-    def multiply(kind, add, rows, w, x, x_stride, out, out_stride, steps, step_vectors):  # type: ignore[no-untyped-def]
+    def multiply(kind, add, rows, w, x, x_stride, out, out_stride, steps, step_vectors):
         tiles = (rows + _ROWS - 1) // _ROWS
         done = 0
         for number in range(tiles):
@@ -264,7 +264,7 @@ _BLOCK_BYTES, _BLOCK_VECTORS = BLOCK * 4, BLOCK // LANES
 
 
 @njit(**_FAST)
-def _by_columns(kind, add, rows, w, x, x_stride, out, out_stride, steps, step_vectors, columns):  # type: ignore[no-untyped-def]
+def _by_columns(kind, add, rows, w, x, x_stride, out, out_stride, steps, step_vectors, columns):
     """Multiply with columns that lie beside each other in every step; a multiple of 16."""
     column = 0
     while column < columns:
@@ -277,7 +277,7 @@ def _by_columns(kind, add, rows, w, x, x_stride, out, out_stride, steps, step_ve
 
 
 @njit(**_FAST)
-def _linear(a):  # type: ignore[no-untyped-def]
+def _linear(a):
     """Product of rows with packed weights; values: kind, add, rows, w, x, out, steps, blocks, out_stride."""
     kind, add, rows, w, x, out, steps, blocks, out_stride = a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10]
     address = a.ctypes.data
@@ -311,7 +311,7 @@ if HAS_INT8:
 else:
 
     @njit(**_FAST)
-    def _no_int8(add, w, w_scales, x, x_scales, beginnings, out, out_stride, groups):  # type: ignore[no-untyped-def]
+    def _no_int8(add, w, w_scales, x, x_scales, beginnings, out, out_stride, groups):
         """Stand where the instructions are missing; such weights are refused before they are packed."""
 
     _int8_one = _int8_two = _int8_three = _no_int8
@@ -319,7 +319,7 @@ _BYTE, _WEIGHT_ZERO = np.float32(127), np.int32(128)
 
 
 @njit(**_FAST)
-def _quantize(a):  # type: ignore[no-untyped-def]
+def _quantize(a):
     """Round rows to int8, a scale for each group; values: kind, rows, x, width, out, scales, beginnings."""
     kind, rows, x, width, out, scales, beginnings = a[2], a[3], a[4], a[5], a[6], a[7], a[8]
     address, groups, size = a.ctypes.data, width // GROUP, 2 if a[2] == 1 else 4
@@ -353,7 +353,7 @@ def _quantize(a):  # type: ignore[no-untyped-def]
 
 
 @njit(**_FAST)
-def _linear_int8(a):  # type: ignore[no-untyped-def]
+def _linear_int8(a):
     """Product of int8 rows with packed int8 weights.
 
     values: kind, add, rows, w, scales of w, x, scales of x, beginnings, out, groups, blocks, out_stride.
@@ -386,7 +386,7 @@ def _linear_int8(a):  # type: ignore[no-untyped-def]
 
 
 @njit(**_FAST)
-def _store(kind, address, values, factor):  # type: ignore[no-untyped-def]
+def _store(kind, address, values, factor):
     """Store `values` times `factor` as numbers of `kind`."""
     if kind == 1:
         halves = _halves(address, len(values))
@@ -399,7 +399,7 @@ def _store(kind, address, values, factor):  # type: ignore[no-untyped-def]
 
 
 @njit(**_FAST)
-def _norm(a):  # type: ignore[no-untyped-def]
+def _norm(a):
     """RMSNorm of rows; values: kind, rows, x, weight, out, width, epsilon's bits, and which rows (0 for all)."""
     kind, rows, x, weight, out, width = a[2], a[3], a[4], a[5], a[6], a[7]
     epsilon, size = _bits_as_float(np.int32(a[8])), 2 if a[2] == 1 else 4
@@ -424,7 +424,7 @@ def _norm(a):  # type: ignore[no-untyped-def]
 
 
 @njit(**_FAST)
-def _silu(a):  # type: ignore[no-untyped-def]
+def _silu(a):
     """SwiGLU's product of rows; values: kind, rows, gate and up, out, width, row stride, parts of a row."""
     kind, rows, x, out, width, stride, parts = a[2], a[3], a[4], a[5], a[6], a[7], a[8]
     address, size = a.ctypes.data, 2 if a[2] == 1 else 4
@@ -449,7 +449,7 @@ def _silu(a):  # type: ignore[no-untyped-def]
 
 
 @njit(**_FAST)
-def _rotate(kind, address, values, cos, sin, half, factor):  # type: ignore[no-untyped-def]
+def _rotate(kind, address, values, cos, sin, half, factor):
     """Store `values`, rotated and times `factor`, as numbers of `kind`."""
     if kind == 1:
         low_half, high_half = _halves(address, half), _halves(address + half * 2, half)
@@ -466,7 +466,7 @@ def _rotate(kind, address, values, cos, sin, half, factor):  # type: ignore[no-u
 
 
 @njit(**_FAST)
-def _rope(a):  # type: ignore[no-untyped-def]
+def _rope(a):
     """Rotate queries and keys (RoPE), and put keys and values into their pages.
 
     values: kind, rows, qkv, queries out, key pages, value pages, cos and sin, positions, slots, heads, kv heads, head
@@ -508,7 +508,7 @@ def _rope(a):  # type: ignore[no-untyped-def]
 
 
 @njit(**_FAST)
-def _softmax_row(kind, scores, weights, seen, width, largest, total, sums, dimension):  # type: ignore[no-untyped-def]
+def _softmax_row(kind, scores, weights, seen, width, largest, total, sums, dimension):
     """Fold a row's scores into its running softmax (Milakov and Gimelshein, 2018); return maximum and total."""
     seen = min(seen, width)
     highest = largest
@@ -530,7 +530,7 @@ def _softmax_row(kind, scores, weights, seen, width, largest, total, sums, dimen
 
 
 @njit(**_FAST)
-def _fetch_pages(cache, pages, first, end, kv_heads, head, page_bytes):  # type: ignore[no-untyped-def]
+def _fetch_pages(cache, pages, first, end, kv_heads, head, page_bytes):
     """Ask for the pages of one span, which lie anywhere in memory; a single query does too little to hide the wait."""
     for place in range(first // PAGE, (min(end, first + _SPAN) + PAGE - 1) // PAGE):
         page = cache + (pages[place] * kv_heads + head) * page_bytes
@@ -539,7 +539,7 @@ def _fetch_pages(cache, pages, first, end, kv_heads, head, page_bytes):  # type:
 
 
 @njit(**_FAST)
-def _attend_rows(kind, q, q_stride, rows, seen, growth, keys, values, pages, kv_heads, head, width, out, out_stride):  # type: ignore[no-untyped-def]
+def _attend_rows(kind, q, q_stride, rows, seen, growth, keys, values, pages, kv_heads, head, width, out, out_stride):
     """Attend `rows` rows of one key head; row i sees the first `seen + i·growth` positions. Strides in elements."""
     size, per_unit = (2, 2) if kind == 1 else (4, 1)
     scores, weights, sums = _reserve_scores(), _reserve_weights(), _reserve_sums()
@@ -584,7 +584,7 @@ def _attend_rows(kind, q, q_stride, rows, seen, growth, keys, values, pages, kv_
 
 
 @njit(**_FAST)
-def _attend(a):  # type: ignore[no-untyped-def]
+def _attend(a):
     """Causal attention over pages.
 
     values: kind, spans, table of spans, queries, key pages, value pages, page table, heads, kv heads, head dimension,
@@ -628,7 +628,7 @@ def _attend(a):  # type: ignore[no-untyped-def]
 
 
 @njit(**_FAST)
-def _shrink(a):  # type: ignore[no-untyped-def]
+def _shrink(a):
     """Products with A; values: kind, groups, table, entry of the first part, parts, x, steps, sums, out, rank."""
     kind, groups, table, entry, parts, x, steps = a[2], a[3], a[4], a[5], a[6], a[7], a[8]
     sums, out, longest = a[9], a[10], a[11]
@@ -650,8 +650,8 @@ def _shrink(a):  # type: ignore[no-untyped-def]
 
 
 @njit(**_FAST)
-def _expand(a):  # type: ignore[no-untyped-def]
-    """Add products with B; values: kind, groups, table, entry, parts, widths of the parts, x, out, stride, rank, blocks."""
+def _expand(a):
+    """Add products with B; values: kind, groups, table, entry, parts, their widths, x, out, stride, rank, blocks."""
     kind, groups, table, entry, parts, widths = a[2], a[3], a[4], a[5], a[6], _integers(a[7], a[6])
     x, out, stride, longest, blocks = a[8], a[9], a[10], a[11], a[12]
     address, per_unit = a.ctypes.data, 2 if kind == 1 else 1
@@ -676,7 +676,7 @@ def _expand(a):  # type: ignore[no-untyped-def]
         item = _take(address)
 
 
-def _run(task):  # type: ignore[no-untyped-def]
+def _run(task):
     kernels, program = task[0], task[1]
     for number in range(kernels):
         a = _integers(program + number * WORDS * 8, WORDS)
@@ -702,5 +702,5 @@ def _run(task):  # type: ignore[no-untyped-def]
         _meet()
 
 
-def _body():  # type: ignore[no-untyped-def]
+def _body():
     return cfunc(types.void(types.CPointer(types.int64)), cache=True, **_FAST)(_run)

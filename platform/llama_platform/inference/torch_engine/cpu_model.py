@@ -6,7 +6,6 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -117,8 +116,9 @@ class CpuModel:
             embedding = weights.read("lm_head.weight", tuple(embedding.shape))
         self._head = self._pack([embedding])
         self._rotary = rotary_table(architecture, positions)
-        self._pages = pages
-        self.reset_cache()
+        page_bytes = architecture.kv_heads * PAGE * architecture.head_dim * self._dtype.itemsize
+        size_bytes = architecture.layers * 2 * pages * page_bytes
+        self._cache = _Arena(size_bytes).take(architecture.layers, 2, pages * page_bytes // 4).view(self._dtype)
         self._workspace = _Workspace(architecture, self._dtype, max_rows, max_sampled, self._head.blocks * BLOCK)
         self._epsilon = struct.unpack("<i", struct.pack("<f", architecture.norm_epsilon))[0]
         self._programs = [self._write_program(adapters) for adapters in (False, True)]
@@ -156,13 +156,7 @@ class CpuModel:
 
     def reset_cache(self) -> None:
         """Fill the KV cache with zeros: places never written must not hold what turns into NaN."""
-        shape = self.architecture
-        size = self._pages * shape.kv_heads * PAGE * shape.head_dim
-        if hasattr(self, "_cache"):
-            self._cache.zero_()
-        else:
-            arena = _Arena(shape.layers * 2 * size * self._dtype.itemsize)
-            self._cache = arena.take(shape.layers, 2, size * self._dtype.itemsize // 4).view(self._dtype)
+        self._cache.zero_()
 
     def memory(self) -> dict[str, int]:
         """Return bytes of weights and KV cache; see Model."""
@@ -176,8 +170,8 @@ class CpuModel:
     def _load_layer(self, weights: Weights, number: int) -> _Layer:
         tensors = read_layer(weights, self.architecture, number)
         packed = [self._pack(parts) for parts in tensors.fused]
-        norms = (t.float().contiguous().clone() for t in (tensors.input_norm, tensors.attention_norm))
-        return _Layer(*norms, *packed)
+        input_norm, attention_norm = (t.float().clone() for t in (tensors.input_norm, tensors.attention_norm))
+        return _Layer(input_norm, attention_norm, *packed)
 
     def _pack(self, parts: Sequence[torch.Tensor]) -> PackedLinear:
         if self._int8:
@@ -327,7 +321,9 @@ class _Plan:
     """Arrays of a batch that the kernels read, which live as long as the step, and the values of its program."""
 
     def __init__(self, batch: Batch, adapters: Sequence[PackedAdapter], work: _Workspace) -> None:
-        spans, pages, row = [], [], 0
+        spans: list[tuple[int, int, int, int]] = []
+        pages: list[int] = []
+        row = 0
         for chunk in batch.chunks:
             place = len(pages)
             pages += chunk.pages
@@ -433,9 +429,7 @@ def pack_int8(parts: Sequence[torch.Tensor], take: Callable[..., torch.Tensor] |
     return PackedLinear(packed, torch.nn.functional.pad(whole, (0, packed.shape[0] * BLOCK - len(whole))))
 
 
-def _pack_words(
-    parts: Sequence[torch.Tensor], columns: int, take: Callable[..., torch.Tensor] | None
-) -> torch.Tensor:
+def _pack_words(parts: Sequence[torch.Tensor], columns: int, take: Callable[..., torch.Tensor] | None) -> torch.Tensor:
     outputs = sum(len(part) for part in parts)
     blocks = -(-outputs // columns)
     units = parts[0].shape[1]

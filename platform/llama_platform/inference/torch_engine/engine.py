@@ -66,9 +66,7 @@ class TorchEngine:
         folder = base_folder(base)
         self._model, self.context_length, pages = load_model(folder, base.dtype, self._threads, self._config)
         self._tokenizer, self._end_ids = tokenizer, end_ids(folder, tokenizer)
-        self._bank = LoraBank(
-            self._model, self._config.adapter_memory_mib * 2**20, self._config.max_adapter_rank
-        )
+        self._bank = LoraBank(self._model, self._config.adapter_memory_mib * 2**20, self._config.max_adapter_rank)
         self._pool = PagePool(pages, self._config.prefix_cache)
         self._scheduler = Scheduler(self._pool, self._config.max_running)
         self._pace = Pace(self._config.max_step_tokens)
@@ -145,7 +143,9 @@ class TorchEngine:
         )
         with self._change:
             if self._closing or self._failures_in_a_row >= _BROKEN_AFTER or not self._thread.is_alive():
-                raise EngineError("the engine is closed" if self._closing else "the engine has broken and needs a restart")
+                raise EngineError(
+                    "the engine is closed" if self._closing else "the engine has broken and needs a restart"
+                )
             waiting = len(self._arrived) + len(self._answers) - len(self._scheduler.running)
             free = self._config.max_running - len(self._scheduler.running)
             if waiting >= self._config.max_waiting + free:
@@ -327,7 +327,9 @@ class _Events:
     """What a step has to tell."""
 
     def __init__(self) -> None:
-        self._by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Answer, TokenEvent | FinishEvent]]] = defaultdict(list)
+        self._by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Answer, TokenEvent | FinishEvent]]] = defaultdict(
+            list
+        )
 
     def add(self, answer: _Answer, event: TokenEvent | FinishEvent) -> None:
         """Add an event of an answer."""

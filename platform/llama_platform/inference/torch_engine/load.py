@@ -18,9 +18,7 @@ from llama_platform.models.base_model import Precision
 _log = logging.getLogger(__name__)
 
 
-def load_model(
-    folder: Path, dtype: Precision, threads: int, config: EngineConfig
-) -> tuple[Model, int, int]:
+def load_model(folder: Path, dtype: Precision, threads: int, config: EngineConfig) -> tuple[Model, int, int]:
     """Return the model, its context length and the pages of its KV cache.
 
     Raises:
@@ -33,9 +31,15 @@ def load_model(
         raise InputError("base.dtype float16 needs a GPU; a CPU serves bfloat16 or float32")
     pages = _pages(architecture, context, getattr(torch, dtype), device, weights, config)
     if pages * PAGE < context:
-        _log.warning("the KV cache holds %d tokens, less than the context of %d: it is shortened", pages * PAGE, context)
+        _log.warning(
+            "the KV cache holds %d tokens, less than the context of %d: it is shortened", pages * PAGE, context
+        )
         context = pages * PAGE
-    model = None if device.type == "cuda" else _on_cpu_kernels(architecture, weights, dtype, threads, context, pages, config)
+    model = (
+        None
+        if device.type == "cuda"
+        else _on_cpu_kernels(architecture, weights, dtype, threads, context, pages, config)
+    )
     if model is None:
         if config.weights == "int8":
             raise InputError("engine.weights int8 needs the CPU kernels; on a GPU use bfloat16 or float16")
@@ -55,8 +59,9 @@ def _on_cpu_kernels(
     """Return the model on the CPU kernels, or None where they cannot run, with the reason logged."""
     try:
         from llama_platform.inference.torch_engine.cpu_model import CpuModel
+        from llama_platform.inference.torch_engine.tile import Kind
 
-        kind = "bf16" if dtype == "bfloat16" else "f32"
+        kind: Kind = "bf16" if dtype == "bfloat16" else "f32"
         rows, int8 = config.max_step_tokens + config.max_running, config.weights == "int8"
         return CpuModel(architecture, weights, kind, threads, context, pages, rows, config.max_running, int8)
     except (ImportError, OSError, InputError) as error:

@@ -1,4 +1,4 @@
-"""Model: a Llama loaded for generation, with its KV cache. What runs it differs by device; what it promises does not."""
+"""Model: a Llama loaded for generation, with its KV cache; what runs it differs by device."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -12,8 +12,8 @@ class Pace:
 
         Args:
             limit: the most tokens.
-            stretch: how much longer than a step without prompts one with prompts may take, while no more requests
-                wait for their first token than are being answered; more waiting requests stretch it in proportion.
+            stretch: how much longer than a step without prompts one with prompts may take, while up to two requests
+                wait for their first token; more of them stretch it in proportion.
             least: tokens that prompts get in any case, so that they get on.
         """
         self._limit, self._stretch, self._least = limit, stretch, least
@@ -29,9 +29,10 @@ class Pace:
         """
         if not generating:
             return self._limit
+        share = max(1.0, pending / 2, pending / generating)
         if self._plain_s is None or not self._token_s:
-            return min(self._limit, 4 * self._least)
-        extra_s = (self._stretch - 1) * self._plain_s * max(1.0, pending / generating)
+            return min(self._limit, int(4 * self._least * share))
+        extra_s = (self._stretch - 1) * self._plain_s * share
         return max(self._least, min(self._limit, int(extra_s / self._token_s)))
 
     def note(self, generating: int, prompt_tokens: int, seconds: float) -> None:

@@ -1,8 +1,9 @@
 """Sampler: the next token of a request from its logits.
 
 Each request draws from random numbers of its own, so a seed gives the same answer alone and in company. The rules are
-those of transformers and of OpenAI's API: repetition penalty on all tokens (Keskar et al., 2019), presence and frequency
-penalties on generated ones, then temperature, top-k, min-p (Nguyen et al., 2024) and top-p (Holtzman et al., 2020).
+those of transformers and of OpenAI's API: repetition penalty on all tokens (Keskar et al., 2019), presence and
+frequency penalties on generated ones, then temperature, top-k, min-p (Nguyen et al., 2024) and top-p (Holtzman et al.,
+2020).
 """
 
 from collections import Counter

@@ -1,7 +1,8 @@
 """Scheduler: what is computed in the next step. Pure Python: no tensors, no clock, no threads.
 
-Every running sequence that generates gets its token in every step. What is left of the step goes to prompts, in chunks,
-shared evenly so that a short prompt never waits for the end of a long one. A sequence is admitted when there is a slot
+Every running sequence that generates gets its token in every step. What is left of the step goes to prompts, in chunks:
+half of it to the one that was admitted first, so that none starves, the rest to the shortest, so that a short prompt
+never waits for the end of a long one and joins the others soon. A sequence is admitted when there is a slot
 and the KV cache has room for its prompt and its longest answer: nothing that runs is ever thrown out again. Admission
 is in order of priority, then of arrival, and nobody overtakes: a long request cannot starve.
 """
@@ -113,15 +114,10 @@ class Scheduler:
         generating = [s for s in self.running if len(s.tokens) - s.computed == 1]
         reading = [s for s in self.running if len(s.tokens) - s.computed > 1]
         works = [Work(s, 1, True) for s in generating]
-        # Water-filling: the shortest first, so that what it leaves of its share goes to the others.
-        reading.sort(key=lambda s: len(s.tokens) - s.computed)
-        for place, sequence in enumerate(reading):
-            left = len(sequence.tokens) - sequence.computed
-            tokens = min(left, -(-prompt_tokens // (len(reading) - place)))
-            if tokens > 0:
-                works.append(Work(sequence, tokens, tokens == left))
-                prompt_tokens -= tokens
-        return works
+        return works + [
+            Work(sequence, tokens, sequence.computed + tokens == len(sequence.tokens))
+            for sequence, tokens in _share(reading, prompt_tokens).items()
+        ]
 
     def advance(self, works: Iterable[Work]) -> None:
         """Take note that the work was done; generated tokens are appended to `tokens` by the caller afterwards."""
@@ -147,3 +143,20 @@ class Scheduler:
             sequence.computed = sequence.cached = len(shared) * PAGE
             sequence.published, sequence.content = len(shared), content
             self.running.append(sequence)
+
+
+def _share(reading: list[Sequence], prompt_tokens: int) -> dict[Sequence, int]:
+    """Return the tokens of each prompt that a step computes.
+
+    Args:
+        reading: sequences whose prompts are not computed to their ends, in order of admission.
+        prompt_tokens: in all.
+    """
+    left = {sequence: len(sequence.tokens) - sequence.computed for sequence in reading}
+    tokens = dict.fromkeys(reading, 0)
+    shortest_first = sorted(reading, key=lambda sequence: left[sequence])
+    shares = [(reading[0], -(-prompt_tokens // 2))] if reading else []
+    for sequence, share in [*shares, *((s, prompt_tokens) for s in (*shortest_first, *reading[:1]))]:
+        given = min(share, left[sequence] - tokens[sequence], prompt_tokens - sum(tokens.values()))
+        tokens[sequence] += given
+    return {sequence: given for sequence, given in tokens.items() if given}

@@ -65,8 +65,8 @@ def tile(kind: Kind, rows: int, vectors: int) -> Any:
     distance of steps in vectors.
     """
 
-    @intrinsic  # type: ignore[untyped-decorator]
-    def product(typing_context, add, w, x, x_stride, out, out_stride, steps, step_vectors):  # type: ignore[no-untyped-def] # noqa: ARG001
+    @intrinsic
+    def product(typing_context, add, w, x, x_stride, out, out_stride, steps, step_vectors):
         return types.void(*[types.int64] * 8), lambda _, builder, __, arguments: _emit(
             builder, arguments, kind, rows, vectors
         )
@@ -135,13 +135,13 @@ def int8_tile(rows: int) -> Any:
     """Return the product of `rows` rows with 64 columns of int8 weights, callable in numba code.
 
     Weights are stored plus 128, as the processor's product of unsigned with signed bytes (AVX-512 VNNI) wants it; each
-    sum of a group begins with -128 times the sum of its activations, which takes that out again. Arguments, int64: whether to
-    add to the result, address of the weights, of their 64 scales, of the first row of int8 activations, of its scales
-    and of its beginnings (both per group), of the result, its row stride in floats, and the number of groups.
+    sum of a group begins with -128 times the sum of its activations, which takes that out again. Arguments, int64:
+    whether to add to the result, address of the weights, of their 64 scales, of the first row of int8 activations, of
+    its scales and of its beginnings (both per group), of the result, its row stride in floats, and the groups.
     """
 
-    @intrinsic  # type: ignore[untyped-decorator]
-    def product(typing_context, add, w, w_scales, x, x_scales, beginnings, out, out_stride, groups):  # type: ignore[no-untyped-def] # noqa: ARG001
+    @intrinsic
+    def product(typing_context, add, w, w_scales, x, x_scales, beginnings, out, out_stride, groups):
         return types.void(*[types.int64] * 9), lambda _, builder, __, arguments: _emit_int8(builder, arguments, rows)
 
     return product
@@ -182,7 +182,12 @@ def _emit_int8(builder: Any, arguments: Any, rows: int) -> Any:
     for row in range(rows):
         place = builder.add(builder.mul(builder.mul(groups, _I64(steps)), _I64(row)), at)
         word = builder.bitcast(_broadcast(builder, builder.load(builder.gep(activations, [place]))), byte_vector)
-        new.append([builder.call(dot, [s, builder.bitcast(c, byte_vector), word]) for s, c in zip(sums[row], columns, strict=True)])
+        new.append(
+            [
+                builder.call(dot, [s, builder.bitcast(c, byte_vector), word])
+                for s, c in zip(sums[row], columns, strict=True)
+            ]
+        )
     following = builder.add(step, _I64(1))
     step.add_incoming(following, inner)
     for row in range(rows):

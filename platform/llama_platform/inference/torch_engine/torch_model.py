@@ -255,7 +255,8 @@ class _DecodeInputs:
     def empty(cls, rows: int, pages: int, device: torch.device) -> "_DecodeInputs":
         """Return inputs of rows that are all padding."""
         vectors = [torch.zeros(rows, dtype=torch.int64, device=device) for _ in range(3)]
-        return cls(*vectors, torch.zeros(rows, pages, dtype=torch.int64, device=device))
+        token_ids, positions, slots = vectors
+        return cls(token_ids, positions, slots, torch.zeros(rows, pages, dtype=torch.int64, device=device))
 
     def fill(self, batch: Batch, spare_page: int) -> None:
         """Write a batch; what is left over computes a first token in the spare page."""
@@ -282,7 +283,7 @@ class _Graph:
         self.inputs = inputs
         inputs.slots.fill_(model._spare_page * PAGE)
         inputs.pages.fill_(model._spare_page)
-        stream = torch.cuda.Stream()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):  # what kernels set up at first use must not be captured
             for _ in range(2):

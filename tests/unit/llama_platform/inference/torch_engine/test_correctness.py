@@ -68,7 +68,9 @@ def adapters(folder, tmp_path_factory):
     return folders, model.eval()
 
 
-@pytest.fixture(scope="module", params=["CPU kernels", "torch's operations", *(["GPU"] if torch.cuda.is_available() else [])])
+@pytest.fixture(
+    scope="module", params=["CPU kernels", "torch's operations", *(["GPU"] if torch.cuda.is_available() else [])]
+)
 def engine(request, folder, adapters, tiny_template, run):
     with pytest.MonkeyPatch.context() as patch:
         if request.param != "GPU":

@@ -63,7 +63,9 @@ def test_a_thousand_random_cancels_leave_no_slot_and_no_memory(tiny_config, tiny
         adapter = "a" if number % 3 == 0 else None
         prompt = tuple(choose.randrange(4, 3000) for _ in range(choose.randrange(1, 120)))
         sampling = Sampling(temperature=0.8, max_new_tokens=200, ignore_eos=True, seed=number)
-        request = GenerationRequest(request_id=str(number), prompt_ids=prompt, sampling=sampling, adapter_digest=adapter)
+        request = GenerationRequest(
+            request_id=str(number), prompt_ids=prompt, sampling=sampling, adapter_digest=adapter
+        )
         async with aclosing(engine.generate(request)) as events:
             wanted = choose.randrange(0, 4)
             async with asyncio.timeout(None if wanted else choose.random() * 0.02) as limit:

@@ -9,7 +9,8 @@ def test_alone_prompts_get_everything_and_beside_streams_what_does_not_stretch_a
         pace.note(4, 0, 0.010)
         pace.note(4, 50, 0.020)  # 0.2 ms a token
     assert pace.tokens(generating=4, pending=2) == 25  # 5 ms more
-    assert pace.tokens(generating=4, pending=12) == 75  # many wait for few
+    assert pace.tokens(generating=4, pending=6) == 75  # more wait
+    assert pace.tokens(generating=1, pending=2) == 50  # more wait than are answered
 
 
 def test_prompts_always_get_on():

@@ -53,7 +53,7 @@ def test_draws_follow_the_distribution(temperature, top_k, top_p, min_p):
 def test_the_cut_without_sorting_never_leaves_the_nucleus(logits, top_p, seed):
     token, _ = sampler(temperature=1.0, top_p=top_p, seed=seed).choose(torch.tensor(logits))
     p = torch.softmax(torch.tensor(logits, dtype=torch.float64), 0).numpy()
-    assert p[p > p[token]].sum() <= top_p + 1e-6  # what is more likely does not fill the nucleus
+    assert p[p > p[token] * (1 + 1e-5)].sum() <= top_p + 1e-6  # what is more likely does not fill the nucleus
 
 
 def test_a_seed_decides_and_none_does_not():

@@ -112,7 +112,7 @@ def test_twins_that_run_together_lead_to_one_chain_of_pages():
 
 
 def test_pages_unused_for_longest_give_way_first():
-    pool, scheduler = make(pages=4, max_running=1)
+    _, scheduler = make(pages=4, max_running=1)
 
     def run(first):
         sequence = Sequence((first,) * (PAGE + 1), 1)
