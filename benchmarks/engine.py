@@ -177,8 +177,6 @@ def measure_decode(
             limits["gemm"].append(gemm_gflops())
         for batch in (1, 8, 16):
             for name, contestant in running.items():
-                if name == "llamacpp" and batch > 1:
-                    continue
                 first = contestant.ask("generate", prompts=prompts.make(batch, PROMPT), new=1)["seconds"]
                 whole = contestant.ask("generate", prompts=prompts.make(batch, PROMPT), new=NEW)["seconds"]
                 note(found, number, f"decode_b{batch}_{size}", name, batch * (NEW - 1) / (whole - first))
@@ -316,9 +314,9 @@ def outcome(found: Figures, limits: dict[str, list[float]]) -> dict[str, Measure
         if f"decode_b1_{size}" not in medians:
             continue
         for batch, aims in {
-            1: {"transformers": 2, "vllm": 1.3, "llamacpp": 1.05},
-            8: {"transformers": 3, "transformers_cb": 6, "vllm": 1.5},
-            16: {"transformers": 3, "transformers_cb": 6, "vllm": 1.5},
+            1: {"transformers": 2, "transformers_cb": 2, "vllm": 1.3, "llamacpp": 1.05},
+            8: {"transformers": 3, "transformers_cb": 6, "vllm": 1.5, "llamacpp": 1.05},
+            16: {"transformers": 3, "transformers_cb": 6, "vllm": 1.5, "llamacpp": 1.05},
         }.items():
             for peer, aim in aims.items():
                 label = "generate" if peer == "transformers" else peer

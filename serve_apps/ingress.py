@@ -97,7 +97,7 @@ class Ingress:
             report = await self._report()
         except UnavailableError:
             return JSONResponse({"status": "degraded", "model_loaded": False}, 503)
-        keys = ("status", "model_loaded", "cuda_available", "memory", "running", "waiting")
+        keys = ("status", "model_loaded", "cuda_available", "memory", "running", "waiting", "failed_steps")
         return JSONResponse({key: report[key] for key in keys if key in report})
 
     @routes.get("/model/info")
@@ -286,7 +286,7 @@ class Ingress:
             raise UnavailableError(NO_REPLICA) from error
         else:
             self._reported = (time.monotonic(), info)
-        return {"status": "ok", **info}
+        return {"status": "ok" if info["healthy"] else "degraded", **info}
 
 
 def _too_slow(config: AppConfig) -> str:

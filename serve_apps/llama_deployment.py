@@ -53,6 +53,15 @@ class LlamaDeployment:
                     raise EngineError(event.error or "the engine failed")
                 yield event
 
+    def check_health(self) -> None:
+        """Let Serve replace the replica when its engine has broken for good.
+
+        Raises:
+            EngineError: it has.
+        """
+        if not self._engine.stats().healthy:
+            raise EngineError("the engine has broken and needs a restart")
+
     async def info(self) -> dict[str, Any]:
         """Return what `/health` and `/model/info` show of this replica."""
         stats = self._engine.stats()
@@ -63,6 +72,7 @@ class LlamaDeployment:
             "cuda_available": torch.cuda.is_available(),
             "memory": {"resident_bytes": process.memory_info().rss, **stats.memory},
             "healthy": stats.healthy,
+            "failed_steps": stats.failures,
             "running": stats.running,
             "waiting": stats.waiting,
             "adapters_loaded": list(stats.adapters),
