@@ -1,4 +1,4 @@
-"""The application: ingress, Llama deployment and retriever deployment, wired from one configuration.
+"""The application: ingress, Llama, retriever and follower, wired from one configuration.
 
 serve run serve_apps.app:app config=app_local.yaml
 serve deploy serve_apps/configs/local.yaml
@@ -9,13 +9,17 @@ from typing import Any
 
 from ray import serve
 from ray.serve import Application
-from ray.serve.config import AutoscalingConfig
+from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 
 from llama_platform.artifacts.location import absolute
+from serve_apps.aliases.follower import AliasFollower
 from serve_apps.config import AppConfig, ReplicasConfig, parse_app_args
-from serve_apps.ingress import Ingress, make_api
-from serve_apps.llama_deployment import LlamaDeployment
+from serve_apps.ingress.deployment import Ingress
+from serve_apps.llama.deployment import LlamaDeployment
 from serve_apps.retriever_deployment import RetrieverDeployment
+
+FOLLOWERS = ReplicasConfig(num_cpus=0.05, max_ongoing_requests=4096, max_queued_requests=4096)
+"""One: every replica and every ingress keeps a call open to it."""
 
 
 def app(args: dict[str, Any]) -> Application:
@@ -32,14 +36,18 @@ def build_app(config: AppConfig) -> Application:
     config = config.model_copy(update={"store": absolute(config.store, os.environ)})
     values = config.model_dump(mode="json")
     grace_s = config.limits.request_timeout_s
-    llama = serve.deployment(LlamaDeployment, name="llama", **_options(config.llama, grace_s)).bind(values)
+    follower = serve.deployment(AliasFollower, name="aliases", **_options(FOLLOWERS, grace_s)).bind(values)
+    options = {**_options(config.llama, grace_s), "autoscaling_config": _token_scaling(config)}
+    options["max_ongoing_requests"] = config.engine.max_running + config.engine.max_waiting
+    llama = serve.deployment(LlamaDeployment, name="llama", **options).bind(values, follower)
     retriever = None
     if config.index is not None:
-        options = _options(config.retriever, grace_s)
-        retriever = serve.deployment(RetrieverDeployment, name="retriever", **options).bind(values)
-    routed = serve.ingress(make_api(config.limits.max_body_bytes))(Ingress)
+        retriever = serve.deployment(
+            RetrieverDeployment, name="retriever", **_options(config.retriever, grace_s)
+        ).bind(values, follower)
+    routed = serve.ingress()(Ingress)
     ingress = serve.deployment(routed, name="ingress", **_options(config.ingress, grace_s))
-    return ingress.bind(values, llama, retriever)
+    return ingress.bind(values, llama, retriever, follower)
 
 
 def _options(replicas: ReplicasConfig, grace_s: float) -> dict[str, Any]:
@@ -52,6 +60,28 @@ def _options(replicas: ReplicasConfig, grace_s: float) -> dict[str, Any]:
         ),
         "max_ongoing_requests": replicas.max_ongoing_requests,
         "max_queued_requests": replicas.max_queued_requests,
-        # A stream that has begun may end, whatever is deployed meanwhile.
+        # A stream that has begun may end, whatever is deployed meanwhile; new replicas come before old ones go.
         "graceful_shutdown_timeout_s": grace_s,
+        "max_surge_percent": 100,
     }
+
+
+def _token_scaling(config: AppConfig) -> AutoscalingConfig:
+    replicas, scaling = config.llama, config.scaling
+    return AutoscalingConfig(
+        min_replicas=replicas.min_replicas,
+        max_replicas=max(replicas.max_replicas, replicas.min_replicas),
+        metrics_interval_s=scaling.interval_s,
+        look_back_period_s=scaling.look_back_s,
+        upscale_delay_s=scaling.upscale_delay_s,
+        downscale_delay_s=scaling.downscale_delay_s,
+        downscale_to_zero_delay_s=scaling.downscale_to_zero_delay_s,
+        policy=AutoscalingPolicy(
+            policy_function="serve_apps.llama.autoscaling:TokenLoadPolicy",
+            policy_kwargs={
+                "tokens_per_replica": scaling.tokens_per_replica,
+                "queue_depth": scaling.queue_depth,
+                "response_s": scaling.response_s,
+            },
+        ),
+    )

@@ -21,11 +21,11 @@ class ReplicasConfig(Config):
 
     min_replicas: Annotated[int, Field(ge=0)] = 1
     max_replicas: Positive = 1
-    """Serve scales between both by the requests in flight."""
+    """Serve scales between both: Llama replicas by `scaling`, others by the requests in flight."""
     target_ongoing_requests: Positive = 2
-    """Requests in flight per replica above which another is started."""
+    """Requests in flight per replica above which another is started; of no meaning for Llama replicas."""
     max_ongoing_requests: Positive = 32
-    """Requests that a replica takes at once; more wait."""
+    """Requests that a replica takes at once; more wait. Llama replicas take all that their engine does."""
     max_queued_requests: Positive = 64
     """Requests that may wait; more are refused with 503."""
     num_cpus: Annotated[float, Field(ge=0)] = 1.0
@@ -38,6 +38,26 @@ class ReplicasConfig(Config):
         return self.threads or max(1, int(self.num_cpus))
 
 
+class ScalingConfig(Config):
+    """When replicas of the Llama deployment are started and stopped, between `min_replicas` and `max_replicas`."""
+
+    tokens_per_replica: Positive = 8192
+    """Tokens of prompts and answers in flight that one replica should have on its hands."""
+    queue_depth: Annotated[float, Field(gt=0)] = 10
+    """Waiting requests per replica above which one more is started."""
+    response_s: Annotated[float, Field(gt=0)] = 10
+    """Seconds that requests take, or wait, above which one more is started while there is a queue."""
+    interval_s: Annotated[float, Field(gt=0)] = 2
+    """How often replicas tell their load."""
+    look_back_s: Annotated[float, Field(gt=0)] = 10
+    """Over which loads are averaged."""
+    upscale_delay_s: Annotated[float, Field(ge=0)] = 10
+    downscale_delay_s: Annotated[float, Field(ge=0)] = 300
+    """How long less must be needed before a replica is stopped."""
+    downscale_to_zero_delay_s: Annotated[float, Field(ge=0)] = 900
+    """The same for the last one, where `min_replicas` is 0."""
+
+
 class LimitsConfig(Config):
     """What a request may ask for."""
 
@@ -45,6 +65,8 @@ class LimitsConfig(Config):
     """Bound on `max_new_tokens` of a request."""
     max_rag_prompt_tokens: Positive = 3000
     """Sources are fitted into a prompt of at most this many tokens."""
+    max_answers: Positive = 8
+    """Bound on the answers of one request: `n` times its prompts."""
     request_timeout_s: Annotated[float, Field(gt=0)] = 120
     """Deadline of a request, whatever headers the client sends."""
     max_body_bytes: Positive = 1024 * 1024
@@ -64,12 +86,21 @@ class AppConfig(Config):
     index: str | None = None
     """Searched by `/rag` requests that name none: a name, an alias or a version. None switches retrieval off."""
     embedding: EmbeddingConfig = EmbeddingConfig()
-    alias_ttl_s: Annotated[float, Field(ge=0)] = 2
-    """How long an alias is remembered before it is read again."""
+    alias_interval_s: Annotated[float, Field(gt=0)] = 1
+    """How often aliases are read in the store."""
+    stream_hold_ms: Annotated[float, Field(ge=0, le=50)] = 40
+    """How long tokens after the first are held at most, to be sent together."""
+    heartbeat_s: Annotated[float, Field(gt=0)] = 15
+    """A stream that has nothing to say sends a comment so often, for the sake of proxies on the way."""
+    admin_token_file: Path | None = None
+    """Holds the token that `/admin` asks for; None switches these routes off."""
+    log_prompts: bool = False
+    """Whether the request log holds prompts themselves; without it, their sha256."""
     limits: LimitsConfig = LimitsConfig()
     engine: EngineConfig = EngineConfig()
     ingress: ReplicasConfig = ReplicasConfig(num_cpus=0.1, max_ongoing_requests=256, max_queued_requests=256)
     llama: ReplicasConfig = ReplicasConfig()
+    scaling: ScalingConfig = ScalingConfig()
     retriever: ReplicasConfig = ReplicasConfig(num_cpus=0.2)
 
 

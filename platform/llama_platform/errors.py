@@ -1,6 +1,6 @@
 """The platform's exceptions: what is wrong, where, and what to do.
 
-Entry points map them to exit codes, `serve_apps.http_errors` to HTTP statuses; nothing else does.
+Entry points map them to exit codes, `serve_apps.api.errors` to HTTP statuses; nothing else does.
 """
 
 
@@ -81,6 +81,25 @@ class UnavailableError(PlatformError):
     """Nothing can answer right now; try again in a moment."""
 
     code = "unavailable"
+
+
+class OverloadedError(UnavailableError):
+    """Too many requests wait already; try again in a moment."""
+
+    code = "overloaded"
+
+
+class ReplicaLostError(PlatformError):
+    """The replica that answered has died; ask again."""
+
+    code = "replica_lost"
+
+
+class ForbiddenError(PlatformError):
+    """Whoever asks is not known, or must not do this."""
+
+    exit_code = 2
+    code = "forbidden"
 
 
 class DeadlineError(PlatformError):

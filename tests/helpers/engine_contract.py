@@ -3,6 +3,7 @@
 import asyncio
 import time
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 
@@ -102,6 +103,31 @@ class EngineContract:
             assert found.logprob <= 0
             assert found.top[0] == (found.token_id, pytest.approx(found.logprob, abs=1e-4))  # greedy takes the best
             assert found.top[0][1] >= found.top[1][1]
+
+    def test_the_prompt_is_scored(self, engine, request_of, run):
+        request = request_of("Tell me about a baker.", max_new_tokens=3, prompt_logprobs=2, ignore_eos=True)
+        plain = request_of("Tell me about a baker.", max_new_tokens=3, ignore_eos=True)
+
+        async def in_company():
+            others = (answer(engine, request_of(q, max_new_tokens=10, ignore_eos=True)) for q in QUESTIONS)
+            return (await asyncio.gather(answer(engine, request), answer(engine, request), *others))[:2]
+
+        alone = run(answer(engine, request))
+        assert ids_of(alone) == ids_of(run(answer(engine, plain)))
+        for events in (alone, *run(in_company())):
+            scored = events[-1].prompt_logprobs
+            assert [found.token_id for found in scored] == list(request.prompt_ids[1:])
+            for found, expected in zip(scored, alone[-1].prompt_logprobs, strict=True):
+                assert found.logprob == pytest.approx(expected.logprob, abs=1e-3)
+                assert found.top[0][1] >= max(found.top[1][1], found.logprob)
+        assert run(answer(engine, plain))[-1].prompt_logprobs == ()
+
+    def test_an_answer_that_goes_on_keeps_its_first_space(self, engine, request_of, run, tiny_template):
+        request = replace(request_of("Tell me about a baker.", max_new_tokens=8, ignore_eos=True), continues=True)
+        events = run(answer(engine, request))
+        decode = tiny_template.tokenizer.decode
+        whole = decode([*request.prompt_ids, *ids_of(events)], skip_special_tokens=True)
+        assert decode(request.prompt_ids, skip_special_tokens=True) + text_of(events) == whole
 
     def test_penalties_make_tokens_come_less_often(self, engine, request_of, run):
         def tokens(**penalties):

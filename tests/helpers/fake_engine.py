@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from llama_platform.errors import EngineError, UnavailableError
+from llama_platform.errors import EngineError, OverloadedError
 from llama_platform.inference.detokenizer import Detokenizer
 from llama_platform.inference.engine import (
     EngineStats,
@@ -18,10 +18,11 @@ from llama_platform.inference.engine import (
     GenerationRequest,
     Timings,
     TokenEvent,
+    TokenLogprob,
     Usage,
     check_prompt,
 )
-from llama_platform.inference.torch_engine.sampler import Sampler
+from llama_platform.inference.torch_engine.sampler import Sampler, token_logprob
 from llama_platform.models.adapter_folder import check_adapter
 
 
@@ -42,7 +43,7 @@ class FakeEngine:
             raise EngineError("the engine is closed")
         check_prompt(request.prompt_ids, self.context_length, len(self._tokenizer))
         if self._in_flight >= self._max_in_flight:
-            raise UnavailableError(f"{self._in_flight} requests are in flight already")
+            raise OverloadedError(f"{self._in_flight} requests are in flight already")
         self._in_flight += 1
         try:
             async for event in self._answer(request):
@@ -58,7 +59,9 @@ class FakeEngine:
         error = None
         if request.adapter_digest is not None and request.adapter_digest not in self._adapters:
             reason, error = "error", f"adapter {request.adapter_digest} is not loaded"
-        sampler, detokenizer = Sampler(sampling, prompt, {end}), Detokenizer(self._tokenizer, sampling.stop)
+        sampler, detokenizer = Sampler(sampling, prompt, {end}), Detokenizer(
+            self._tokenizer, sampling.stop, prompt if request.continues else ()
+        )
         unsent, logprobs = [], []
         while error is None and len(tokens) < min(sampling.max_new_tokens, self.context_length - len(prompt)):
             if request.deadline is not None and time.time() > request.deadline:
@@ -84,7 +87,12 @@ class FakeEngine:
             yield TokenEvent(text, tuple(unsent), tuple(logprobs))
         usage = Usage(len(prompt), len(tokens))
         total = time.monotonic() - start
-        yield FinishEvent(reason, usage, Timings(0.0, first_token_s, total), error)
+        scored = self._scored(request) if sampling.prompt_logprobs is not None and error is None else ()
+        yield FinishEvent(reason, usage, Timings(0.0, first_token_s, total), error, scored)
+
+    def _scored(self, request: GenerationRequest) -> tuple[TokenLogprob, ...]:
+        alternatives = request.sampling.prompt_logprobs or 0
+        return tuple(token_logprob(self._logits(request, []), token, alternatives) for token in request.prompt_ids[1:])
 
     def _logits(self, request: GenerationRequest, tokens: list[int]) -> torch.Tensor:
         # Few tokens, so that they come again; the same ones for an adapter as without it would be no change.
@@ -95,7 +103,7 @@ class FakeEngine:
         logits[self._tokenizer.eos_token_id] = 0.5
         return logits
 
-    async def load_adapter(self, digest: str, folder: Path) -> None:
+    async def load_adapter(self, digest: str, folder: Path, pinned: bool = False) -> None:
         check_adapter(folder)
         self._adapters.add(digest)
 

@@ -69,6 +69,16 @@ class Aliases:
         """Return the present state; empty where no alias was ever set."""
         return self._read()[0]
 
+    def read_if_changed(self, etag: str | None) -> tuple[AliasDocument, str] | None:
+        """Return the present state and its etag, or None if it is still the one with this etag.
+
+        Raises:
+            NotFoundError: no alias was ever set.
+            IntegrityError: the document is damaged.
+        """
+        stored = self._repository.store.read_if_changed(self._key, etag)
+        return None if stored is None else (self._parse(stored.content), stored.etag)
+
     def promote(self, alias: str, version: int, expected_generation: int | None = None) -> AliasDocument:
         """Point `alias` at one version.
 
@@ -169,8 +179,11 @@ class Aliases:
             stored = self._repository.store.read(self._key)
         except NotFoundError:
             return AliasDocument(), None
+        return self._parse(stored.content), stored.etag
+
+    def _parse(self, content: bytes) -> AliasDocument:
         try:
-            return AliasDocument.model_validate_json(stored.content), stored.etag
+            return AliasDocument.model_validate_json(content)
         except ValidationError as error:
             raise IntegrityError(f"{self._repository.store.root}/{self._key}: damaged: {error}") from error
 

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from llama_platform.artifacts.cache import ArtifactCache
 from llama_platform.artifacts.manifest import (
     MANIFEST_FILE,
+    NAME,
     Kind,
     Manifest,
     Sha256,
@@ -99,9 +100,12 @@ class ArtifactRepository:
 
     def names(self, kind: Kind) -> list[str]:
         """Return the names that have at least one committed version."""
-        start = LOCATIONS[kind].partition("{")[0]
-        keys = self.store.list_keys(start)
-        return sorted({key.removeprefix(start).split("/")[0] for key in keys if _VERSION_KEY.search(key)})
+        return [name for name in self.folders(kind) if self.versions(kind, name)]
+
+    def folders(self, kind: Kind) -> list[str]:
+        """Return the names that something was written under, whether or not a version was ever committed."""
+        folders = self.store.list_folders(LOCATIONS[kind].partition("{")[0])
+        return [name for name in folders if NAME.fullmatch(name)]
 
     def version(self, kind: Kind, name: str, number: int) -> ArtifactVersion:
         """Return one version.

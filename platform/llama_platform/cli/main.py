@@ -10,7 +10,6 @@ The store is `--store`, or `s3://$MODEL_BUCKET/$MODEL_S3_PREFIX`, or the demo's 
 
 import os
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from llama_platform.artifacts.aliases import AliasDocument, Aliases, Target
+from llama_platform.artifacts.catalog import list_artifacts, show_version
 from llama_platform.artifacts.location import StoreConfig, repository_from
 from llama_platform.artifacts.manifest import Kind
 from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion, parse_ref
@@ -58,23 +58,17 @@ def alias_commands(kind: Kind, help_text: str) -> typer.Typer:
     @commands.command("list")
     def list_names(store: Store = None) -> None:
         """List names with their versions and aliases."""
-        repository = open_store(store)
         table = Table(kind, "versions", "aliases")
-        for name in repository.names(kind):
-            aliases = Aliases(repository, kind, name).read().aliases
-            pointing = [f"{alias} → {_shares(targets)}" for alias, targets in aliases.items()]
-            table.add_row(name, ", ".join(map(str, repository.versions(kind, name))), "\n".join(pointing))
+        for found in list_artifacts(open_store(store), kind):
+            pointing = [f"{alias} → {_shares(targets)}" for alias, targets in found.aliases.aliases.items()]
+            table.add_row(found.name, ", ".join(map(str, found.versions)), "\n".join(pointing))
         Console().print(table)
 
     @commands.command("show")
     def show(ref: Ref, store: Store = None) -> None:
         """Show a version's manifest."""
         repository = open_store(store)
-        version = _resolve(repository, kind, ref)
-        Console().print_json(
-            data={"version": version.version, "digest": version.digest, "created": version.created}
-            | {"uri": repository.uri(version), **repository.manifest(version).model_dump()}
-        )
+        Console().print_json(data=show_version(repository, _resolve(repository, kind, ref)))
 
     @commands.command("promote")
     def promote(name: str, version: int, alias: Alias = "production", store: Store = None) -> None:
@@ -116,8 +110,8 @@ def _add_folder_commands(adapters: typer.Typer) -> None:
         print(f"{name}@{version.version} {version.digest}")
 
     @adapters.command("export")
-    def export_folder(ref: Ref, folder: Path, store: Store = None) -> None:
-        """Write an adapter version as a plain PEFT FOLDER."""
+    def export_folder(ref: Ref, folder: str, store: Store = None) -> None:
+        """Write an adapter version as a plain PEFT FOLDER, local or s3://bucket/folder."""
         from llama_platform.models.adapter_folder import export_adapter
 
         repository = open_store(store)

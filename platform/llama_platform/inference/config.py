@@ -12,10 +12,12 @@ Positive = Annotated[int, Field(ge=1)]
 class EngineConfig(Config):
     """How much an engine takes on at once, and what memory that may cost."""
 
+    kind: Literal["torch", "vllm"] = "torch"
+    """`torch` is our own, for CPUs and GPUs; `vllm` needs the extra of that name."""
     max_running: Annotated[int, Field(ge=1, le=256)] = 16
     """Requests that generate at the same time."""
     max_waiting: Annotated[int, Field(ge=0)] = 64
-    """Requests that may wait for that; more are refused with 503."""
+    """Requests that may wait for that; more are refused with 429."""
     context_length: Positive | None = None
     """Tokens of prompt and answer together; None for what the base was trained for."""
     kv_cache_mib: Positive | None = None

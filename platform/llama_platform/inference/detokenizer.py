@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 _UNFINISHED = "\ufffd"
+_CONTEXT = 8
+"""Tokens that decide how the text after them is joined."""
 
 
 class Detokenizer:
@@ -13,20 +15,22 @@ class Detokenizer:
     them the ones that decide how they are joined.
     """
 
-    def __init__(self, tokenizer: Any, stop: Sequence[str]) -> None:
+    def __init__(self, tokenizer: Any, stop: Sequence[str], context: Sequence[int] = ()) -> None:
         """Start an answer.
 
         Args:
             tokenizer: a transformers tokenizer.
             stop: texts before which the answer ends.
+            context: tokens of a text that the answer goes on with; without any it is a text of its own, and spaces at
+                its beginning are left out.
         """
         # The tokenizer's own decoder: transformers' wrapper takes ten times as long, for each token of each answer.
         plain = not getattr(tokenizer, "clean_up_tokenization_spaces", False)
         self._decoder = getattr(tokenizer, "backend_tokenizer", tokenizer) if plain else tokenizer
         self._stop = tuple(text for text in stop if text)
-        self._context: list[int] = []
+        self._context: list[int] = list(context[-_CONTEXT:])
         self._new: list[int] = []
-        self._begun = False
+        self._begun = bool(context)
         self._held = ""
         self.stopped = False
         """Whether a stop text was reached."""

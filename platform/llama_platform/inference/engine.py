@@ -39,6 +39,8 @@ class Sampling:
     """Whether the answer goes on to `max_new_tokens`, past tokens that would end it."""
     logprobs: int | None = None
     """Log-probabilities of each token and of so many alternatives; None for none."""
+    prompt_logprobs: int | None = None
+    """The same of each token of the prompt but the first, which nothing foretells; None for none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,9 @@ class GenerationRequest:
     """`time.time()` after which the answer ends with `deadline`."""
     priority: int = 0
     """Requests with a larger one are begun first."""
+    continues: bool = False
+    """Whether the answer goes on with the prompt's text, so that a space at its beginning counts; an answer in a chat is
+    a text of its own, and begins without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +110,8 @@ class FinishEvent:
     timings: Timings
     error: str | None = None
     """What went wrong, where the reason is `error`."""
+    prompt_logprobs: tuple[TokenLogprob, ...] = ()
+    """Of the prompt's second token and all after it, if the request asks for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,17 +144,23 @@ class Engine(Protocol):
 
         Raises:
             InputError: the request cannot be answered, such as with a prompt longer than the context.
-            UnavailableError: too many requests wait already.
+            OverloadedError: too many requests wait already.
             EngineError: the engine is closed, or has broken for good.
         """
         ...
 
-    async def load_adapter(self, digest: str, folder: Path) -> None:
-        """Load an adapter; nothing happens if it is loaded already.
+    async def load_adapter(self, digest: str, folder: Path, pinned: bool = False) -> None:
+        """Load an adapter; one that is loaded already is only pinned or unpinned.
+
+        Args:
+            digest: its name from now on.
+            folder: with PEFT's files.
+            pinned: whether it stays when others need its place. Pinned ones take at most half of the memory for
+                adapters; beyond that one is loaded like any other.
 
         Raises:
-            IntegrityError: the folder holds no usable adapter.
-            InputError: it does not fit the base.
+            IntegrityError: the folder holds no usable adapter, or one that does not fit the base.
+            UnavailableError: there is no room beside the adapters in use.
         """
         ...
 

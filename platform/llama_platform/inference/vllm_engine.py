@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llama_platform.errors import EngineError, InputError, IntegrityError, UnavailableError
+from llama_platform.errors import EngineError, InputError, IntegrityError, OverloadedError
 from llama_platform.inference.config import EngineConfig
 from llama_platform.inference.detokenizer import Detokenizer
 from llama_platform.inference.engine import (
@@ -89,7 +89,8 @@ class VllmEngine:
         """Yield the answer; see Engine."""
         self._check(request)
         params = _sampling_params(request.sampling, self.context_length - len(request.prompt_ids), self._end_ids)
-        answer = _Answer(request, Detokenizer(self._tokenizer, request.sampling.stop))
+        context = request.prompt_ids if request.continues else ()
+        answer = _Answer(request, Detokenizer(self._tokenizer, request.sampling.stop, context))
         self._in_flight += 1
         reason: FinishReason = "cancelled"
         error = None
@@ -110,8 +111,8 @@ class VllmEngine:
             yield last
         yield answer.finish(reason, error)
 
-    async def load_adapter(self, digest: str, folder: Path) -> None:
-        """Load an adapter; see Engine.
+    async def load_adapter(self, digest: str, folder: Path, pinned: bool = False) -> None:
+        """Load an adapter; vLLM decides itself which ones stay in its memory; see Engine.
 
         Raises:
             IntegrityError: the folder holds no usable adapter, or one that does not fit the base.
@@ -158,7 +159,7 @@ class VllmEngine:
         check_prompt(request.prompt_ids, self.context_length, self._vocabulary)
         if self._in_flight >= self._config.max_running + self._config.max_waiting:
             waiting = self._in_flight - self._config.max_running
-            raise UnavailableError(f"{waiting} requests are waiting already; try again in a moment")
+            raise OverloadedError(f"{waiting} requests are waiting already; try again in a moment")
 
     async def _tokens(self, answer: "_Answer", params: Any) -> AsyncIterator[TokenEvent]:
         """Yield what becomes final, and leave the reason in `answer`; leaving the generator stops vLLM's work."""
@@ -204,6 +205,7 @@ class _Answer:
     first_token_s: float | None = None
     unsent: list[int] = field(default_factory=list)
     unsent_logprobs: list[TokenLogprob] = field(default_factory=list)
+    prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
 
     def take(self, output: Any, end_ids: frozenset[int]) -> TokenEvent | None:
         """Add what vLLM has generated, and return what may be shown."""
@@ -217,6 +219,7 @@ class _Answer:
         if part.finish_reason is not None:
             self.reason = "length" if part.finish_reason == "length" else "stop"
         self.unsent += ids
+        self._score(output.prompt_logprobs)
         if part.logprobs and self.request.sampling.logprobs is not None:
             for token, found in zip(ids, part.logprobs, strict=False):
                 self.unsent_logprobs.append(_logprob(token, found, self.request.sampling.logprobs))
@@ -235,7 +238,14 @@ class _Answer:
         total = time.monotonic() - self.start
         usage = Usage(len(self.request.prompt_ids), self.generated, self.cached)
         queue_s = total if self.first_token_s is None else 0.0
-        return FinishEvent(reason, usage, Timings(queue_s, self.first_token_s, total), error)
+        timings = Timings(queue_s, self.first_token_s, total)
+        return FinishEvent(reason, usage, timings, error, tuple(self.prompt_logprobs))
+
+    def _score(self, found: list[Any] | None) -> None:
+        alternatives = self.request.sampling.prompt_logprobs
+        if found and alternatives is not None and not self.prompt_logprobs:
+            pairs = zip(self.request.prompt_ids[1:], found[1:], strict=True)  # nothing foretells the first token
+            self.prompt_logprobs = [_logprob(token, values, alternatives) for token, values in pairs]
 
     def _event(self, text: str) -> TokenEvent:
         event = TokenEvent(text, tuple(self.unsent), tuple(self.unsent_logprobs))
@@ -262,6 +272,7 @@ def _sampling_params(sampling: Sampling, room: int, end_ids: frozenset[int]) -> 
             ignore_eos=sampling.ignore_eos,
             stop_token_ids=[] if sampling.ignore_eos else sorted(end_ids),
             logprobs=sampling.logprobs,
+            prompt_logprobs=sampling.prompt_logprobs,
             detokenize=False,
             output_kind=RequestOutputKind.DELTA,
         )

@@ -114,16 +114,30 @@ def _import_folder(repository: ArtifactRepository, name: str, folder: Path) -> A
         return repository.publish("adapter", name, clean, {"imported": True, **facts})
 
 
-def export_adapter(repository: ArtifactRepository, version: ArtifactVersion, folder: Path) -> Path:
+def export_adapter(repository: ArtifactRepository, version: ArtifactVersion, destination: str) -> str:
     """Write a version as a plain PEFT folder that other tools open, and return the folder.
+
+    Args:
+        repository: where the version is.
+        version: to be written.
+        destination: a folder, or the URI of one, such as `s3://bucket/folder`.
 
     Raises:
         InputError: the folder exists and is not empty.
+        StorageError: it cannot be written.
     """
+    if "://" in destination:
+        store, source = open_store(destination), repository.fetch(version)
+        if next(iter(store.list_keys("")), None) is not None:
+            raise InputError(f"{destination}: exists and is not empty; choose another folder")
+        for path, entry in repository.manifest(version).files.items():
+            store.upload(source / path, path, entry.sha256)
+        return destination
+    folder = Path(destination)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: exists and is not empty; choose another folder")
     shutil.copytree(repository.fetch(version), folder, dirs_exist_ok=True)
-    return folder
+    return destination
 
 
 def _check_tensor(values: "np.ndarray[Any, Any]", where: str) -> None:

@@ -112,6 +112,19 @@ class PromptTemplate:
             raise InputError("messages: the last turn must be the user's; append the question to be answered")
         return tokens.input_ids
 
+    def encode_text(self, text: str) -> list[int]:
+        """Tokenize a text that is to be gone on with, as it is, behind BOS; no text can hold a special token.
+
+        Raises:
+            InputError: it holds half a character.
+        """
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"prompt: half a character (a lone surrogate) at position {error.start}") from error
+        ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        return [self.tokenizer.bos_token_id, *ids]
+
     def _encode_exchange(self, exchange: Exchange, *, first: bool) -> tuple[list[int], list[int]]:
         text = exchange.prompt + (exchange.answer or "")
         encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)

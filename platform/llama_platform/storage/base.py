@@ -54,6 +54,14 @@ class ObjectStore(Protocol):
         """
         ...
 
+    def read_if_changed(self, key: str, etag: str | None) -> StoredObject | None:
+        """Return a small object, or None if its state is still the one with this etag.
+
+        Raises:
+            NotFoundError: there is none under the key.
+        """
+        ...
+
     def upload(self, path: Path, key: str, sha256: str) -> None:
         """Copy a file of any size into the store, and check on the server that it arrived whole.
 
@@ -77,6 +85,10 @@ class ObjectStore(Protocol):
 
     def list_keys(self, prefix: str) -> Iterator[str]:
         """Yield the keys that start with `prefix`, in lexical order."""
+        ...
+
+    def list_folders(self, prefix: str) -> list[str]:
+        """Return the names of the folders directly below `prefix`, which ends with a slash, in lexical order."""
         ...
 
     def delete(self, key: str) -> None:

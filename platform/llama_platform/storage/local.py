@@ -44,6 +44,11 @@ class LocalStore:
             content = self._path(key).read_bytes()
         return StoredObject(content, _etag(content))
 
+    def read_if_changed(self, key: str, etag: str | None) -> StoredObject | None:
+        """Read and compare; see ObjectStore."""
+        stored = self.read(key)
+        return None if stored.etag == etag else stored
+
     def upload(self, path: Path, key: str, sha256: str) -> None:
         """Copy, flush to disk and read back; see ObjectStore."""
         target = self._path(key)
@@ -64,6 +69,11 @@ class LocalStore:
         parent = self._folder / prefix.rpartition("/")[0]
         paths = sorted(p.relative_to(self._folder).as_posix() for p in parent.rglob("*") if p.is_file())
         yield from (key for key in paths if key.startswith(prefix) and not key.startswith(LOCK_FOLDER))
+
+    def list_folders(self, prefix: str) -> list[str]:
+        """List one folder; see ObjectStore."""
+        folder = self._folder / prefix
+        return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
     def delete(self, key: str) -> None:
         """Delete; see ObjectStore."""

@@ -31,6 +31,10 @@ PERMISSIONS = {
 }
 
 
+class _NotModified(StorageError):
+    """The object is still in the state that the reader knows."""
+
+
 class S3Store:
     """Objects below `s3://bucket/prefix`."""
 
@@ -77,6 +81,17 @@ class S3Store:
             answer = self._client.get_object(Bucket=self._bucket, Key=self._key(key))
             return StoredObject(answer["Body"].read(), _unquoted(answer["ETag"]))
 
+    def read_if_changed(self, key: str, etag: str | None) -> StoredObject | None:
+        """One GetObject with If-None-Match; see ObjectStore."""
+        condition = {"IfNoneMatch": f'"{etag}"'} if etag else {}
+        try:
+            with self._reported("read", key):
+                found = self._client.get_object(Bucket=self._bucket, Key=self._key(key), **condition)
+                stored = StoredObject(found["Body"].read(), _unquoted(found["ETag"]))
+        except _NotModified:
+            return None
+        return None if stored.etag == etag else stored
+
     def upload(self, path: Path, key: str, sha256: str) -> None:
         """Multipart above 8 MiB, a SHA-256 with every part, then compared with the server's; see ObjectStore."""
         with self._reported("upload", key), path.open("rb") as file:
@@ -102,6 +117,16 @@ class S3Store:
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=start + prefix)
             for page in pages:
                 yield from (item["Key"].removeprefix(start) for item in page.get("Contents", ()))
+
+    def list_folders(self, prefix: str) -> list[str]:
+        """Pages of ListObjectsV2 with a delimiter; see ObjectStore."""
+        start = f"{self._prefix}/{prefix}" if self._prefix else prefix
+        with self._reported("list", prefix):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=start, Delimiter="/"
+            )
+            found = [entry["Prefix"] for page in pages for entry in page.get("CommonPrefixes", ())]
+        return [folder.removeprefix(start).rstrip("/") for folder in found]
 
     def delete(self, key: str) -> None:
         """One DeleteObject; see ObjectStore."""
@@ -152,6 +177,8 @@ class S3Store:
     def _translated(self, error: ClientError, action: str, uri: str) -> Exception:
         code = str(error.response.get("Error", {}).get("Code", ""))
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        if status == 304:
+            return _NotModified(uri)
         if code == "NoSuchBucket":
             return StorageError(
                 f"cannot {action} {uri}: bucket '{self._bucket}' does not exist; create it, or correct the store's URI"

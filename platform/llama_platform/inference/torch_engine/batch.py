@@ -20,8 +20,8 @@ class Chunk:
     """Pages of the sequence, from its beginning, at least to the end of this chunk."""
     adapter: int = -1
     """Place of the adapter in the bank; -1 for none."""
-    sampled: bool = True
-    """Whether the logits after its last token are wanted."""
+    logits: int = 1
+    """After how many of its last tokens logits are wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Batch:
     slots: np.ndarray
     """int64 [rows]: page · PAGE + place in it."""
     sampled_rows: np.ndarray
-    """int64 [sampled chunks], in the order of `chunks`."""
+    """int64 [wanted logits], in the order of `chunks`."""
     groups: tuple[tuple[int, int, int], ...]
     """(first row, rows, adapter) for each adapter that some rows use."""
 
@@ -63,8 +63,7 @@ def arrange(chunks: Sequence[Chunk]) -> Batch:
         places = np.arange(chunk.position, chunk.position + end - row, dtype=np.int64)
         positions[row:end] = places
         slots[row:end] = np.asarray(chunk.pages, dtype=np.int64)[places // PAGE] * PAGE + places % PAGE
-        if chunk.sampled:
-            sampled.append(end - 1)
+        sampled += range(end - chunk.logits, end)
         if chunk.adapter >= 0:
             if groups and groups[-1][2] == chunk.adapter:
                 groups[-1] = (groups[-1][0], end - groups[-1][0], chunk.adapter)

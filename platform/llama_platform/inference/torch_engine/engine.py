@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from llama_platform.errors import EngineError, UnavailableError
+from llama_platform.errors import EngineError, OverloadedError
 from llama_platform.inference.config import EngineConfig
 from llama_platform.inference.detokenizer import Detokenizer
 from llama_platform.inference.engine import (
@@ -35,7 +35,7 @@ from llama_platform.inference.torch_engine.kv_cache import PagePool
 from llama_platform.inference.torch_engine.load import load_model
 from llama_platform.inference.torch_engine.lora_bank import LoraBank
 from llama_platform.inference.torch_engine.pace import Pace
-from llama_platform.inference.torch_engine.sampler import Sampler
+from llama_platform.inference.torch_engine.sampler import Sampler, token_logprob
 from llama_platform.inference.torch_engine.scheduler import Scheduler, Sequence, Work
 from llama_platform.models.base_model import BaseConfig, base_folder, end_ids
 
@@ -92,14 +92,14 @@ class TorchEngine:
                 answer.cancelled = True
                 self._change.notify()
 
-    async def load_adapter(self, digest: str, folder: Path) -> None:
+    async def load_adapter(self, digest: str, folder: Path, pinned: bool = False) -> None:
         """Load an adapter while others generate; see Engine.
 
         Raises:
             IntegrityError: the folder holds no usable adapter, or one that does not fit the base.
             UnavailableError: there is no room beside the adapters in use.
         """
-        await asyncio.to_thread(self._bank.load, digest, folder)
+        await asyncio.to_thread(self._bank.load, digest, folder, pinned)
 
     async def unload_adapter(self, digest: str) -> None:
         """Free an adapter when its last request has ended; see Engine."""
@@ -133,12 +133,18 @@ class TorchEngine:
         prompt, sampling = request.prompt_ids, request.sampling
         check_prompt(prompt, self.context_length, self._model.architecture.vocab_size)
         room = self.context_length - len(prompt)
-        sequence = Sequence(prompt, min(sampling.max_new_tokens, room), request.adapter_digest, request.priority)
+        sequence = Sequence(
+            prompt,
+            min(sampling.max_new_tokens, room),
+            request.adapter_digest,
+            request.priority,
+            scored=sampling.prompt_logprobs is not None,
+        )
         answer = _Answer(
             request,
             sequence,
             Sampler(sampling, prompt, self._end_ids),
-            Detokenizer(self._tokenizer, sampling.stop),
+            Detokenizer(self._tokenizer, sampling.stop, prompt if request.continues else ()),
             asyncio.get_running_loop(),
         )
         with self._change:
@@ -149,7 +155,7 @@ class TorchEngine:
             waiting = len(self._arrived) + len(self._answers) - len(self._scheduler.running)
             free = self._config.max_running - len(self._scheduler.running)
             if waiting >= self._config.max_waiting + free:
-                raise UnavailableError(f"{waiting} requests are waiting already; try again in a moment")
+                raise OverloadedError(f"{waiting} requests are waiting already; try again in a moment")
             self._arrived.append(answer)
             self._change.notify()
         return answer
@@ -229,18 +235,24 @@ class TorchEngine:
                     adapters.append(self._answers[sequence].adapter)
                 adapter = places[sequence.adapter]
             tokens = sequence.tokens[sequence.computed : sequence.computed + work.tokens]
-            chunks.append(Chunk(tokens, sequence.computed, sequence.pages, adapter, work.samples))
+            chunks.append(Chunk(tokens, sequence.computed, sequence.pages, adapter, work.logits))
         return arrange(chunks), adapters
 
     def _sample(self, works: list[Work], logits: torch.Tensor, events: "_Events") -> None:
-        sampled = [self._answers[work.sequence] for work in works if work.samples]
-        if not sampled:
+        if not len(logits):
             return
         values = logits.numpy()  # its argmax is an order of magnitude faster than torch's
         best = values.argmax(axis=1).tolist()
         highest = values[range(len(best)), best].tolist()
-        for row, answer in enumerate(sampled):
+        end = 0
+        for work in works:
+            answer, first, end = self._answers[work.sequence], end, end + work.logits
             try:
+                if work.sequence.scored:
+                    answer.score(logits[first:end], work.sequence.computed - work.logits)
+                if not work.samples:
+                    continue
+                row = end - 1
                 if answer.sampler.plain and abs(highest[row]) < float("inf"):
                     token, logprob = best[row], None
                     answer.sampler.note(token)
@@ -295,7 +307,8 @@ class TorchEngine:
         sequence, total = answer.sequence, time.monotonic() - answer.start
         usage = Usage(len(sequence.prompt_ids), sequence.generated, sequence.cached)
         queue_s = total if answer.queue_s is None else answer.queue_s
-        events.add(answer, FinishEvent(reason, usage, Timings(queue_s, answer.first_token_s, total), error))
+        timings = Timings(queue_s, answer.first_token_s, total)
+        events.add(answer, FinishEvent(reason, usage, timings, error, tuple(answer.prompt_logprobs)))
 
 
 @dataclass(eq=False, slots=True)
@@ -315,6 +328,18 @@ class _Answer:
     first_token_s: float | None = None
     unsent: list[int] = field(default_factory=list)
     unsent_logprobs: list[TokenLogprob] = field(default_factory=list)
+    prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
+
+    def score(self, logits: torch.Tensor, position: int) -> None:
+        """Take note of how likely tokens of the prompt were.
+
+        Args:
+            logits: float32 [tokens, vocabulary], after consecutive tokens.
+            position: of the first of these.
+        """
+        prompt, alternatives = self.request.prompt_ids, self.request.sampling.prompt_logprobs or 0
+        for row, place in enumerate(range(position + 1, min(position + 1 + len(logits), len(prompt)))):
+            self.prompt_logprobs.append(token_logprob(logits[row], prompt[place], alternatives))
 
     def send(self, text: str, events: "_Events", last: bool = False) -> None:
         """Send text that has become final, with the tokens since the last event."""

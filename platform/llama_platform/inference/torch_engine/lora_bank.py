@@ -20,6 +20,7 @@ class _Loaded:
     packed: Any
     users: int = 0
     leaving: bool = False
+    pinned: bool = False
 
 
 class LoraBank:
@@ -48,8 +49,10 @@ class LoraBank:
         with self._lock:
             return self._size()
 
-    def load(self, digest: str, folder: Path) -> list[str]:
+    def load(self, digest: str, folder: Path, pinned: bool = False) -> list[str]:
         """Load the adapter of `folder`, and return the digests of those that had to go.
+
+        Pinned ones never have to, and take at most half of the memory; beyond that one is loaded like any other.
 
         Raises:
             IntegrityError: the folder holds no usable adapter, or one that does not fit the base.
@@ -58,12 +61,13 @@ class LoraBank:
         with self._lock:
             if (entry := self._loaded.get(digest)) is not None:
                 entry.leaving = False
+                self._pin(entry, pinned)
                 self._loaded.move_to_end(digest)
                 return []
         packed = self._model.pack_adapter(read_adapter(folder, self._model.architecture, self._max_rank))
         with self._lock:
             gone = self._make_room(packed.size_bytes, digest)
-            self._loaded.setdefault(digest, _Loaded(packed))
+            self._pin(self._loaded.setdefault(digest, _Loaded(packed)), pinned)
             return gone
 
     def unload(self, digest: str) -> None:
@@ -97,12 +101,16 @@ class LoraBank:
     def _size(self) -> int:
         return sum(entry.packed.size_bytes for entry in self._loaded.values())
 
+    def _pin(self, entry: _Loaded, pinned: bool) -> None:
+        others = sum(e.packed.size_bytes for e in self._loaded.values() if e.pinned and e is not entry)
+        entry.pinned = pinned and 2 * (others + entry.packed.size_bytes) <= self._memory_bytes
+
     def _drop_if_idle(self, digest: str, entry: _Loaded) -> None:
         if entry.leaving and entry.users == 0:
             del self._loaded[digest]
 
     def _make_room(self, size_bytes: int, digest: str) -> list[str]:
-        idle = [(name, e.packed.size_bytes) for name, e in self._loaded.items() if e.users == 0]
+        idle = [(name, e.packed.size_bytes) for name, e in self._loaded.items() if e.users == 0 and not e.pinned]
         excess, gone = self._size() + size_bytes - self._memory_bytes, []
         while excess > 0 and idle:
             name, freed = idle.pop(0)

@@ -22,7 +22,7 @@ class Model(Protocol):
     architecture: Architecture
 
     def forward(self, batch: Batch, adapters: Sequence[Any]) -> torch.Tensor:
-        """Compute a step, fill the KV cache, and return float32 logits [sampled chunks, vocabulary] on the CPU.
+        """Compute a step, fill the KV cache, and return float32 logits [wanted, vocabulary] on the CPU.
 
         Args:
             batch: its adapters are places in `adapters`.

@@ -57,7 +57,7 @@ class Sampler:
                 raise FloatingPointError("the model's logits are not finite")
         else:
             token = self._draw(changed)
-        logprob = None if sampling.logprobs is None else _logprob(logits, token, sampling.logprobs)
+        logprob = None if sampling.logprobs is None else token_logprob(logits, token, sampling.logprobs)
         self.note(token)
         return token, logprob
 
@@ -114,7 +114,14 @@ class Sampler:
         return int(ids[min(int(place), len(ids) - 1)])
 
 
-def _logprob(logits: torch.Tensor, token: int, alternatives: int) -> TokenLogprob:
+def token_logprob(logits: torch.Tensor, token: int, alternatives: int) -> TokenLogprob:
+    """Return the log-probability of a token, and of the most likely ones.
+
+    Args:
+        logits: float32 [vocabulary].
+        token: whose log-probability it is.
+        alternatives: how many of the most likely ones.
+    """
     logprobs = logits.log_softmax(dim=0)
     best = logprobs.topk(alternatives) if alternatives else None
     top = () if best is None else tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True))

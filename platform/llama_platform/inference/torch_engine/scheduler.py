@@ -36,6 +36,8 @@ class Sequence:
     """Pages that were offered to other sequences."""
     content: int = 0
     """The pool's name for what these hold."""
+    scored: bool = False
+    """Whether logits are wanted after every token of the prompt."""
 
     def __post_init__(self) -> None:
         self.tokens = list(self.prompt_ids)
@@ -59,6 +61,11 @@ class Work:
     tokens: int
     samples: bool
     """Whether the step yields its next token."""
+
+    @property
+    def logits(self) -> int:
+        """Return after how many of its last tokens logits are wanted."""
+        return self.tokens if self.sequence.scored else int(self.samples)
 
 
 class Scheduler:
@@ -116,8 +123,13 @@ class Scheduler:
         works = [Work(s, 1, True) for s in generating]
         return works + [
             Work(sequence, tokens, sequence.computed + tokens == len(sequence.tokens))
-            for sequence, tokens in _share(reading, prompt_tokens).items()
+            for sequence, tokens in _share(reading, prompt_tokens, self._most_scored(reading)).items()
         ]
+
+    def _most_scored(self, reading: list[Sequence]) -> int:
+        """Return how many tokens of a scored prompt a step computes: it has logits for `max_running` in all."""
+        scored = sum(sequence.scored for sequence in reading)
+        return (self._max_running - len(self.running) + scored) // max(1, scored)
 
     def advance(self, works: Iterable[Work]) -> None:
         """Take note that the work was done; generated tokens are appended to `tokens` by the caller afterwards."""
@@ -133,7 +145,8 @@ class Scheduler:
         while self._waiting and len(self.running) < self._max_running:
             sequence = self._waiting[0][2]
             # The last token of a prompt is always computed: its logits are the first answer.
-            shared, content = self._pool.match(sequence.adapter, sequence.prompt_ids[:-1])
+            known = () if sequence.scored else sequence.prompt_ids[:-1]
+            shared, content = self._pool.match(sequence.adapter, known)
             needed = sequence.total_pages - len(shared)
             if needed > self._pool.available:
                 self._pool.release(shared)
@@ -145,14 +158,16 @@ class Scheduler:
             self.running.append(sequence)
 
 
-def _share(reading: list[Sequence], prompt_tokens: int) -> dict[Sequence, int]:
+def _share(reading: list[Sequence], prompt_tokens: int, most_scored: int) -> dict[Sequence, int]:
     """Return the tokens of each prompt that a step computes.
 
     Args:
         reading: sequences whose prompts are not computed to their ends, in order of admission.
         prompt_tokens: in all.
+        most_scored: of each scored prompt.
     """
     left = {sequence: len(sequence.tokens) - sequence.computed for sequence in reading}
+    left |= {sequence: min(tokens, most_scored) for sequence, tokens in left.items() if sequence.scored}
     tokens = dict.fromkeys(reading, 0)
     shortest_first = sorted(reading, key=lambda sequence: left[sequence])
     shares = [(reading[0], -(-prompt_tokens // 2))] if reading else []

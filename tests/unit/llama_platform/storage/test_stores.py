@@ -23,6 +23,23 @@ def test_reads_what_was_written(store):
     assert (stored.content, stored.etag) == (b"one", etag)
 
 
+def test_what_has_not_changed_is_not_read_again(store):
+    etag = store.write("a", b"1")
+    assert store.read_if_changed("a", None).content == b"1"
+    assert store.read_if_changed("a", etag) is None
+    store.write("a", b"2")
+    assert store.read_if_changed("a", etag).content == b"2"
+    with pytest.raises(NotFoundError):
+        store.read_if_changed("nothing", etag)
+
+
+def test_folders_are_listed_by_name(store):
+    for key in ("models/b/versions/1.json", "models/a/x", "models/file", "other/c/x"):
+        store.write(key, b"1")
+    assert store.list_folders("models/") == ["a", "b"]
+    assert store.list_folders("nothing/") == []
+
+
 def test_a_missing_object_is_named(store, tmp_path):
     with pytest.raises(NotFoundError, match="nothing/here"):
         store.read("nothing/here")

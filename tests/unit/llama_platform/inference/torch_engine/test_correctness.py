@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -134,6 +135,18 @@ def test_base_in_company_in_chunks_and_from_the_prefix_cache(engine, base, run):
 def test_alone_is_the_same(engine, base, run):
     made = requests(lambda _: None)[:12]
     check(made, [ids_of(run(answer(engine, request))) for request in made], lambda _: base)
+
+
+def test_prompts_are_scored_as_by_transformers(engine, base, run):
+    made = [replace(r, sampling=replace(r.sampling, prompt_logprobs=3)) for r in requests(lambda _: None)[:20]]
+    for request, events in zip(made, together(engine, made, run), strict=True):
+        with torch.inference_mode():
+            expected = base(torch.tensor([request.prompt_ids])).logits[0].log_softmax(dim=-1)
+        scored = events[-1].prompt_logprobs
+        assert len(scored) == len(request.prompt_ids) - 1
+        for place, found in enumerate(scored):
+            assert found.logprob == pytest.approx(float(expected[place, request.prompt_ids[place + 1]]), abs=2e-4)
+            assert [token for token, _ in found.top] == expected[place].topk(3).indices.tolist()
 
 
 @pytest.mark.parametrize("kinds", [1, ADAPTERS])

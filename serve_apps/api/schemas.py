@@ -11,6 +11,11 @@ MIN_TEMPERATURE = 1e-3
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200_000, pattern=r"\S")]
 
 
+def effective_temperature(temperature: float) -> float:
+    """Return 0 for temperatures by which dividing would overflow: what they mean is greedy."""
+    return temperature if temperature >= MIN_TEMPERATURE else 0.0
+
+
 class MessageIn(BaseModel):
     """One turn of a chat."""
 
@@ -33,7 +38,10 @@ class GenerationFields(BaseModel):
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     top_k: Annotated[int, Field(ge=0, le=100_000)] = 0
+    min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
     repetition_penalty: Annotated[float, Field(ge=0.1, le=2)] = 1.0
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
     stop: Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=8)] = []
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     adapter: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
@@ -48,11 +56,13 @@ class GenerationFields(BaseModel):
         """Return the library's form, with the prompt style's own stop texts added."""
         return Sampling(
             max_new_tokens=self.max_new_tokens,
-            # below this, dividing by it overflows: what it means is greedy
-            temperature=self.temperature if self.temperature >= MIN_TEMPERATURE else 0.0,
+            temperature=effective_temperature(self.temperature),
             top_p=self.top_p,
             top_k=self.top_k,
+            min_p=self.min_p,
             repetition_penalty=self.repetition_penalty,
+            presence_penalty=self.presence_penalty,
+            frequency_penalty=self.frequency_penalty,
             stop=(*self.stop, *stop),
             seed=self.seed,
         )

@@ -1,0 +1,1 @@
+"""Which versions answer: followed in the store, held by replicas, published to the ingress."""

@@ -1,0 +1,133 @@
+"""From exceptions to HTTP: one table, no internals; RFC 9457 bodies, and OpenAI's below `/v1`."""
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from llama_platform.errors import (
+    ConflictError,
+    DeadlineError,
+    ForbiddenError,
+    InputError,
+    IntegrityError,
+    NotFoundError,
+    OverloadedError,
+    PlatformError,
+    ReplicaLostError,
+    StorageError,
+    UnavailableError,
+)
+from serve_apps.api.schemas import Problem
+
+log = logging.getLogger(__name__)
+
+STATUSES: tuple[tuple[type[PlatformError], int], ...] = (
+    (InputError, 400),
+    (ForbiddenError, 403),
+    (NotFoundError, 404),
+    (ConflictError, 409),
+    (IntegrityError, 422),
+    (OverloadedError, 429),
+    (ReplicaLostError, 502),
+    (StorageError, 503),
+    (UnavailableError, 503),
+    (DeadlineError, 504),
+)
+RETRY_AFTER_S = 5
+HTTP_CODES = {401: "unauthorized", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large", 415: "not_json"}
+OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+OPENAI_PATH = "/v1/"
+
+
+def describe(error: BaseException, request_id: str) -> Problem:
+    """Return the problem that a client may see of an error; what is not ours is logged and not shown."""
+    if isinstance(error, PlatformError):
+        for kind, status in STATUSES:
+            if isinstance(error, kind):
+                return problem_of(status, error.code, _public_text(error, request_id), request_id)
+    log.error("request failed", exc_info=error, extra={"request": request_id})
+    detail = "the request failed on our side; the log has it under this request id"
+    return problem_of(500, "internal", detail, request_id)
+
+
+def describe_invalid(error: RequestValidationError, request_id: str) -> Problem:
+    """Return the problem of a request that does not fit its schema, with the field."""
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        detail = f"body: not valid JSON at character {first['loc'][-1]}: {first['ctx']['error']}"
+        return problem_of(400, "invalid_input", detail, request_id, "body")
+    field = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path")) or "body"
+    # pydantic's own texts for @model_validator start with this
+    reason = first["msg"].removeprefix("Value error, ")
+    return problem_of(400, "invalid_input", f"{field}: {reason}", request_id, field)
+
+
+def message_of(error: BaseException) -> str:
+    """Return an error's own text, also where it crossed from a replica wrapped in Ray's traceback."""
+    cause = getattr(error, "cause", None)
+    return str(cause if isinstance(cause, PlatformError) else error)
+
+
+def _public_text(error: PlatformError, request_id: str) -> str:
+    if isinstance(error, StorageError):  # its text names buckets, keys and permissions
+        log.error("store failed", exc_info=error, extra={"request": request_id})
+        return "the store cannot be read right now; the log has the reason under this request id"
+    return message_of(error)
+
+
+def openai_error(problem: Problem) -> dict[str, Any]:
+    """Return a problem in OpenAI's form."""
+    kind = OPENAI_TYPES.get(problem.status, "invalid_request_error" if problem.status < 500 else "server_error")
+    return {"error": {"message": problem.detail, "type": kind, "param": problem.field, "code": problem.code}}
+
+
+def respond(problem: Problem, path: str = "", retry_after_s: int = RETRY_AFTER_S) -> JSONResponse:
+    """Return the response for a problem of a request to `path`."""
+    headers = {"Retry-After": str(retry_after_s)} if problem.status in (429, 503) else {}
+    if problem.status in (500, 504):  # OpenAI's clients would repeat work that was done and thrown away
+        headers["x-should-retry"] = "false"
+    if problem.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if path.startswith(OPENAI_PATH):
+        return JSONResponse(openai_error(problem), problem.status, headers)
+    return JSONResponse(problem.body(), problem.status, headers, "application/problem+json")
+
+
+def install(api: FastAPI) -> None:
+    """Make `api` answer every expected error as a problem; RequestGuard answers the others."""
+
+    def answer(request: Request, problem: Problem) -> JSONResponse:
+        request.state.record.failed(problem.code)
+        wait_s = request.app.state.retry_after() if problem.status == 429 else RETRY_AFTER_S
+        return respond(problem, request.url.path, wait_s)
+
+    async def on_validation(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        return answer(request, describe_invalid(error, request.state.request_id))
+
+    async def on_http(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        code = HTTP_CODES.get(error.status_code, "http_error")
+        return answer(request, problem_of(error.status_code, code, str(error.detail), request.state.request_id))
+
+    async def on_other(request: Request, error: Exception) -> JSONResponse:
+        return answer(request, describe(error, request.state.request_id))
+
+    api.add_exception_handler(RequestValidationError, on_validation)
+    api.add_exception_handler(HTTPException, on_http)
+    api.add_exception_handler(PlatformError, on_other)
+
+
+def problem_of(status: int, code: str, detail: str, request_id: str, field: str | None = None) -> Problem:
+    """Return a problem with the title of its status; a field is taken from `field: reason` where none is given."""
+    head = detail.partition(":")[0]
+    if field is None and status == 400 and head.replace("_", "").replace(".", "").isalnum():
+        field = head
+    return Problem(
+        title=HTTPStatus(status).phrase, status=status, code=code, detail=detail, request_id=request_id, field=field
+    )

@@ -1,0 +1,34 @@
+"""The HTTP application around a service; it needs no Ray, so that tests run it as it is."""
+
+from functools import partial
+
+from fastapi import FastAPI
+
+from llama_platform import __version__
+from serve_apps.api import admin_routes, native_routes, openai_routes
+from serve_apps.api.errors import install
+from serve_apps.api.request_guard import RequestGuard
+from serve_apps.api.request_log import Observer
+from serve_apps.api.schemas import Problem
+from serve_apps.api.service import Service, retry_after_s
+
+ERRORS = {
+    status: {"model": Problem, "content": {"application/problem+json": {}}} for status in (400, 404, 422, 429, 503, 504)
+}
+
+
+def make_api(service: Service, observer: Observer) -> FastAPI:
+    """Return the application.
+
+    Args:
+        service: what the routes work with.
+        observer: is told of every request.
+    """
+    api = FastAPI(title="llama-platform", version=__version__)
+    api.state.service = service
+    api.state.retry_after = partial(retry_after_s, service)
+    install(api)
+    api.add_middleware(RequestGuard, max_body_bytes=service.config.limits.max_body_bytes, observer=observer)
+    for module in (native_routes, openai_routes, admin_routes):
+        api.include_router(module.routes)
+    return api

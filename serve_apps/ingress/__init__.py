@@ -1,0 +1,1 @@
+"""The deployment behind the HTTP proxy."""

@@ -1,0 +1,65 @@
+"""Ingress: HTTP in front, the other deployments behind their handles."""
+
+import asyncio
+import os
+from typing import Any
+
+from fastapi import FastAPI
+from ray.serve.handle import DeploymentHandle
+
+from llama_platform.artifacts.location import repository_from
+from llama_platform.logs import setup_logging
+from llama_platform.models.base_model import load_template
+from serve_apps.aliases.follower import KINDS
+from serve_apps.api.admin_routes import check_token_file
+from serve_apps.api.fastapi_app import make_api
+from serve_apps.api.service import Service
+from serve_apps.config import AppConfig
+from serve_apps.answering import Answering
+from serve_apps.aliases.live_tables import LiveTables
+from serve_apps.ingress.metrics import IngressMetrics
+from serve_apps.ingress.remote import RemoteFollower, RemoteGenerator, RemoteRetriever
+
+
+class Ingress:
+    """The deployment that Serve's proxy sends requests to."""
+
+    async def __init__(
+        self,
+        config: dict[str, Any],
+        llama: DeploymentHandle,
+        retriever: DeploymentHandle | None,
+        follower: DeploymentHandle,
+    ) -> None:
+        """Load the tokenizer, and follow what is in force.
+
+        Args:
+            config: AppConfig as JSON.
+            llama: handle of the Llama deployment.
+            retriever: handle of the retriever deployment; None where retrieval is off.
+            follower: handle of the AliasFollower.
+        """
+        setup_logging()
+        parsed = AppConfig.model_validate(config)
+        repository = repository_from(parsed.store, os.environ)
+        live = LiveTables(RemoteFollower(follower), repository)
+        template = await asyncio.to_thread(load_template, parsed.base)
+        answering = Answering(parsed, template, live, RemoteGenerator(llama))
+        searcher = RemoteRetriever(retriever) if retriever is not None else None
+        self._service = Service(parsed, repository, live, answering, searcher)
+        check_token_file(self._service)
+        self._following = [asyncio.ensure_future(live.run(kind)) for kind in KINDS]
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """Return the HTTP application; Serve asks for it when the replica starts."""
+        return make_api(self._service, IngressMetrics())
+
+    def check_health(self) -> None:
+        """Let Serve replace the ingress where it no longer follows.
+
+        Raises:
+            RuntimeError: that is so.
+        """
+        for task in self._following:
+            if task.done():
+                raise RuntimeError(f"following the live aliases has ended: {task.exception()}")

@@ -1,0 +1,88 @@
+"""The other deployments behind their handles, with Ray's errors as the platform's."""
+
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from ray.exceptions import RayActorError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+
+from llama_platform.artifacts.manifest import Kind
+from llama_platform.artifacts.repository import ArtifactVersion
+from llama_platform.errors import OverloadedError, ReplicaLostError, UnavailableError
+from llama_platform.inference.engine import GenerationRequest
+from rag.retriever import Hit
+from serve_apps.aliases.live_aliases import LiveTable
+from serve_apps.llama.coalesce import Numbered
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise the platform's errors for Ray's; Serve would answer these itself, as plain text.
+
+    Raises:
+        OverloadedError: the deployment's queue is full.
+        UnavailableError: it has no replica.
+        ReplicaLostError: the replica has died.
+    """
+    try:
+        yield
+    except BackPressureError as error:
+        raise OverloadedError("too many requests are waiting; try again shortly") from error
+    except DeploymentUnavailableError as error:
+        raise UnavailableError("no replica can be started right now") from error
+    except RayActorError as error:
+        raise ReplicaLostError("the replica was lost while it answered; ask again") from error
+
+
+class RemoteGenerator:
+    """The Llama deployment; see Generator."""
+
+    def __init__(self, handle: Any) -> None:
+        """Ask through `handle`."""
+        self._handle = handle.options(stream=True)
+
+    async def generate(
+        self, requests: Sequence[GenerationRequest], adapter: ArtifactVersion | None
+    ) -> AsyncGenerator[list[Numbered], None]:
+        """Yield the events of the answers; closing it cancels them."""
+        stream = self._handle.generate.remote(requests, adapter)
+        try:
+            with translated():
+                async for batch in stream:
+                    yield batch
+        finally:
+            stream.cancel()
+
+
+class RemoteRetriever:
+    """The retriever deployment."""
+
+    def __init__(self, handle: Any) -> None:
+        """Ask through `handle`."""
+        self._handle = handle
+
+    async def search(self, version: ArtifactVersion, question: str, k: int) -> list[Hit]:
+        """Return the `k` nearest chunks of an index."""
+        with translated():
+            hits: list[Hit] = await self._handle.search.remote(version, question, k)
+        return hits
+
+
+class RemoteFollower:
+    """The AliasFollower; see Follower."""
+
+    def __init__(self, handle: Any) -> None:
+        """Ask through `handle`."""
+        self._handle = handle
+
+    async def table(self, kind: Kind, revision: int, asked: list[str]) -> LiveTable:
+        """Return the table when it has another revision, or after a second."""
+        table: LiveTable = await self._handle.table.remote(kind, revision, asked)
+        return table
+
+    async def look(self, kind: Kind, name: str) -> LiveTable:
+        """Read one name now, and return the table."""
+        with translated():
+            table: LiveTable = await self._handle.look.remote(kind, name)
+        return table

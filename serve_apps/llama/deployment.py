@@ -1,0 +1,151 @@
+"""Llama deployment: one replica owns one engine."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import psutil
+import torch
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from llama_platform.artifacts.location import repository_from
+from llama_platform.artifacts.repository import ArtifactVersion
+from llama_platform.errors import EngineError, PlatformError
+from llama_platform.inference.engine import Engine, FinishEvent, GenerationRequest, TokenEvent
+from llama_platform.logs import setup_logging
+from llama_platform.models.base_model import load_template
+from serve_apps.aliases.holder import VersionHolder
+from serve_apps.config import AppConfig
+from serve_apps.llama.coalesce import Numbered, coalesced
+from serve_apps.llama.load import Load
+from serve_apps.llama.metrics import ReplicaMetrics
+
+
+class LlamaDeployment:
+    """Generates for the ingress."""
+
+    async def __init__(self, config: dict[str, Any], follower: DeploymentHandle) -> None:
+        """Load the base and the adapters that aliases name; the replica is ready when this returns.
+
+        Args:
+            config: AppConfig as JSON.
+            follower: the AliasFollower.
+        """
+        setup_logging()
+        self._config = AppConfig.model_validate(config)
+        self._repository = repository_from(self._config.store, os.environ)
+        self._engine = await asyncio.to_thread(make_engine, self._config)
+        self._load = Load()
+        self._metrics = ReplicaMetrics()
+        self._loading: dict[str, asyncio.Lock] = {}
+        self._process = psutil.Process()
+        self._holder = VersionHolder(
+            follower,
+            "adapter",
+            serve.get_replica_context().replica_id.unique_id,
+            load=lambda version: self._load_adapter(version, pinned=True),
+            release=self._unpin_adapter,
+            facts=self._facts,
+        )
+        await self._holder.start()
+
+    async def generate(
+        self, requests: Sequence[GenerationRequest], adapter: ArtifactVersion | None
+    ) -> AsyncIterator[list[Numbered]]:
+        """Yield the events of the answers to `requests`, numbered, with `adapter` loaded first if it is not.
+
+        Raises:
+            IntegrityError: the adapter is damaged; it is never loaded.
+            UnavailableError: too many requests wait already.
+        """
+        if adapter is not None and adapter.digest not in self._engine.stats().adapters:
+            await self._load_adapter(adapter)
+        hold_s = self._config.stream_hold_ms / 1000
+        async with aclosing(coalesced([self._answer(request) for request in requests], hold_s)) as batches:
+            async for batch in batches:
+                yield batch
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Return the load for the autoscaling policy; plain numbers only, or Serve stops asking."""
+        return self._load.stats(self._engine.stats().waiting)
+
+    def check_health(self) -> None:
+        """Let Serve replace the replica when its engine has broken for good.
+
+        Raises:
+            EngineError: it has.
+        """
+        if not self._engine.stats().healthy:
+            raise EngineError("the engine has broken and needs a restart")
+
+    async def _answer(self, request: GenerationRequest) -> AsyncIterator[TokenEvent | FinishEvent]:
+        loop = asyncio.get_running_loop()
+        with self._load.request(request) as state:
+            async with aclosing(self._engine.generate(request)) as events:  # type: ignore[type-var]
+                async for event in events:
+                    state.note(event, loop.time())
+                    if isinstance(event, FinishEvent):
+                        self._load.note_wait(event.timings.queue_s)
+                        self._metrics.finished(event)
+                        if event.reason == "error":
+                            raise EngineError(event.error or "the engine failed")
+                    yield event
+
+    async def _load_adapter(self, version: ArtifactVersion, pinned: bool = False) -> None:
+        """Load an adapter unless it is; only the follower pins it, and unpins it again."""
+        # One download and one load of an adapter are enough; different ones do not wait for each other.
+        async with self._loading.setdefault(version.digest, asyncio.Lock()):
+            known = version.digest in self._engine.stats().adapters
+            if known and not pinned:
+                return
+            try:
+                folder = await asyncio.to_thread(self._repository.fetch, version)
+                await self._engine.load_adapter(version.digest, folder, pinned)
+            except PlatformError:
+                self._metrics.adapter_loads.inc(tags={"outcome": "refused"})
+                raise
+            if not known:
+                self._metrics.adapter_loads.inc(tags={"outcome": "loaded"})
+
+    async def _unpin_adapter(self, version: ArtifactVersion) -> None:
+        if version.digest in self._engine.stats().adapters:
+            folder = await asyncio.to_thread(self._repository.fetch, version)
+            await self._engine.load_adapter(version.digest, folder, pinned=False)
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what `/health` and `/model/info` show of this replica."""
+        stats = self._engine.stats()
+        self._metrics.load(stats)
+        return {
+            "engine": self._config.engine.kind,
+            "context_length": self._engine.context_length,
+            "cuda_available": torch.cuda.is_available(),
+            "memory": {"resident_bytes": self._process.memory_info().rss, **stats.memory},
+            "healthy": stats.healthy,
+            "failed_steps": stats.failures,
+            "running": stats.running,
+            "waiting": stats.waiting,
+            "adapters_loaded": list(stats.adapters),
+            "completion_tokens": stats.completion_tokens,
+            **self._load.stats(stats.waiting),
+        }
+
+
+def make_engine(config: AppConfig) -> Engine:
+    """Return the configured engine, loaded.
+
+    Raises:
+        InputError: the base cannot be loaded, or the engine is not installed.
+    """
+    tokenizer = load_template(config.base).tokenizer
+    if config.engine.kind == "vllm":
+        from llama_platform.inference.vllm_engine import VllmEngine
+
+        return VllmEngine(config.base, tokenizer, config.engine)
+    from llama_platform.inference.torch_engine.engine import TorchEngine
+
+    # Ray sets OMP_NUM_THREADS=1 for replicas with less than one CPU; the engine sets its own count.
+    return TorchEngine(config.base, tokenizer, config.llama.num_threads(), config.engine)

@@ -1,0 +1,131 @@
+"""The HTTP application around a fake engine and a follower that knows what the test says; no Ray."""
+
+import asyncio
+from contextlib import aclosing
+
+import httpx
+import pytest
+
+from fake_engine import FakeEngine
+from llama_platform.artifacts.location import StoreConfig, repository_from
+from llama_platform.artifacts.repository import ArtifactVersion
+from llama_platform.errors import EngineError
+from llama_platform.inference.engine import FinishEvent
+from serve_apps.aliases.live_aliases import LiveAlias, LiveTable, LiveTarget
+from serve_apps.aliases.live_tables import LiveTables
+from serve_apps.answering import Answering
+from serve_apps.api.fastapi_app import make_api
+from serve_apps.api.service import Service
+from serve_apps.config import AppConfig
+from serve_apps.llama.coalesce import coalesced
+
+FACTS = {
+    "context_length": 512, "cuda_available": False, "memory": {}, "healthy": True, "failed_steps": 0, "running": 1,
+    "waiting": 0, "response_s": 4.0,
+}  # fmt: skip
+
+
+class Observed:
+    """An observer that remembers."""
+
+    def __init__(self):
+        self.requests, self.first_tokens, self.gaps = [], [], []
+
+    def request(self, route, code, seconds):
+        self.requests.append((route, code))
+
+    def first_token(self, seconds):
+        self.first_tokens.append(seconds)
+
+    def between_tokens(self, seconds):
+        self.gaps.append(seconds)
+
+
+class StillFollower:
+    """A follower that never has news."""
+
+    def __init__(self, table):
+        self._table = table
+
+    async def table(self, kind, revision, asked):
+        await asyncio.sleep(3600)
+
+    async def look(self, kind, name):
+        return self._table
+
+
+class LocalGenerator:
+    """Answers with an engine in this process."""
+
+    def __init__(self, engine):
+        self.engine = engine
+        self.asked = []
+
+    async def generate(self, requests, adapter):
+        self.asked.append((requests, adapter))
+        async with aclosing(coalesced([self._checked(request) for request in requests], 0.01)) as batches:
+            async for batch in batches:
+                yield batch
+
+    async def _checked(self, request):
+        async with aclosing(self.engine.generate(request)) as events:
+            async for event in events:
+                if isinstance(event, FinishEvent) and event.reason == "error":
+                    raise EngineError(event.error)
+                yield event
+
+
+class Http:
+    """A client of the application, in this process, and what stands behind it."""
+
+    def __init__(self, api, generator, observed, live):
+        self.api, self.generator, self.observed, self.live = api, generator, observed, live
+
+    def client(self):
+        return httpx.AsyncClient(transport=httpx.ASGITransport(self.api), base_url="http://test")
+
+    def post(self, path, body=None, **kwargs):
+        return self._run("POST", path, json=body, **kwargs)
+
+    def get(self, path, **kwargs):
+        return self._run("GET", path, **kwargs)
+
+    def _run(self, method, path, **kwargs):
+        async def ask():
+            async with self.client() as client:
+                return await client.request(method, path, **kwargs)
+
+        return asyncio.run(ask())
+
+
+@pytest.fixture
+def repository(tmp_path):
+    return repository_from(StoreConfig(uri=str(tmp_path / "store"), cache=tmp_path / "cache"), {})
+
+
+@pytest.fixture
+def make_http(tiny_template, repository, adapter_folder):
+    """Make the application with changed configuration; the adapter `support` has two versions, the first live."""
+
+    def make(step_s=0.0005, **fields):
+        config = AppConfig.model_validate(
+            {"base": {"model": "tiny", "prompt_style": "plain"}, "limits": {"max_new_tokens": 256}, **fields}
+        )
+        version = ArtifactVersion("adapter", "support", 1, "a" * 64, "2026-01-01")
+        alias = LiveAlias("support", "production", (LiveTarget(version, 1),), "live", ())
+        table = LiveTable(1, {("support", "production"): alias}, {"r1": FACTS})
+        live = LiveTables(StillFollower(table), repository)
+        live._tables["adapter"] = table
+        engine = FakeEngine(tiny_template.tokenizer, context_length=512, step_s=step_s)
+        asyncio.run(engine.load_adapter(version.digest, adapter_folder))
+        generator, observed = LocalGenerator(engine), Observed()
+        answering = Answering(config, tiny_template, live, generator)
+        api = make_api(Service(config, repository, live, answering, None), observed)
+        return Http(api, generator, observed, live)
+
+    return make
+
+
+@pytest.fixture
+def http(make_http):
+    return make_http()
