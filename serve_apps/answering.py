@@ -62,8 +62,10 @@ class Answering:
             DeadlineError: it does not; it is cancelled.
         """
         # One wait per event rather than one timeout around all: a stream is read from another task than it began in.
+        # Not asyncio.wait_for, which in Python 3.11 loses a cancellation that comes with the result (cpython#86296).
         try:
-            return await asyncio.wait_for(work, max(deadline - time.time(), 0))
+            async with asyncio.timeout(max(deadline - time.time(), 0)):
+                return await work
         except TimeoutError as error:
             raise self._too_slow() from error
 

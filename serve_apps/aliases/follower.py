@@ -11,6 +11,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from llama_platform.artifacts.aliases import AliasDocument, Aliases
@@ -172,10 +173,9 @@ class Followed:
     async def wait_beyond(self, revision: int) -> None:
         """Return when the table has another revision, or after a second."""
         if self.live.table.revision == revision or not self.started.is_set():
-            try:
-                await asyncio.wait_for(self._changed.wait(), WAIT_S)
-            except TimeoutError:
-                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(WAIT_S):
+                    await self._changed.wait()
 
     async def read(self, names: Iterable[str]) -> None:
         """Read the aliases of names, if they have changed.

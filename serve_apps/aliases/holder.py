@@ -52,7 +52,8 @@ class VersionHolder:
     async def start(self) -> None:
         """Hold what aliases name now, then go on following; a follower that does not answer is not waited for long."""
         try:
-            pinned = await asyncio.wait_for(self._follower.pinned.remote(self._kind), PATIENCE_S)
+            async with asyncio.timeout(PATIENCE_S):
+                pinned = await self._follower.pinned.remote(self._kind)
         except Exception as error:  # a replica that could answer must not stay down because the follower is
             log.warning("no word of what to hold yet", extra={"reason": repr(error)})
         else:

@@ -88,7 +88,8 @@ class LiveTables:
 
     async def _look(self, kind: Kind, name: str, alias: str) -> LiveAlias:
         try:
-            table = await asyncio.wait_for(self._follower.look(kind, name), LOOK_PATIENCE_S)
+            async with asyncio.timeout(LOOK_PATIENCE_S):
+                table = await self._follower.look(kind, name)
         except TimeoutError as error:
             raise UnavailableError(f"what {kind} '{name}' is at present is not known yet; try again") from error
         live = table.aliases.get((name, alias))

@@ -1,6 +1,8 @@
 """From exceptions to HTTP: one table, no internals; RFC 9457 bodies, and OpenAI's below `/v1`."""
 
 import logging
+import re
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -57,14 +59,26 @@ def describe(error: BaseException, request_id: str) -> Problem:
 
 def describe_invalid(error: RequestValidationError, request_id: str) -> Problem:
     """Return the problem of a request that does not fit its schema, with the field."""
-    first = error.errors()[0]
+    first = _most_telling(error.errors())
     if first["type"] == "json_invalid":
         detail = f"body: not valid JSON at character {first['loc'][-1]}: {first['ctx']['error']}"
         return problem_of(400, "invalid_input", detail, request_id, "body")
-    field = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path")) or "body"
     # pydantic's own texts for @model_validator start with this
     reason = first["msg"].removeprefix("Value error, ")
+    named = re.match(r"'(\w+)'", reason)
+    field = ".".join(str(part) for part in first["loc"] if _is_field(part)) or (named[1] if named else "body")
     return problem_of(400, "invalid_input", f"{field}: {reason}", request_id, field)
+
+
+def _most_telling(errors: Sequence[Any]) -> Any:
+    """Return the first error; where a field may have several forms, one of a form that the value has."""
+    alike = [error for error in errors if error["loc"][:2] == errors[0]["loc"][:2]]
+    return next((error for error in alike if not error["type"].endswith("_type")), alike[0])
+
+
+def _is_field(part: str | int) -> bool:
+    # pydantic names the form of a field that may have several beside it, such as `list[TextPart]`.
+    return isinstance(part, int) or (part.isidentifier() and part not in ("body", "query", "path", "str", "int"))
 
 
 def message_of(error: BaseException) -> str:
@@ -126,7 +140,7 @@ def install(api: FastAPI) -> None:
 def problem_of(status: int, code: str, detail: str, request_id: str, field: str | None = None) -> Problem:
     """Return a problem with the title of its status; a field is taken from `field: reason` where none is given."""
     head = detail.partition(":")[0]
-    if field is None and status == 400 and head.replace("_", "").replace(".", "").isalnum():
+    if field is None and status in (400, 404) and head.replace("_", "").replace(".", "").isalnum():
         field = head
     return Problem(
         title=HTTPStatus(status).phrase, status=status, code=code, detail=detail, request_id=request_id, field=field

@@ -20,6 +20,10 @@ class TokenTexts:
             return piece.replace("\u2581", " ")
         return str(self._tokenizer.decode([token_id]))
 
+    def special(self, token_id: int) -> bool:
+        """Return whether a token has no text."""
+        return token_id in self._tokenizer.all_special_ids
+
     def bytes(self, token_id: int) -> list[int]:
         """Return the UTF-8 bytes of a token."""
         piece = str(self._tokenizer.convert_ids_to_tokens(token_id))
@@ -54,9 +58,10 @@ def completion_logprobs(
     first = [] if unforetold is None else [texts.text(unforetold)]
     tokens = first + [texts.text(one.token_id) for one in found]
     offsets, position = [], start
-    for token in tokens:
+    for place, token in enumerate(tokens):
         offsets.append(position)
-        position += len(token)
+        special = place == 0 and unforetold is not None and texts.special(unforetold)
+        position += 0 if special else len(token)  # BOS is no part of the text
     best = [{texts.text(token): logprob for token, logprob in one.top} for one in found]
     for one, others in zip(found, best, strict=True):
         others.setdefault(texts.text(one.token_id), one.logprob)

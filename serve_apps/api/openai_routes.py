@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.errors import InputError, NotFoundError
 from llama_platform.inference.engine import FinishEvent, TokenEvent
-from serve_apps.api.errors import describe, openai_error
+from serve_apps.api.errors import describe, message_of, openai_error
 from serve_apps.api.native_routes import noted, subject_of
 from serve_apps.api.openai_logprobs import TokenTexts, chat_logprobs, completion_logprobs
 from serve_apps.api.openai_schemas import ChatRequest, CompletionRequest, OpenAIRequest
@@ -249,8 +249,8 @@ async def _resolve(service: Service, request: Request, model: str, user: str | N
         raise NotFoundError(f"model: there is no model '{model}'; /v1/models lists them")
     try:
         found = await service.answering.resolve(adapter or None, subject_of(request, user))
-    except InputError as error:
-        raise NotFoundError(f"model: there is no model '{model}': {error}") from error
+    except (InputError, NotFoundError) as error:
+        raise NotFoundError(f"model: there is no model '{model}': {message_of(error)}") from error
     record_of(request).answered_by(found)
     return found
 

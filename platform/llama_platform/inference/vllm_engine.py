@@ -178,7 +178,8 @@ class VllmEngine:
                     if left is not None and left <= 0:
                         answer.reason = "deadline"
                         return
-                    output = await asyncio.wait_for(anext(stream), left)
+                    async with asyncio.timeout(left):
+                        output = await anext(stream)
                     if (event := answer.take(output, self._end_ids)) is not None:
                         yield event
                     if answer.detokenizer.stopped or output.finished:
