@@ -18,6 +18,7 @@ import psutil
 from ports import free_port
 
 BIN = Path(sys.executable).parent
+ROOT = Path(__file__).parents[2]
 
 
 class RayCluster:
@@ -40,15 +41,27 @@ class RayCluster:
             f"--num-cpus={head_cpus}", "--head", f"--port={self._port}", f"--temp-dir={self._folder}",
             "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--ray-client-server-port={free_port()}",
         )  # fmt: skip
-        headers = {"Authorization": f"Bearer {self.environment['RAY_AUTH_TOKEN']}"}
+        self.dashboard = f"http://127.0.0.1:{dashboard}"
 
         def answers() -> bool:
             with suppress(httpx.HTTPError):
-                return httpx.get(f"http://127.0.0.1:{dashboard}/api/version", headers=headers).status_code == 200
+                return self.get("/api/version").status_code == 200
             return False
 
         wait_for(answers, 60)
         self.environment["RAY_ADDRESS"] = f"127.0.0.1:{self._port}"
+
+    def run(self, *command: str, timeout: float = 240) -> subprocess.CompletedProcess:
+        """Run a command of the virtual environment as a user of the cluster would, from the repository root."""
+        program = [str(BIN / command[0]), *command[1:]]
+        return subprocess.run(
+            program, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=timeout
+        )
+
+    def get(self, path: str) -> httpx.Response:
+        """Ask the dashboard."""
+        headers = {"Authorization": f"Bearer {self.environment['RAY_AUTH_TOKEN']}"}
+        return httpx.get(self.dashboard + path, headers=headers, timeout=30)
 
     def add_node(self) -> subprocess.Popen:
         """Start a node with one CPU and return its process."""
@@ -110,8 +123,11 @@ def kill_group(process: subprocess.Popen) -> None:
     process.wait(30)
 
 
-def wait_for(condition: Callable[[], bool], seconds: float) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float, must: bool = True) -> None:
+    """Wait until a condition holds; without `must`, at most so long."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds} s in vain"
+        if time.monotonic() >= deadline:
+            assert not must, f"waited {seconds} s in vain"
+            return
         time.sleep(0.2)

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 
 from ports import free_port
 from ray_nodes import kill_group
+from served_app import ADMIN_TOKEN, ServedApp
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -156,3 +158,67 @@ def trained(submit):
     finetuned = submit("python", "-m", "jobs.finetune", *config, **settings)
     assert finetuned.returncode == 0, finetuned.stdout[-3000:] + finetuned.stderr[-2000:]
     return prepared, finetuned
+
+
+@pytest.fixture(scope="session")
+def versions(trained, repository, tmp_path_factory):
+    """Two adapter versions, the first in production, and an index of two documents."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from llama_platform.artifacts.aliases import Aliases
+
+    first = repository.version("adapter", "assistant", 1)
+    folder = tmp_path_factory.mktemp("second") / "adapter"
+    folder.mkdir()
+    for path in repository.fetch(first).iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    weights = load_file(folder / "adapter_model.safetensors")
+    torch.manual_seed(0)
+    save_file({n: w + 0.01 * torch.randn_like(w) for n, w in weights.items()}, folder / "adapter_model.safetensors")
+    second = repository.publish("adapter", "assistant", folder, repository.manifest(first).metadata)
+    Aliases(repository, "adapter", "assistant").promote("production", first.version)
+    return first, second
+
+
+@pytest.fixture(scope="session")
+def index(cluster, repository, store, tmp_path_factory):
+    from llama_platform.artifacts.aliases import Aliases
+
+    docs = tmp_path_factory.mktemp("docs")
+    (docs / "helm.md").write_text("# Helm\n\n## Install\n\nInstall the operator with helm install operator.\n")
+    (docs / "tea.md").write_text("# Tea\n\nGreen tea is made with water of eighty degrees.\n")
+    (docs / "picture.png").write_bytes(b"\x89PNG\x00")
+    done = cluster.run(
+        "python", "-m", "jobs.build_index", "--config", "jobs/configs/index.yaml",
+        "--set", f"sources=[{docs}]", "--set", f"store.uri={store[0]}", "--set", f"store.cache={store[1]}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "skipped picture.png" in done.stdout
+    version = repository.latest("index", "docs")
+    Aliases(repository, "index", "docs").promote("production", version.version)
+    return version
+
+
+@pytest.fixture(scope="session")
+def app(cluster, versions, index, store, tmp_path_factory):
+    """The application with the shipped configuration."""
+    folder = tmp_path_factory.mktemp("serve")
+    (folder / "token").write_text(ADMIN_TOKEN)
+    config = yaml.safe_load((ROOT / "serve_apps/configs/local.yaml").read_text())
+    config["http_options"]["port"] = port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    deployed = ServedApp(cluster.run, cluster.get, cluster.dashboard, url, config, folder / "serve.yaml")
+    deployed.deploy(
+        store={"uri": store[0], "cache": str(store[1])},
+        alias_interval_s=0.2,
+        admin_token_file=str(folder / "token"),
+        limits={"request_timeout_s": 20},
+    )
+    return deployed
+
+
+@pytest.fixture(scope="session")
+def client(app):
+    with httpx.Client(base_url=app.url, timeout=60) as client:
+        yield client

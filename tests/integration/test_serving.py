@@ -1,83 +1,15 @@
 """`serve deploy` with the shipped configuration, asked over HTTP."""
 
 import json
-import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
-import httpx
 import pytest
-import torch
-import yaml
-from safetensors.torch import load_file, save_file
 
 from llama_platform.artifacts.aliases import Aliases
+from ray_nodes import wait_for
 
 pytestmark = pytest.mark.integration
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def versions(trained, repository, tmp_path_factory):
-    """Two adapter versions, the first in production, and an index of two documents."""
-    first = repository.version("adapter", "assistant", 1)
-    folder = tmp_path_factory.mktemp("second") / "adapter"
-    folder.mkdir()
-    for path in repository.fetch(first).iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
-    weights = load_file(folder / "adapter_model.safetensors")
-    torch.manual_seed(0)
-    save_file({n: w + 0.01 * torch.randn_like(w) for n, w in weights.items()}, folder / "adapter_model.safetensors")
-    second = repository.publish("adapter", "assistant", folder, repository.manifest(first).metadata)
-    Aliases(repository, "adapter", "assistant").promote("production", first.version)
-    return first, second
-
-
-@pytest.fixture(scope="module")
-def index(cluster, repository, store, tmp_path_factory):
-    docs = tmp_path_factory.mktemp("docs")
-    (docs / "helm.md").write_text("# Helm\n\n## Install\n\nInstall the operator with helm install operator.\n")
-    (docs / "tea.md").write_text("# Tea\n\nGreen tea is made with water of eighty degrees.\n")
-    (docs / "picture.png").write_bytes(b"\x89PNG\x00")
-    done = cluster.run(
-        "python", "-m", "jobs.build_index", "--config", "jobs/configs/index.yaml",
-        "--set", f"sources=[{docs}]", "--set", f"store.uri={store[0]}", "--set", f"store.cache={store[1]}",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "skipped picture.png" in done.stdout
-    version = repository.latest("index", "docs")
-    Aliases(repository, "index", "docs").promote("production", version.version)
-    return version
-
-
-@pytest.fixture(scope="module")
-def client(cluster, versions, index, store, tmp_path_factory):
-    config = yaml.safe_load((ROOT / "serve_apps/configs/local.yaml").read_text())
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    config["http_options"]["port"] = port
-    arguments = config["applications"][0]["args"]
-    arguments["store"] = {"uri": store[0], "cache": str(store[1])}
-    arguments["alias_ttl_s"] = 0.2
-    arguments["limits"] = {"request_timeout_s": 20}
-    file = tmp_path_factory.mktemp("serve") / "serve.yaml"
-    file.write_text(yaml.safe_dump(config))
-    done = cluster.run("serve", "deploy", "--address", cluster.dashboard, str(file))
-    assert done.returncode == 0, done.stderr[-2000:]
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                if client.get("/health/ready").status_code == 200:
-                    break
-            except httpx.HTTPError:
-                pass
-            if time.monotonic() > deadline:
-                pytest.fail(cluster.run("serve", "status", "--address", cluster.dashboard).stdout[-3000:])
-            time.sleep(0.5)
-        yield client
 
 
 def predict(client, **fields):
@@ -131,32 +63,27 @@ def test_a_stream_gives_the_same_text_in_pieces(client):
     assert events[-1][1]["model"]["version"] == 1
 
 
-def test_promote_split_and_rollback_are_live(client, repository):
+def test_promote_split_and_rollback_are_live(client, app, repository):
     aliases = Aliases(repository, "adapter", "assistant")
 
     def version_for(user):
         return predict(client, user=user, max_new_tokens=1).json()["model"]["version"]
 
-    def wait_for(expected):
-        deadline = time.monotonic() + 5
-        while version_for("x") != expected and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert version_for("x") == expected
-
     second = repository.versions("adapter", "assistant")[-1]
     aliases.promote("production", second)
-    wait_for(second)
+    app.wait_until_live(second)
+    assert version_for("x") == second
     aliases.split("production", {1: 50, second: 50})
-    time.sleep(0.5)
+    app.wait_until_live(1, second)
     sides = {user: version_for(user) for user in map(str, range(12))}
     assert set(sides.values()) == {1, second}
     assert sides == {user: version_for(user) for user in sides}
-    aliases.promote("production", 1)
-    wait_for(1)
+    assert app.admin("POST", "/adapters/assistant/promote", {"version": 1}).status_code == 200
+    app.wait_until_live(1)
     assert predict(client, adapter=f"assistant@{second}").json()["model"]["version"] == second
 
 
-def test_a_damaged_adapter_never_answers_and_the_old_one_keeps_answering(client, repository, versions, tmp_path):
+def test_a_damaged_adapter_never_goes_live_and_the_old_one_keeps_answering(client, app, repository, versions, tmp_path):
     folder = tmp_path / "third"
     folder.mkdir()
     for path in repository.fetch(versions[0]).iterdir():
@@ -168,7 +95,12 @@ def test_a_damaged_adapter_never_answers_and_the_old_one_keeps_answering(client,
     response = predict(client, adapter=f"assistant@{third.version}")
     assert response.status_code == 422
     assert "does not match its sha256" in response.json()["detail"]
-    assert predict(client).status_code == 200
+    app.admin("POST", "/adapters/assistant/promote", {"version": third.version})
+    wait_for(lambda: app.live() == ("refused", [1]), 5)
+    assert "does not match its sha256" in app.admin("GET", "/adapters").text
+    assert predict(client).json()["model"]["version"] == 1
+    app.admin("POST", "/adapters/assistant/rollback")
+    app.wait_until_live(1)
 
 
 def test_an_adapter_of_another_prompt_is_refused(client, repository, versions, tmp_path):
@@ -181,6 +113,9 @@ def test_an_adapter_of_another_prompt_is_refused(client, repository, versions, t
     response = predict(client, adapter=f"otherwise@{other.version}")
     assert response.status_code == 422
     assert "trained with another prompt" in response.json()["detail"]
+    Aliases(repository, "adapter", "otherwise").promote("production", other.version)
+    response = predict(client, adapter="otherwise")
+    assert (response.status_code, response.json()["code"]) == (422, "integrity")
 
 
 @pytest.mark.parametrize(
@@ -272,15 +207,14 @@ def test_a_new_index_version_is_searched_without_a_restart(client, cluster, repo
     newest = repository.latest("index", "docs").version
     aliases = Aliases(repository, "index", "docs")
     aliases.promote("production", newest)
-    time.sleep(0.5)
 
     def ask():
         return client.post("/rag", json={"question": "How is coffee made?", "max_new_tokens": 5}).json()
 
+    wait_for(lambda: ask()["index"]["version"] == newest, 5)
     assert [s["document"] for s in ask()["sources"]] == ["coffee.md"]
     aliases.rollback("production")
-    time.sleep(0.5)
-    assert ask()["index"]["version"] == index.version
+    wait_for(lambda: ask()["index"]["version"] == index.version, 5)
 
 
 @pytest.mark.parametrize(
@@ -301,4 +235,4 @@ def test_wrong_questions_are_named(client, body, status, words):
 
 def test_openapi_describes_the_routes(client):
     paths = client.get("/openapi.json").json()["paths"]
-    assert set(paths) == {"/health", "/health/live", "/health/ready", "/model/info", "/predict", "/rag"}
+    assert {"/health", "/model/info", "/predict", "/rag", "/v1/chat/completions", "/admin/adapters"} <= set(paths)
