@@ -9,7 +9,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 DEMO_ARGS := $(if $(CHATS),--chats "$(CHATS)") $(if $(DOCS),--docs "$(DOCS)") $(if $(STORE),--store "$(STORE)") \
 	$(if $(QUESTION),--question "$(QUESTION)")
 
-.PHONY: help demo serve test test-quick test-chaos test-gpu test-vllm bench-training bench-engine check clean
+.PHONY: help demo serve test test-quick test-chaos test-gpu test-vllm bench-training bench-engine bench-serving check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -39,7 +39,7 @@ test: $(VENV)/.dev  ## all tests but the slow ones below
 test-quick: $(VENV)/.dev  ## unit tests only, in seconds
 	@$(BIN)/python -m pytest tests/unit
 
-test-chaos: $(VENV)/.dev  ## killed workers, drivers and nodes, refused uploads
+test-chaos: $(VENV)/.dev  ## killed workers, drivers, nodes and replicas, refused uploads, rolling updates
 	@$(BIN)/python -m pytest tests/chaos
 
 test-gpu: $(VENV)/.dev  ## on a machine with a GPU: training step and engine with the shapes of 7B
@@ -68,6 +68,9 @@ bench-training: .cache/bench/packages  ## the LoRA step beside transformers' Tra
 
 bench-engine: .cache/vllm/.done .cache/bench/engine-packages  ## the engine beside transformers, vLLM and llama.cpp
 	@$(BIN)/python -m benchmarks.engine
+
+bench-serving: .cache/vllm/.done $(VENV)/.dev  ## the served application beside vllm serve and transformers serve
+	@$(BIN)/python -m benchmarks.serving
 
 check: $(VENV)/.dev  ## formatting, lint, types, import directions
 	@$(BIN)/ruff format --check .

@@ -9,6 +9,7 @@ import argparse
 import json
 import logging
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -207,7 +208,15 @@ class Demo:
         port = free_port(PORT)
         config["http_options"]["port"] = port
         store = absolute(self.config.store, os.environ).model_dump(mode="json")
-        config["applications"][0]["args"] |= {"store": store, "adapter": self.config.adapter.name}
+        token_file = WORK / "admin_token"
+        token_file.unlink(missing_ok=True)
+        token_file.touch(mode=0o600)
+        token_file.write_text(secrets.token_hex(32))
+        config["applications"][0]["args"] |= {
+            "store": store,
+            "adapter": self.config.adapter.name,
+            "admin_token_file": str(token_file.absolute()),
+        }
         (WORK / "serve.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
         client = ServeSubmissionClient(f"http://{self.dashboard}")
         client.deploy_applications(config)
@@ -304,6 +313,7 @@ def run(demo: Demo, *, keep_serving: bool) -> None:
         demo.finish()
         if keep_serving:
             print(f"Serving at {demo.url}, every route described at {demo.url}/docs. Ctrl-C stops it.")
+            print(f"Administration at {demo.url}/admin, token in {WORK / 'admin_token'}.")
             print(f"Ray dashboard at http://{dashboard}, token in {WORK / 'ray_auth_token'}.", flush=True)
             wait_for_signal()
 

@@ -12,8 +12,8 @@ from llama_platform.errors import DeadlineError, InputError, UnavailableError
 from llama_platform.inference.engine import FinishEvent, GenerationRequest, Sampling, TokenEvent
 from llama_platform.models.prompt import PromptTemplate
 from serve_apps.aliases.checks import check_lineage
-from serve_apps.config import AppConfig
 from serve_apps.aliases.live_tables import LiveTables
+from serve_apps.config import AppConfig
 from serve_apps.llama.coalesce import Numbered
 
 BASE = "base"
@@ -44,9 +44,7 @@ class Task:
 class Answering:
     """Prepares requests, and has them answered."""
 
-    def __init__(
-        self, config: AppConfig, template: PromptTemplate, live: LiveTables, generator: Generator
-    ) -> None:
+    def __init__(self, config: AppConfig, template: PromptTemplate, live: LiveTables, generator: Generator) -> None:
         """Keep what is needed for every request."""
         self._config, self._live, self._generator = config, live, generator
         self.template, self.fingerprint = template, template.fingerprint()
@@ -185,9 +183,7 @@ class Answering:
                 yield batch
 
     def _too_slow(self) -> DeadlineError:
-        return DeadlineError(
-            f"no answer within {self._config.limits.request_timeout_s:g} s; the work was stopped"
-        )
+        return DeadlineError(f"no answer within {self._config.limits.request_timeout_s:g} s; the work was stopped")
 
 
 async def collect(events: AsyncGenerator[list[Numbered], None], answers: int) -> "list[Answer]":

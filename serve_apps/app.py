@@ -42,9 +42,9 @@ def build_app(config: AppConfig) -> Application:
     llama = serve.deployment(LlamaDeployment, name="llama", **options).bind(values, follower)
     retriever = None
     if config.index is not None:
-        retriever = serve.deployment(
-            RetrieverDeployment, name="retriever", **_options(config.retriever, grace_s)
-        ).bind(values, follower)
+        retriever = serve.deployment(RetrieverDeployment, name="retriever", **_options(config.retriever, grace_s)).bind(
+            values, follower
+        )
     routed = serve.ingress()(Ingress)
     ingress = serve.deployment(routed, name="ingress", **_options(config.ingress, grace_s))
     return ingress.bind(values, llama, retriever, follower)

@@ -57,9 +57,7 @@ class AliasFollower:
             "adapter": [parse_ref(name).name for name in names if name and name != "base"],
             "index": [parse_ref(self._config.index).name] if self._config.index else [],
         }
-        self._followed = {
-            kind: Followed(kind, repository, self._config, fingerprint, defaults[kind]) for kind in KINDS
-        }
+        self._followed = {kind: Followed(kind, repository, self._config, fingerprint, defaults[kind]) for kind in KINDS}
         self._tasks = [asyncio.ensure_future(followed.run()) for followed in self._followed.values()]
 
     async def follow(
@@ -166,7 +164,9 @@ class Followed:
         if self.live.publish(self._order(), time.monotonic()):
             for alias in self.live.table.aliases.values():
                 if alias.status == "refused":
-                    log.error("alias refused", extra={"artifact": alias.name, "alias": alias.alias, "reason": alias.reason})
+                    log.error(
+                        "alias refused", extra={"artifact": alias.name, "alias": alias.alias, "reason": alias.reason}
+                    )
             self._changed.set()
             self._changed = asyncio.Event()
 
@@ -197,7 +197,10 @@ class Followed:
         for start in range(0, len(due), 4):
             await asyncio.gather(
                 # Of what no replica is to hold, every byte is checked when a request first loads it.
-                *(self._check_one(*entry, whole=start + place < MOST_PINNED) for place, entry in enumerate(due[start : start + 4]))
+                *(
+                    self._check_one(*entry, whole=start + place < MOST_PINNED)
+                    for place, entry in enumerate(due[start : start + 4])
+                )
             )
             self.publish()
 
@@ -227,7 +230,9 @@ class Followed:
             version = await asyncio.to_thread(self._repository.version, self._kind, name, number)
             await asyncio.to_thread(check_version, self._repository, version, self._base, self._fingerprint, whole)
         except StorageError as error:
-            log.warning("a version cannot be read yet", extra={"artifact": name, "version": number, "reason": str(error)})
+            log.warning(
+                "a version cannot be read yet", extra={"artifact": name, "version": number, "reason": str(error)}
+            )
             self._retry_at[name, number] = time.monotonic() + 5
         except PlatformError as error:
             self.live.set_checked(name, number, str(error))

@@ -150,9 +150,7 @@ def _live(service: Service, name: str) -> dict[str, Any]:
 
 
 def _state(live: LiveAlias) -> dict[str, Any]:
-    targets = [
-        {"version": t.version.version, "digest": t.version.digest, "weight": t.weight} for t in live.targets
-    ]
+    targets = [{"version": t.version.version, "digest": t.version.digest, "weight": t.weight} for t in live.targets]
     return {"status": live.status, "reason": live.reason, "targets": targets}
 
 

@@ -12,15 +12,16 @@ from llama_platform import __version__
 from llama_platform.artifacts.catalog import list_artifacts
 from llama_platform.errors import InputError, NotFoundError, UnavailableError
 from llama_platform.inference.engine import FinishEvent
+from llama_platform.inference.fields import GenerationFields, PredictRequest
 from llama_platform.models.prompt import Message
 from rag.prompt import build_messages, fit_sources
 from rag.retriever import Hit
+from serve_apps.answering import NO_REPLICA, Task, collect
 from serve_apps.api.errors import describe
 from serve_apps.api.request_log import record_of
-from serve_apps.api.schemas import GenerationFields, PredictRequest, PredictResponse, RagRequest, RagResponse
+from serve_apps.api.schemas import PredictResponse, RagRequest, RagResponse
 from serve_apps.api.service import Service, WithService
 from serve_apps.api.sse import event_stream, message
-from serve_apps.answering import NO_REPLICA, Task, collect
 from serve_apps.llama.coalesce import Numbered
 
 routes = APIRouter()
@@ -68,9 +69,7 @@ async def model_info(service: WithService) -> dict[str, Any]:
 async def predict(body: PredictRequest, request: Request, service: WithService) -> Any:
     """Answer a prompt or messages; with `stream`, as server-sent events."""
     deadline = service.answering.deadline()
-    task = await _task(
-        service, request, body, body.to_messages(), body.adapter or service.config.adapter, deadline
-    )
+    task = await _task(service, request, body, body.to_messages(), body.adapter or service.config.adapter, deadline)
     return await _respond(service, request, body, task, "text", {})
 
 
@@ -227,5 +226,3 @@ def _report(service: Service) -> dict[str, Any]:
         "replicas": len(replicas),
         **{key: shown[key] for key in HEALTH_KEYS},
     }
-
-

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.errors import InputError, NotFoundError
 from llama_platform.inference.engine import FinishEvent, TokenEvent
+from serve_apps.answering import BASE, Answer, Task, collect
 from serve_apps.api.errors import describe, message_of, openai_error
 from serve_apps.api.native_routes import noted, subject_of
 from serve_apps.api.openai_logprobs import TokenTexts, chat_logprobs, completion_logprobs
@@ -18,7 +19,6 @@ from serve_apps.api.openai_schemas import ChatRequest, CompletionRequest, OpenAI
 from serve_apps.api.request_log import record_of
 from serve_apps.api.service import Service, WithService
 from serve_apps.api.sse import event_stream, message
-from serve_apps.answering import BASE, Answer, Task, collect
 
 routes = APIRouter(prefix="/v1")
 DONE = message("[DONE]")
@@ -199,9 +199,7 @@ class CompletionForm:
         first = self._task.requests[number].prompt_ids[0]
         return completion_logprobs([*answer.ended.prompt_logprobs, *new], self._texts, unforetold=first)
 
-    def _chunk(
-        self, number: int, text: str, logprobs: Any = None, finish_reason: str | None = None
-    ) -> dict[str, Any]:
+    def _chunk(self, number: int, text: str, logprobs: Any = None, finish_reason: str | None = None) -> dict[str, Any]:
         return {**self._frame, "choices": [self._choice(number, text, logprobs, finish_reason)]}
 
     @staticmethod

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from llama_platform.inference.engine import Sampling
+from llama_platform.inference.fields import effective_temperature
 from llama_platform.models.prompt import Message
-from serve_apps.api.schemas import effective_temperature
 
 StopText = Annotated[str, Field(min_length=1, max_length=200)]
 Tokens = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
@@ -80,7 +80,7 @@ class OpenAIRequest(BaseModel):
     logit_bias: Any = None
     modalities: Any = None
     prediction: Any = None
-    response_format: Any = Field(None, description="only `{\"type\": \"text\"}`")
+    response_format: Any = Field(None, description='only `{"type": "text"}`')
     suffix: Any = None
     tool_choice: Any = None
     tools: Any = None

@@ -1,5 +1,7 @@
-"""Request guard: the outermost layer. Knows every request's id, refuses bodies that are too large or not JSON, answers
-what nobody expected, and writes the request log.
+"""Request guard: the outermost layer.
+
+Knows every request's id, refuses bodies that are too large or not JSON, answers what nobody expected, and writes the
+request log.
 """
 
 import asyncio

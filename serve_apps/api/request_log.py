@@ -81,7 +81,9 @@ class RequestRecord:
             self._last_token_at[number] = now
             return
         for key, tokens in zip(
-            self._tokens, (event.usage.prompt_tokens, event.usage.completion_tokens, event.usage.cached_tokens), strict=True
+            self._tokens,
+            (event.usage.prompt_tokens, event.usage.completion_tokens, event.usage.cached_tokens),
+            strict=True,
         ):
             self._tokens[key] += tokens
         self._facts["queue_ms"] = round(1000 * event.timings.queue_s, 1)

@@ -7,9 +7,9 @@ from fastapi import Depends, Request
 
 from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
 from rag.retriever import Hit
-from serve_apps.config import AppConfig
-from serve_apps.answering import Answering
 from serve_apps.aliases.live_tables import LiveTables
+from serve_apps.answering import Answering
+from serve_apps.config import AppConfig
 
 
 class Searcher(Protocol):

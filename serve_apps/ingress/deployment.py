@@ -11,12 +11,12 @@ from llama_platform.artifacts.location import repository_from
 from llama_platform.logs import setup_logging
 from llama_platform.models.base_model import load_template
 from serve_apps.aliases.follower import KINDS
+from serve_apps.aliases.live_tables import LiveTables
+from serve_apps.answering import Answering
 from serve_apps.api.admin_routes import check_token_file
 from serve_apps.api.fastapi_app import make_api
 from serve_apps.api.service import Service
 from serve_apps.config import AppConfig
-from serve_apps.answering import Answering
-from serve_apps.aliases.live_tables import LiveTables
 from serve_apps.ingress.metrics import IngressMetrics
 from serve_apps.ingress.remote import RemoteFollower, RemoteGenerator, RemoteRetriever
 

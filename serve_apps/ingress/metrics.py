@@ -13,9 +13,7 @@ class IngressMetrics:
         self._duration = metrics.Histogram(
             "llama_request_duration_seconds", "Of whole requests.", boundaries=SECONDS, tag_keys=("path",)
         )
-        self._outcomes = metrics.Counter(
-            "llama_requests_total", "By route and outcome.", tag_keys=("path", "outcome")
-        )
+        self._outcomes = metrics.Counter("llama_requests_total", "By route and outcome.", tag_keys=("path", "outcome"))
         self._first_token = metrics.Histogram(
             "llama_time_to_first_token_seconds", "Since the request came in.", boundaries=SECONDS
         )

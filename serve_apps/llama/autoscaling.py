@@ -1,5 +1,6 @@
-"""Autoscaling: how many replicas the load of an LLM needs. Ray ships only this module to Serve's controller, so it
-imports the standard library alone.
+"""Autoscaling: how many replicas the load of an LLM needs.
+
+Ray ships only this module to Serve's controller, so it imports the standard library alone.
 """
 
 import math

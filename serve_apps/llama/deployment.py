@@ -14,7 +14,8 @@ from ray.serve.handle import DeploymentHandle
 from llama_platform.artifacts.location import repository_from
 from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.errors import EngineError, PlatformError
-from llama_platform.inference.engine import Engine, FinishEvent, GenerationRequest, TokenEvent
+from llama_platform.inference.engine import FinishEvent, GenerationRequest, TokenEvent
+from llama_platform.inference.make_engine import make_engine
 from llama_platform.logs import setup_logging
 from llama_platform.models.base_model import load_template
 from serve_apps.aliases.holder import VersionHolder
@@ -37,7 +38,9 @@ class LlamaDeployment:
         setup_logging()
         self._config = AppConfig.model_validate(config)
         self._repository = repository_from(self._config.store, os.environ)
-        self._engine = await asyncio.to_thread(make_engine, self._config)
+        # Ray sets OMP_NUM_THREADS=1 for replicas with less than one CPU; the engine sets its own count.
+        tokenizer, threads = load_template(self._config.base).tokenizer, self._config.llama.num_threads()
+        self._engine = await asyncio.to_thread(make_engine, self._config.base, tokenizer, threads, self._config.engine)
         self._load = Load()
         self._metrics = ReplicaMetrics()
         self._loading: dict[str, asyncio.Lock] = {}
@@ -132,20 +135,3 @@ class LlamaDeployment:
             "completion_tokens": stats.completion_tokens,
             **self._load.stats(stats.waiting),
         }
-
-
-def make_engine(config: AppConfig) -> Engine:
-    """Return the configured engine, loaded.
-
-    Raises:
-        InputError: the base cannot be loaded, or the engine is not installed.
-    """
-    tokenizer = load_template(config.base).tokenizer
-    if config.engine.kind == "vllm":
-        from llama_platform.inference.vllm_engine import VllmEngine
-
-        return VllmEngine(config.base, tokenizer, config.engine)
-    from llama_platform.inference.torch_engine.engine import TorchEngine
-
-    # Ray sets OMP_NUM_THREADS=1 for replicas with less than one CPU; the engine sets its own count.
-    return TorchEngine(config.base, tokenizer, config.llama.num_threads(), config.engine)

@@ -59,8 +59,9 @@ class FakeEngine:
         error = None
         if request.adapter_digest is not None and request.adapter_digest not in self._adapters:
             reason, error = "error", f"adapter {request.adapter_digest} is not loaded"
-        sampler, detokenizer = Sampler(sampling, prompt, {end}), Detokenizer(
-            self._tokenizer, sampling.stop, prompt if request.continues else ()
+        sampler, detokenizer = (
+            Sampler(sampling, prompt, {end}),
+            Detokenizer(self._tokenizer, sampling.stop, prompt if request.continues else ()),
         )
         unsent, logprobs = [], []
         while error is None and len(tokens) < min(sampling.max_new_tokens, self.context_length - len(prompt)):

@@ -57,8 +57,8 @@ class GenerationRequest:
     priority: int = 0
     """Requests with a larger one are begun first."""
     continues: bool = False
-    """Whether the answer goes on with the prompt's text, so that a space at its beginning counts; an answer in a chat is
-    a text of its own, and begins without one."""
+    """Whether the answer goes on with the prompt's text, so that a space at its beginning counts; an answer in a chat
+    is a text of its own, and begins without one."""
 
 
 @dataclass(frozen=True, slots=True)

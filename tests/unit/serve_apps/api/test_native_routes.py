@@ -136,7 +136,9 @@ def test_every_request_is_logged_once_without_its_prompt(http, caplog):
     caplog.set_level("INFO", logger="serve_apps.api.request_log")
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     http.post(
-        "/predict", {"prompt": "a secret", "max_new_tokens": 5, "temperature": 0, "adapter": "support"}, headers={"traceparent": trace}
+        "/predict",
+        {"prompt": "a secret", "max_new_tokens": 5, "temperature": 0, "adapter": "support"},
+        headers={"traceparent": trace},
     )
     predict(http, adapter="nobody")
     first, second = (r for r in caplog.records if r.name == "serve_apps.api.request_log")
