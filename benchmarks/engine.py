@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from benchmarks.engine_models import ADAPTERS, SHAPES, active_parameters, adapter_parameters, build_model, write_gguf
-from benchmarks.machine import gemm_gflops, read_gbytes
+from benchmarks.machine import gemm_gflops
 from benchmarks.outcome import Measure, publish
 
 CACHE = Path(".cache/bench")
@@ -172,7 +172,7 @@ def measure_decode(size: str, model: Path, rounds: int, found: Figures, missing:
         for batch in (1, 8, 16):
             for name, contestant in running.items():
                 alone = name == "ours" and batch == 1
-                read = read_gbytes() if alone else 0.0
+                read = contestant.ask("read")["gbytes"] if alone else 0.0
                 first = contestant.ask("generate", prompts=prompts.make(batch, PROMPT), new=1)["seconds"]
                 whole = contestant.ask("generate", prompts=prompts.make(batch, PROMPT), new=NEW)["seconds"]
                 rate = batch * (NEW - 1) / (whole - first)
@@ -182,7 +182,7 @@ def measure_decode(size: str, model: Path, rounds: int, found: Figures, missing:
                     used = 2 * active_parameters(size) * rate / 1e9
                     note(found, number, f"bandwidth_share_{size}", name, used / read)
         for name, contestant in running.items():
-            if name not in ("transformers_cb",):
+            if name not in ("transformers_cb", "llamacpp"):
                 gemm = gemm_gflops() if name == "ours" else 0.0
                 seconds = contestant.ask("generate", prompts=prompts.make(1, LONG), new=1)["seconds"]
                 note(found, number, f"prefill_{size}", name, LONG / seconds)
@@ -222,10 +222,11 @@ def measure_adapters(model: Path, rounds: int, found: Figures, missing: list[str
     mixed = [place % ADAPTERS for place in range(16)]
     for number in range(rounds + 1):
         for name, contestant in running.items():
-            for what, adapters in (("base", None), ("lora", mixed)):
-                if what == "base" and name != "ours":
-                    continue
+            # Both ways round, so that what was asked last before is at nobody's cost.
+            order = ("base", "lora", "lora", "base") if name == "ours" else ("lora",)
+            for what in order:
                 values = {"prompts": prompts.make(16, PROMPT), "new": NEW}
+                adapters = mixed if what == "lora" else None
                 seconds = contestant.ask("generate", adapters=adapters, **values)["seconds"]
                 note(found, number, f"multi_{what}", name, 16 * NEW / seconds)
     for contestant in running.values():

@@ -114,6 +114,26 @@ class Ours(Async):
             else:
                 yield event.token_ids
 
+    def read(self) -> dict[str, Any]:
+        """Return the best rate, in GB/s, at which this process reads the memory that its weights lie in.
+
+        A virtual machine's memory is near to its processor in one place and far in another, at half the speed: a buffer
+        elsewhere would say nothing of the weights.
+        """
+        import torch
+
+        torch.set_num_threads(THREADS)
+        model = self.engine._model
+        parts = [p.units for layer in model._layers for p in (layer.qkv, layer.o, layer.gate_up, layer.down)]
+        values = [units.view(torch.float32).view(-1) for units in (*parts, model._head.units)]
+        best = float("inf")
+        for _ in range(6):
+            start = time.perf_counter()
+            for part in values:
+                part.amax()
+            best = min(best, time.perf_counter() - start)
+        return {"gbytes": sum(part.numel() * 4 for part in values) / best / 1e9}
+
     def logits(self, prompt: list[int]) -> dict[str, Any]:
         """Return the logits after each token of a prompt."""
         from llama_platform.inference.torch_engine.batch import Chunk, arrange

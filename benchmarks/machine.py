@@ -15,16 +15,3 @@ def gemm_gflops(size: int = 2048) -> float:
         torch.nn.functional.linear(a, b)
         best = min(best, time.perf_counter() - start)
     return 2 * size**3 / best / 1e9
-
-
-def read_gbytes() -> float:
-    """Return the best rate of reading 256 MiB from memory, with torch's threads: the largest of float32 numbers."""
-    import torch
-
-    values = torch.randn(64 * 2**20)
-    best = math.inf
-    for _ in range(10):
-        start = time.perf_counter()
-        values.amax()
-        best = min(best, time.perf_counter() - start)
-    return values.numel() * 4 / best / 1e9

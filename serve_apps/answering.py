@@ -135,7 +135,7 @@ class Answering:
             raise InputError(
                 f"{len(prompts)} prompts with {answers_each} answers each are over the limit of {limits.max_answers}"
             )
-        requests = []
+        requests: list[GenerationRequest] = []
         for prompt in prompts:
             room = context - len(prompt)
             if room < 1:

@@ -22,7 +22,9 @@ MAX_UNPINNED = 4
 class RetrieverDeployment:
     """Searches for the ingress."""
 
-    async def __init__(self, config: dict[str, Any], follower: DeploymentHandle) -> None:
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
+        self, config: dict[str, Any], follower: DeploymentHandle
+    ) -> None:
         """Load the embedding model and the snapshots that aliases name.
 
         Args:
@@ -57,8 +59,9 @@ class RetrieverDeployment:
 
     async def _on_demand(self, version: ArtifactVersion) -> Retriever:
         async with self._loading:
-            known = self._pinned.get(version.digest) or self._others.pop(version.digest, None)
-            retriever = known or await asyncio.to_thread(self._open, version)
+            retriever = self._pinned.get(version.digest) or self._others.pop(version.digest, None)
+            if retriever is None:
+                retriever = await asyncio.to_thread(self._open, version)
             self._others[version.digest] = retriever  # now the latest
             while len(self._others) > MAX_UNPINNED:
                 del self._others[next(iter(self._others))]
@@ -66,8 +69,10 @@ class RetrieverDeployment:
 
     async def _pin(self, version: ArtifactVersion) -> None:
         async with self._loading:
-            known = self._others.pop(version.digest, None)
-            self._pinned[version.digest] = known or await asyncio.to_thread(self._open, version)
+            retriever = self._others.pop(version.digest, None)
+            if retriever is None:
+                retriever = await asyncio.to_thread(self._open, version)
+            self._pinned[version.digest] = retriever
 
     async def _unpin(self, version: ArtifactVersion) -> None:
         self._pinned.pop(version.digest, None)

@@ -46,9 +46,8 @@ class Change(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     alias: Alias = "production"
-    expected_generation: Annotated[int, Field(ge=0)] | None = Field(
-        None, description="refuse with 409 if the aliases have another generation"
-    )
+    expected_generation: Annotated[int, Field(ge=0)] | None = None
+    """Refuse with 409 if the aliases have another generation."""
 
 
 class Promotion(Change):

@@ -203,5 +203,5 @@ class CompletionRequest(OpenAIRequest):
     def prompts(self) -> list[str | list[int]]:
         """Return the prompts, texts or token ids."""
         if isinstance(self.prompt, str) or isinstance(self.prompt[0], int):
-            return [self.prompt]  # type: ignore[list-item]
-        return list(self.prompt)  # type: ignore[arg-type]
+            return [self.prompt]
+        return list(self.prompt)

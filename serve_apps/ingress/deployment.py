@@ -24,7 +24,7 @@ from serve_apps.ingress.remote import RemoteFollower, RemoteGenerator, RemoteRet
 class Ingress:
     """The deployment that Serve's proxy sends requests to."""
 
-    async def __init__(
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
         self,
         config: dict[str, Any],
         llama: DeploymentHandle,

@@ -28,7 +28,9 @@ from serve_apps.llama.metrics import ReplicaMetrics
 class LlamaDeployment:
     """Generates for the ingress."""
 
-    async def __init__(self, config: dict[str, Any], follower: DeploymentHandle) -> None:
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
+        self, config: dict[str, Any], follower: DeploymentHandle
+    ) -> None:
         """Load the base and the adapters that aliases name; the replica is ready when this returns.
 
         Args:

@@ -236,3 +236,33 @@ def test_wrong_questions_are_named(client, body, status, words):
 def test_openapi_describes_the_routes(client):
     paths = client.get("/openapi.json").json()["paths"]
     assert {"/health", "/model/info", "/predict", "/rag", "/v1/chat/completions", "/admin/adapters"} <= set(paths)
+
+
+def test_metrics_are_on_rays_endpoint(client, cluster):
+    predict(client)
+    predict(client, adapter="unknown")
+    names = (
+        "llama_time_to_first_token_seconds_count", "llama_queue_wait_seconds_count", "llama_completion_tokens_total",
+        "llama_prompt_tokens_total", "llama_running_requests", "llama_loaded_adapters", "llama_adapter_loads_total",
+        "llama_request_duration_seconds_count",
+    )  # fmt: skip
+    wait_for(lambda: all(cluster.gauge(f"ray_{name}") for name in names), 30)
+    assert cluster.gauge("ray_llama_requests_total", path="/predict", outcome="not_found")
+    lines = cluster.gauge("ray_llama_requests_total")
+    assert not [line for line in lines if "request=" in line or "user-" in line]
+
+
+def test_the_request_log_holds_a_line_per_request(client, cluster):
+    headers = {"x-request-id": "log-me-1", "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
+    client.post("/predict", json={"prompt": "a secret question", "max_new_tokens": 3}, headers=headers)
+
+    def lines():
+        files = cluster.folder.glob("session_*/logs/**/*")
+        found = (path.read_text(errors="replace") for path in files if path.is_file() and "worker-" in path.name)
+        return [line for text in found for line in text.splitlines() if "log-me-1" in line]
+
+    wait_for(lambda: lines() != [], 20)
+    (event,) = (json.loads(line) for line in lines())
+    assert (event["event"], event["status"], event["trace"]) == ("request", 200, "4bf92f3577b34da6a3ce929d0e0e4736")
+    assert event["completion_tokens"] <= 3
+    assert "secret" not in json.dumps(event)
