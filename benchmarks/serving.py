@@ -253,12 +253,9 @@ def measure_transport(transport: str, model: Path, engine: Contestant, rounds: i
             note(found, number, f"http, {transport}", "ours", served["rate"])
             note(found, number, f"in process, {transport}", "ours", in_process)
             note(found, number, f"gap p99 ms, {transport}", "ours", 1000 * percentile(served["gaps"], 0.99))
-            one = ask(server.url, 1, 6, prompts)["first"]
-            echo = asyncio.run(echoes(f"{server.url}/echo", 12))
-            alone = [engine.ask("generate", prompts=prompts.make(1, PROMPT), new=1)["seconds"] for _ in range(6)]
-            added = statistics.median(one) - statistics.median(alone) - statistics.median(echo)
-            note(found, number, f"added ttft ms, {transport}", "ours", 1000 * added)
-            note(found, number, f"echo ms, {transport}", "ours", 1000 * statistics.median(echo))
+            pairs = asyncio.run(first_tokens(server.url, 12, prompts))
+            note(found, number, f"added ttft ms, {transport}", "ours", statistics.median(a for a, _ in pairs))
+            note(found, number, f"echo ms, {transport}", "ours", statistics.median(e for _, e in pairs))
         found["start"]["ours"].append(server.start_s or 0.0)
         for version in (1, 2, 1):
             note(found, 1, "promote", "ours", promote(server.url, version, prompts))
@@ -266,17 +263,29 @@ def measure_transport(transport: str, model: Path, engine: Contestant, rounds: i
         server.close()
 
 
-async def echoes(url: str, count: int) -> list[float]:
-    """Return the times to the first piece of an echo over the same hops."""
-    times = []
+async def first_tokens(url: str, count: int, prompts: Prompts) -> list[tuple[float, float]]:
+    """Return pairs, in milliseconds: the time to the first token beyond the engine's own and beyond an echo; the echo.
+
+    The engine's own time to the first token is told by the answer itself, so that all three are of the same moment.
+    """
+    pairs = []
     async with aiohttp.ClientSession() as session:
         for _ in range(count):
-            start = time.perf_counter()
-            async with session.post(f"{url}/v1/completions", json={"prompt": "x" * 300}) as response:
-                await response.content.readany()
-                times.append(time.perf_counter() - start)
-                await response.read()
-    return times
+            prompt = " ".join(f"w{token}" for token in prompts.make(1, PROMPT)[0])
+            body = {"prompt": prompt, "max_new_tokens": 8, "temperature": 0, "stream": True}
+            whole, content = await _first_piece(session, f"{url}/predict", body)
+            done = json.loads(content.split(b"event: done\ndata: ")[1].split(b"\n")[0])
+            echo, _ = await _first_piece(session, f"{url}/echo/v1/completions", {"prompt": prompt})
+            pairs.append((whole - done["timings"]["first_token_ms"] - echo, echo))
+    return pairs
+
+
+async def _first_piece(session: aiohttp.ClientSession, url: str, body: dict[str, Any]) -> tuple[float, bytes]:
+    start = time.perf_counter()
+    async with session.post(url, json=body) as response:
+        content = await response.content.readany()
+        milliseconds = 1000 * (time.perf_counter() - start)
+        return milliseconds, content + await response.read()
 
 
 def promote(url: str, version: int, prompts: Prompts) -> float:

@@ -88,7 +88,7 @@ class AppConfig(Config):
     embedding: EmbeddingConfig = EmbeddingConfig()
     alias_interval_s: Annotated[float, Field(gt=0)] = 1
     """How often aliases are read in the store."""
-    stream_hold_ms: Annotated[float, Field(ge=0, le=50)] = 40
+    stream_hold_ms: Annotated[float, Field(ge=0, le=50)] = 45
     """How long tokens after the first are held at most, to be sent together."""
     heartbeat_s: Annotated[float, Field(gt=0)] = 15
     """A stream that has nothing to say sends a comment so often, for the sake of proxies on the way."""

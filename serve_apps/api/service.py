@@ -32,7 +32,7 @@ class Service:
     """None where retrieval is off."""
 
 
-def _service(request: Request) -> Service:
+async def _service(request: Request) -> Service:  # a plain function would cost a visit to a thread pool
     service: Service = request.app.state.service
     return service
 

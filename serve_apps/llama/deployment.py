@@ -125,6 +125,7 @@ class LlamaDeployment:
         stats = self._engine.stats()
         self._metrics.load(stats)
         return {
+            **self._load.stats(stats.waiting),
             "engine": self._config.engine.kind,
             "context_length": self._engine.context_length,
             "cuda_available": torch.cuda.is_available(),
@@ -135,5 +136,4 @@ class LlamaDeployment:
             "waiting": stats.waiting,
             "adapters_loaded": list(stats.adapters),
             "completion_tokens": stats.completion_tokens,
-            **self._load.stats(stats.waiting),
         }
