@@ -194,16 +194,21 @@ async def stream(
         body["ignore_eos"] = True
     start, content = time.perf_counter(), b""
     times: list[float] = []
+    begun = 0.0
     async with session.post(f"{url}/v1/completions", json=body) as response:
         if response.status != 200:
             raise RuntimeError(f"{url} answered {response.status}: {(await response.text())[:300]}")
         async for piece in response.content.iter_any():
+            begun = begun or time.perf_counter() - start
             # Before the first token a server may send a chunk without text.
             if times or _TOKEN.search(piece.split(b'"text"', 1)[-1]):
                 times.append(time.perf_counter() - start)
             content += piece
     texts = re.findall(rb'"text": ?"([^"]*)"', content)
-    return times, len(_TOKEN.findall(b"".join(texts)))
+    tokens = len(_TOKEN.findall(b"".join(texts)))
+    if not tokens and re.search(rb'"finish_reason": ?"length"', content):
+        return [begun], new  # random weights may choose special tokens, which have no text, for ever
+    return times or [begun], tokens
 
 
 async def load(url: str, model: str, clients: int, each: int, prompts: Prompts) -> dict[str, Any]:

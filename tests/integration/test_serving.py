@@ -256,13 +256,13 @@ def test_the_request_log_holds_a_line_per_request(client, cluster):
     headers = {"x-request-id": "log-me-1", "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
     client.post("/predict", json={"prompt": "a secret question", "max_new_tokens": 3}, headers=headers)
 
-    def lines():
-        files = cluster.folder.glob("session_*/logs/**/*")
-        found = (path.read_text(errors="replace") for path in files if path.is_file() and "worker-" in path.name)
-        return [line for text in found for line in text.splitlines() if "log-me-1" in line]
+    def events():
+        files = [path for path in cluster.folder.glob("session_*/logs/**/*") if path.is_file()]
+        lines = {line for path in files for line in path.read_text(errors="replace").splitlines()}
+        return [json.loads(line) for line in lines if line.startswith("{") and "log-me-1" in line]
 
-    wait_for(lambda: lines() != [], 20)
-    (event,) = (json.loads(line) for line in lines())
+    wait_for(lambda: events() != [], 20)
+    (event,) = events()
     assert (event["event"], event["status"], event["trace"]) == ("request", 200, "4bf92f3577b34da6a3ce929d0e0e4736")
     assert event["completion_tokens"] <= 3
     assert "secret" not in json.dumps(event)
