@@ -104,8 +104,14 @@ class EngineContract:
             assert found.top[0] == (found.token_id, pytest.approx(found.logprob, abs=1e-4))  # greedy takes the best
             assert found.top[0][1] >= found.top[1][1]
 
+    scores_prompts = True
+
     def test_the_prompt_is_scored(self, engine, request_of, run):
         request = request_of("Tell me about a baker.", max_new_tokens=3, prompt_logprobs=2, ignore_eos=True)
+        if not self.scores_prompts:
+            with pytest.raises(InputError, match="cannot score prompts"):
+                run(answer(engine, request))
+            return
         plain = request_of("Tell me about a baker.", max_new_tokens=3, ignore_eos=True)
 
         async def in_company():

@@ -16,3 +16,5 @@ def engine(tiny_config, tiny_template):
 
 class TestVllmEngine(EngineContract):
     """The contract, on vLLM."""
+
+    scores_prompts = False  # not on the CPU

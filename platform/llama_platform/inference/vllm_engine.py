@@ -52,6 +52,7 @@ class VllmEngine:
         folder = base_folder(base)
         try:
             from vllm.engine.arg_utils import AsyncEngineArgs
+            from vllm.platforms import current_platform
             from vllm.v1.engine.async_llm import AsyncLLM
         except ImportError as error:
             raise InputError(
@@ -80,6 +81,7 @@ class VllmEngine:
         self.context_length = int(self._llm.model_config.max_model_len)
         self._vocabulary = int(self._llm.model_config.get_vocab_size())
         self._tokenizer, self._end_ids = tokenizer, end_ids(folder, tokenizer)
+        self._on_cpu = bool(current_platform.is_cpu())
         self._adapters: dict[str, Any] = {}
         self._numbers = itertools.count(1)
         self._in_flight = self._completion_tokens = self._failures = 0
@@ -157,6 +159,8 @@ class VllmEngine:
         if self._closed or self._llm.errored:
             raise EngineError("the engine is closed" if self._closed else "the engine has broken and needs a restart")
         check_prompt(request.prompt_ids, self.context_length, self._vocabulary)
+        if request.sampling.prompt_logprobs is not None and self._on_cpu:
+            raise InputError("vLLM's CPU build cannot score prompts (its LoRA breaks on it); use engine.kind torch")
         if self._in_flight >= self._config.max_running + self._config.max_waiting:
             waiting = self._in_flight - self._config.max_running
             raise OverloadedError(f"{waiting} requests are waiting already; try again in a moment")
