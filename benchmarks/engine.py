@@ -169,13 +169,14 @@ def measure_decode(size: str, model: Path, rounds: int, found: Figures, missing:
     check(running, judge, prompts)
     judge.close()
     for number in range(rounds + 1):  # the first round warms up
+        new = NEW if number else 9
         for batch in (1, 8, 16):
             for name, contestant in running.items():
                 alone = name == "ours" and batch == 1
                 read = contestant.ask("read")["gbytes"] if alone else 0.0
                 first = contestant.ask("generate", prompts=prompts.make(batch, PROMPT), new=1)["seconds"]
-                whole = contestant.ask("generate", prompts=prompts.make(batch, PROMPT), new=NEW)["seconds"]
-                rate = batch * (NEW - 1) / (whole - first)
+                whole = contestant.ask("generate", prompts=prompts.make(batch, PROMPT), new=new)["seconds"]
+                rate = batch * (new - 1) / (whole - first)
                 note(found, number, f"decode_b{batch}_{size}", name, rate)
                 if alone:  # the machine is shared: its limit is measured beside what is compared with it
                     note(found, number, f"read_{size}", name, read)

@@ -15,6 +15,7 @@ from ports import free_port
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # it would fetch prices when it is imported
 
 
 def wait_for_http(url: str, process: subprocess.Popen, seconds: float = 30) -> None:

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -79,13 +80,13 @@ def test_import_leaves_pickles_behind_and_export_gives_the_folder_back(folder, t
     repository = repository_from(StoreConfig(uri=str(tmp_path / "store"), cache=tmp_path / "cache"), {})
     version = import_adapter(repository, "support", str(folder))
     assert import_adapter(repository, "support", folder.as_uri()) == version
-    out = export_adapter(repository, version, tmp_path / "out")
+    out = Path(export_adapter(repository, version, str(tmp_path / "out")))
     assert not (out / "training_args.bin").exists()
     same = load_file(out / "adapter_model.safetensors")
     assert all(torch.equal(t, same[n]) for n, t in load_file(folder / "adapter_model.safetensors").items())
     assert repository.manifest(version).metadata["prompt_fingerprint"] == "f"
     with pytest.raises(InputError, match="not empty"):
-        export_adapter(repository, version, out)
+        export_adapter(repository, version, str(out))
     with pytest.raises(InputError, match="no such folder"):
         import_adapter(repository, "support", str(tmp_path / "none"))
     with pytest.raises(IntegrityError, match=r"adapter_config\.json: missing"):
