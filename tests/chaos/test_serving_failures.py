@@ -15,6 +15,9 @@ from served_app import ADMIN_TOKEN, ServedApp, Streams
 
 ROOT = Path(__file__).parents[2]
 ANSWER = {"prompt": "Who are you?", "temperature": 0.9, "max_new_tokens": 200, "adapter": "base", "seed": 1}
+SCALING = {
+    "tokens_per_replica": 3000, "interval_s": 0.5, "look_back_s": 2, "upscale_delay_s": 2, "downscale_delay_s": 8,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +58,7 @@ def app(slow_base, tmp_path_factory):
         limits={"request_timeout_s": 90, "max_new_tokens": 3000},
         engine={"max_running": 8, "context_length": 4096, "kv_cache_mib": 512},
         llama={"num_cpus": 0.5, "threads": 1, "min_replicas": 1, "max_replicas": 2},
-        scaling={
-            "tokens_per_replica": 3000, "interval_s": 0.5, "look_back_s": 2, "upscale_delay_s": 2,
-            "downscale_delay_s": 8,
-        },
+        scaling=SCALING,
     )  # fmt: skip
     yield served
     cluster.close()
@@ -92,6 +92,17 @@ def test_replicas_follow_the_load_up_and_down(app):
     with Streams(app.url, 1, ANSWER) as after:
         time.sleep(1)
     check_whole([*streams.finished, *after.finished])
+
+
+def test_without_requests_the_last_replica_stops_and_a_request_starts_it(app):
+    llama = {"num_cpus": 0.5, "threads": 1, "max_replicas": 2}
+    app.deploy(llama=llama | {"min_replicas": 0}, scaling=SCALING | {"downscale_to_zero_delay_s": 3})
+    wait_for(lambda: not app.replicas() and health(app).get("status") == "cold", 60)
+    assert app.ready()
+    answer = httpx.post(f"{app.url}/predict", json=ANSWER | {"max_new_tokens": 5}, timeout=90)
+    assert answer.status_code == 200, answer.text
+    assert health(app)["replicas"] == 1
+    app.deploy(llama=llama | {"min_replicas": 1}, scaling=SCALING)
 
 
 def test_a_killed_replica_fails_only_what_was_on_it(app):
@@ -141,4 +152,8 @@ def test_a_whole_answer_of_a_killed_replica_is_a_502(app):
 
 
 def replicas_reported(app):
-    return httpx.get(f"{app.url}/health", timeout=10).json().get("replicas", 0)
+    return health(app).get("replicas", 0)
+
+
+def health(app):
+    return httpx.get(f"{app.url}/health", timeout=10).json()
