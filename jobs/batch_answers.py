@@ -72,45 +72,63 @@ class BatchProgress:
     tokens_per_s: float = 0.0
 
 
-def answer_all(config: BatchConfig, on_progress: Callable[[BatchProgress], None]) -> BatchProgress:
-    """Answer all records; Ray must be connected.
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What is left of a batch."""
 
-    Args:
-        config: the batch.
-        on_progress: called after each shard.
+    pending: tuple[int, ...]
+    """Shards that nobody has answered."""
+    progress: BatchProgress
+    """With the others counted."""
+
+
+def prepare(config: BatchConfig) -> Batch:
+    """Write the plan and the records of what is left; Ray is not needed for this.
 
     Raises:
         InputError: the sources cannot be read, or hold no records.
         ConflictError: the output holds another batch.
-        StorageError: something could not be written; run again to go on.
+        StorageError: something could not be written.
     """
-    import ray.data
-
     output = open_output(config.output)
     total, committed = _plan(config, output), set(output.list_keys("shard-"))
     kept = [number for number in range(total) if _answers(number) in committed]
-    pending = sorted(set(range(total)) - set(kept))
+    pending = tuple(sorted(set(range(total)) - set(kept)))
     _stage(config, output, set(pending))
     progress = BatchProgress(total, shards=len(kept), kept_shards=len(kept))
     for number in kept:
         _count(progress, (json.loads(line) for line in output.read(_answers(number)).content.splitlines()))
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
+    return Batch(pending, progress)
+
+
+def answer_all(config: BatchConfig, batch: Batch, on_progress: Callable[[BatchProgress], None]) -> None:
+    """Answer what is left of a batch; Ray must be connected.
+
+    Args:
+        config: the batch.
+        batch: as `prepare` found it; its progress goes on.
+        on_progress: called after each shard.
+
+    Raises:
+        StorageError: something could not be written; run again to go on.
+    """
+    import ray.data
+
+    progress, pending = batch.progress, batch.pending
+    ray.data.DataContext.get_current().enable_progress_bars = False
     start, tokens = time.monotonic(), progress.tokens
-    if pending:
-        shards = ray.data.from_items([{"shard": number} for number in pending], override_num_blocks=len(pending))
-        answered = shards.map_batches(
-            ShardWorker, fn_constructor_args=(config.model_dump(mode="json"),), batch_size=1, batch_format="numpy",
-            concurrency=min(config.workers, len(pending)), num_cpus=config.num_cpus, num_gpus=config.num_gpus or None,
-        )  # fmt: skip
-        for row in answered.iter_rows():
-            progress.shards += 1
-            progress.rows += int(row["rows"])
-            progress.errors += int(row["errors"])
-            progress.tokens += int(row["tokens"])
-            progress.tokens_per_s = (progress.tokens - tokens) / (time.monotonic() - start)
-            on_progress(progress)
-    return progress
+    shards = ray.data.from_items([{"shard": number} for number in pending], override_num_blocks=len(pending))
+    answered = shards.map_batches(
+        ShardWorker, fn_constructor_args=(config.model_dump(mode="json"),), batch_size=1, batch_format="numpy",
+        concurrency=min(config.workers, len(pending)), num_cpus=config.num_cpus, num_gpus=config.num_gpus or None,
+    )  # fmt: skip
+    for row in answered.iter_rows():
+        progress.shards += 1
+        progress.rows += int(row["rows"])
+        progress.errors += int(row["errors"])
+        progress.tokens += int(row["tokens"])
+        progress.tokens_per_s = (progress.tokens - tokens) / (time.monotonic() - start)
+        on_progress(progress)
 
 
 def open_output(output: str) -> ObjectStore:

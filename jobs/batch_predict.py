@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from jobs.arguments import parse_job_args
-from jobs.batch_answers import BatchConfig, BatchProgress, answer_all
+from jobs.batch_answers import BatchConfig, BatchProgress, answer_all, prepare
 from jobs.cluster import connect
 from llama_platform.artifacts.location import absolute
 from llama_platform.cli.exit_codes import run_command
@@ -30,8 +30,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = config.model_copy(update={"store": absolute(config.store, os.environ)})
         setup_logging()
         console = Console(highlight=False)
-        with connect():
-            done = answer_all(config, lambda progress: console.print(line(progress)))
+        batch = prepare(config)
+        if batch.pending:
+            with connect():
+                answer_all(config, batch, lambda progress: console.print(line(progress)))
+        done = batch.progress
         console.print(f"{done.rows} records answered, {done.errors} of them with an error, in {config.output}")
 
     return run_command(command)
