@@ -101,7 +101,7 @@ def test_without_requests_the_last_replica_stops_and_a_request_starts_it(app):
     assert app.ready()
     answer = httpx.post(f"{app.url}/predict", json=ANSWER | {"max_new_tokens": 5}, timeout=90)
     assert answer.status_code == 200, answer.text
-    assert health(app)["replicas"] == 1
+    wait_for(lambda: replicas_reported(app) == 1, 5)
     app.deploy(llama=llama | {"min_replicas": 1}, scaling=SCALING)
 
 
