@@ -9,12 +9,7 @@ from serve_apps.api import admin_routes, native_routes, openai_routes
 from serve_apps.api.errors import install
 from serve_apps.api.request_guard import RequestGuard
 from serve_apps.api.request_log import Observer
-from serve_apps.api.schemas import Problem
 from serve_apps.api.service import Service, retry_after_s
-
-ERRORS = {
-    status: {"model": Problem, "content": {"application/problem+json": {}}} for status in (400, 404, 422, 429, 503, 504)
-}
 
 
 def make_api(service: Service, observer: Observer) -> FastAPI:
