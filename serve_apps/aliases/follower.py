@@ -31,6 +31,8 @@ LEASE_S = 2.5
 """How long a replica counts that says nothing."""
 WAIT_S = 1.0
 """How long a caller that waits for news waits at most."""
+SETTLE_S = 5.0
+"""How long a caller that asks for one name waits at most for replicas to hold it."""
 HOT_S = 600.0
 """How long a name counts as asked for."""
 READS_PER_TURN = 50
@@ -101,6 +103,7 @@ class AliasFollower:
         await followed.started.wait()
         await followed.read([name])
         await followed.check()
+        await followed.settle(name)
         return followed.live.table
 
     def check_health(self) -> None:
@@ -175,6 +178,16 @@ class Followed:
         if self.live.table.revision == revision or not self.started.is_set():
             with suppress(TimeoutError):
                 async with asyncio.timeout(WAIT_S):
+                    await self._changed.wait()
+
+    async def settle(self, name: str) -> None:
+        """Return when every alias of a name has something that answers, or is refused, or after some seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_S):
+                while any(
+                    alias.name == name and alias.status == "pending" and not alias.targets
+                    for alias in self.live.table.aliases.values()
+                ):
                     await self._changed.wait()
 
     async def read(self, names: Iterable[str]) -> None:
