@@ -1,18 +1,26 @@
-"""Builds an index of documents and commits it.
+r"""Builds an index of documents and commits it, or brings one up to date.
 
-python -m jobs.build_index --config jobs/configs/index.yaml --set 'sources=[docs]'
+python -m jobs.build_index --config jobs/configs/index.yaml --set 'sources=[docs]' --set promote=production
+python -m jobs.build_index --set mode=update --set 'sources=[changed]' --set 'delete=[old.md, drafts/]'
 """
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from jobs.arguments import parse_job_args
-from llama_platform.artifacts.location import repository_from
+from rich.console import Console
+
+from jobs.arguments import job_config, job_parser
+from jobs.cluster import connect
+from llama_platform.artifacts.aliases import Aliases
+from llama_platform.artifacts.location import absolute, repository_from
+from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
 from llama_platform.cli.exit_codes import run_command
 from llama_platform.logs import setup_logging
-from rag.build import IndexConfig, build_index
-from rag.documents import DocumentSet
+from rag.build import IndexConfig, IndexReport, build_index
+from rag.documents.sources import list_sources
+from rag.uploads import discard_upload, upload_source
+from rag.workers import RayWorkers
 
 SHOWN_FILES = 20
 
@@ -21,29 +29,55 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the job and return its exit code."""
 
     def command() -> None:
-        config = parse_job_args(IndexConfig, __doc__ or "", argv)
+        parser = job_parser(__doc__)
+        parser.add_argument("--upload", help="documents that were uploaded for this index, instead of sources")
+        arguments = parser.parse_args(argv)
+        config = job_config(IndexConfig, arguments)
+        config = config.model_copy(update={"store": absolute(config.store, os.environ)})
         setup_logging()
-        from rag.embedding import SentenceTransformerEmbedder
-
+        console = Console(highlight=False, markup=False, soft_wrap=True)
         repository = repository_from(config.store, os.environ)
-        version, found = build_index(repository, config, SentenceTransformerEmbedder(config.embedding), _print)
-        print(summary(found))
-        print(f"index {version.name}@{version.version}  {repository.uri(version)}")
+        if arguments.upload:
+            config = of_upload(repository, config, arguments.upload)
+        list_sources(config.sources)  # before Ray is started: most mistakes show here
+        with connect():
+            version, report = index_and_promote(repository, config, console.print)
+        if arguments.upload:
+            discard_upload(repository, config.name, arguments.upload)
+        console.print(summary(report))
+        console.print(f"index {version.name}@{version.version}  {repository.uri(version)}")
 
     return run_command(command)
 
 
-def summary(found: DocumentSet) -> str:
-    """Return how many documents were read, and which files were not."""
-    lines = [f"{len(found.documents)} documents, {len(found.skipped)} files skipped"]
-    lines += [f"  skipped {item.id}: {item.reason}" for item in found.skipped[:SHOWN_FILES]]
-    if len(found.skipped) > SHOWN_FILES:
-        lines.append("  … the others are named in the index's manifest")
+def of_upload(repository: ArtifactRepository, config: IndexConfig, upload: str) -> IndexConfig:
+    """Return the configuration of adding uploaded documents to an index, or of making one of them."""
+    mode = "update" if repository.versions("index", config.name) else "build"
+    return config.model_copy(update={"sources": (upload_source(repository, config.name, upload),), "mode": mode})
+
+
+def index_and_promote(
+    repository: ArtifactRepository, config: IndexConfig, on_progress: Callable[[str], None]
+) -> tuple[ArtifactVersion, IndexReport]:
+    """Build the index on the connected cluster, and point the alias that the configuration names at it."""
+    version, report = build_index(repository, config, RayWorkers(config), on_progress)
+    if config.promote is not None:
+        Aliases(repository, "index", version.name).promote(config.promote, version.version)
+        on_progress(f"{version.name}@{config.promote} → version {version.version}")
+    return version, report
+
+
+def summary(report: IndexReport) -> str:
+    """Return what the index holds, and what became of files that it does not."""
+    lines = [
+        f"{report.documents} documents, {report.chunks} chunks, {report.embedded} of them embedded now; "
+        f"{report.deleted} documents left out, {len(report.skipped)} skipped"
+    ]
+    lines += [f"  skipped {item.id}: {item.reason}" for item in report.skipped[:SHOWN_FILES]]
+    if len(report.skipped) > SHOWN_FILES:
+        lines.append("  … more of them are named in the index's manifest")
+    lines += [f"  to be deleted, but not there: {name}" for name in report.unknown]
     return "\n".join(lines)
-
-
-def _print(done: int, total: int) -> None:
-    print(f"embedded {done}/{total} chunks", flush=True)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from llama_platform.cli.exit_codes import run_command
 from llama_platform.models import tiny_llama
 from rag.chunking import split_document
-from rag.documents import load_documents
+from rag.documents.formats import ReadingConfig, read_file
+from rag.documents.sources import list_sources, local_copy
 
 PASSAGE_WORDS = 140
 
@@ -54,7 +55,9 @@ def build(folder: Path, sources: list[str], steps: int) -> None:
 
 def read_documents(sources: list[str]) -> Iterator[tuple[str, str]]:
     """Yield (place, text) of the chunks of documents."""
-    for document in load_documents(sources).documents:
+    for file in list_sources(sources):
+        with local_copy(file) as path:
+            document = read_file(path, file.id, ReadingConfig())
         for chunk in split_document(document, PASSAGE_WORDS, 0, lambda text: len(text.split())):
             yield chunk.place(), chunk.text
 

@@ -184,21 +184,17 @@ class Demo:
 
     def index(self) -> str:
         """Index the documents and point the production alias at the index."""
-        from jobs.build_index import summary
-        from rag.build import IndexConfig, build_index
-        from rag.embedding import SentenceTransformerEmbedder
-        from rag.snapshot import read_snapshot
+        from jobs.build_index import index_and_promote, summary
+        from rag.build import IndexConfig
+        from rag.snapshot import DOCUMENTS_FILE, read_documents
 
         config = load_config(IndexConfig, JOBS / "configs/index.yaml")
-        config = config.model_copy(update={"sources": self.docs, "store": self.config.store})
-        embedder = SentenceTransformerEmbedder(config.embedding)
-        version, found = build_index(
-            self.repository, config, embedder, lambda done, total: self._console.print(f"  {done}/{total} chunks")
-        )
-        Aliases(self.repository, "index", version.name).promote("production", version.version)
-        title = read_snapshot(self.repository.fetch(version)).chunks[0].title
-        self.docs_question = self.docs_question or f"What is {title}?"
-        return summary(found).replace("\n", "\n  ") + f"\n  {version.name}@production → version {version.version}"
+        store = absolute(self.config.store, os.environ)
+        config = config.model_copy(update={"sources": self.docs, "store": store, "promote": "production"})
+        version, report = index_and_promote(self.repository, config, lambda line: self._console.print(f"  {line}"))
+        documents = read_documents(self.repository.fetch_file(version, DOCUMENTS_FILE))
+        self.docs_question = self.docs_question or f"What is {documents[0].title}?"
+        return summary(report).replace("\n", "\n  ")
 
     def serve(self) -> str:
         """Deploy the application, as `serve deploy` does, and wait until it is ready."""

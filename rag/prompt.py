@@ -1,34 +1,73 @@
-"""The prompt of a question over sources: numbered, and fitted into the context by tokens."""
+"""The prompt of a question over sources: numbered, and fitted into the context by tokens.
 
-from collections.abc import Callable, Sequence
+What was retrieved is data. It cannot end the turn it is shown in, nor pass for a source that was not found: whatever
+looks like the frame is changed, character by character, so that spans stay true.
+"""
 
-from llama_platform.models.prompt import Message
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llama_platform.models.prompt import Message, PromptTemplate, neutralize
 from rag.retriever import Hit
 
 INSTRUCTION = "Answer from the sources and cite them by number."
+_LABEL = re.compile(r"\[(\s*\d+\s*(?:,\s*\d+\s*)*)\]")
+_QUESTION = re.compile(r"^(\s*Question):", re.MULTILINE | re.IGNORECASE)
 
 
-def build_messages(question: str, hits: Sequence[Hit]) -> list[Message]:
-    """Return the chat that asks `question` over `hits`, which are numbered from 1."""
-    sources = "\n\n".join(f"[{number}] {hit.chunk.place()}\n{hit.chunk.text}" for number, hit in enumerate(hits, 1))
-    return [Message("user", f"{INSTRUCTION}\n\n{sources}\n\nQuestion: {question}")]
+@dataclass(frozen=True, slots=True)
+class RagPrompt:
+    """A prompt that fits, and the sources in it."""
+
+    hits: tuple[Hit, ...]
+    """Numbered from 1."""
+    prompt_ids: tuple[int, ...]
 
 
-def fit_sources(
-    question: str, hits: Sequence[Hit], max_tokens: int, count: Callable[[list[Message]], int]
-) -> list[Hit]:
-    """Return the hits, best first, with which the prompt stays within `max_tokens`.
+def shown_text(text: str) -> str:
+    """Return retrieved text as the model is shown it, of the same length."""
+    return _QUESTION.sub(r"\1.", _LABEL.sub(r"(\1)", neutralize(text)))
 
-    A hit that is too long is passed over; a shorter one behind it may still fit.
+
+def build_messages(question: str, hits: Sequence[Hit], history: Sequence[Message] = ()) -> list[Message]:
+    """Return the chat that goes on from `history` and asks `question` over `hits`, which are numbered from 1."""
+    sources = "\n\n".join(_source(number, hit) for number, hit in enumerate(hits, 1))
+    return [*history, Message("user", f"{INSTRUCTION}\n\n{sources}\n\nQuestion: {question}")]
+
+
+def fit_prompt(
+    question: str, hits: Sequence[Hit], max_tokens: int, template: PromptTemplate, history: Sequence[Message] = ()
+) -> RagPrompt:
+    """Return the prompt with as many of the hits, best first, as fit.
+
+    A hit that is too long is passed over; a shorter one behind it may still fit. Of a long history the oldest turns
+    are left out, so that sources have two thirds of the room.
 
     Args:
         question: what is asked.
         hits: best first.
         max_tokens: bound on the whole prompt.
-        count: returns the tokens of a chat as the model will read it.
+        template: renders it.
+        history: turns before the question, the user's first, an optional system turn before them.
     """
+    past = list(history)
+    system = past[:1] if past and past[0].role == "system" else []
+    while len(past) > len(system) and len(template.encode_prompt(build_messages(question, [], past))) > max_tokens // 3:
+        past = [*system, *past[len(system) + 2 :]]
+    used = len(template.encode_prompt(build_messages(question, [], past)))
     fitting: list[Hit] = []
     for hit in hits:
-        if count(build_messages(question, [*fitting, hit])) <= max_tokens:
+        cost = len(template.encode_text(f"\n\n{_source(len(fitting) + 1, hit)}")) - 1
+        if used + cost <= max_tokens:
             fitting.append(hit)
-    return fitting
+            used += cost
+    # Tokens of the parts are nearly, not always, those of the whole.
+    while len(ids := template.encode_prompt(build_messages(question, fitting, past))) > max_tokens and fitting:
+        fitting.pop()
+    return RagPrompt(tuple(fitting), tuple(ids))
+
+
+def _source(number: int, hit: Hit) -> str:
+    place = " ".join(shown_text(hit.chunk.place()).split())
+    return f"[{number}] {place}\n{shown_text(hit.chunk.text)}"

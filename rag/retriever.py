@@ -1,12 +1,34 @@
-"""Retriever: the chunks of a snapshot that are nearest to a question."""
+"""Retriever: the chunks of a snapshot that answer a question best."""
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
 
 from llama_platform.errors import InputError
 from rag.chunking import Chunk
-from rag.dense_index import DenseIndex
-from rag.embedding import Embedder
+from rag.embedding import Vectors
+from rag.filters import Filters
+from rag.fusion import reciprocal_rank_fusion, without_near_duplicates
+from rag.reranking import Reranker
 from rag.snapshot import Snapshot
+
+Mode = Literal["dense", "lexical", "hybrid"]
+LEAST_CANDIDATES = 50
+"""Of each ranking, before they are fused."""
+RERANKED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is asked of an index."""
+
+    question: str
+    k: int = 4
+    mode: Mode = "hybrid"
+    """`dense` ranks by meaning, `lexical` by words, `hybrid` by both."""
+    filters: Filters | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,31 +39,84 @@ class Hit:
     row: int
     """Of the chunk in its snapshot."""
     score: float
-    """Cosine of question and chunk: 0 for unrelated (or opposite), 1 for the same."""
+    """How well it answers, from 0 to 1, in every mode: the cosine of question and chunk, 0 where that is negative; or,
+    with a reranker, its judgement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The hits, best first, and what finding them took."""
+
+    hits: list[Hit]
+    timings_ms: dict[str, float] = field(default_factory=dict)
 
 
 class Retriever:
     """Searches one snapshot."""
 
-    def __init__(self, snapshot: Snapshot, embedder: Embedder) -> None:
-        """Build the index.
+    def __init__(self, snapshot: Snapshot, embedding: tuple[str, str], reranker: Reranker | None = None) -> None:
+        """Use a snapshot.
+
+        Args:
+            snapshot: to be searched.
+            embedding: name and fingerprint of the model that embeds questions.
+            reranker: judges the best of what was found, where there is one.
 
         Raises:
             InputError: the snapshot was made with another embedding model.
         """
-        if snapshot.embedding_model != embedder.name:
+        made_by = (snapshot.facts.embedding_model, snapshot.facts.embedding_fingerprint)
+        if made_by[1] != embedding[1]:
+            labels = [f"'{name}' ({fingerprint[:8]})" for name, fingerprint in (made_by, embedding)]
             raise InputError(
-                f"the index was made with the embedding model '{snapshot.embedding_model}', "
-                f"this retriever uses '{embedder.name}': build the index again or change the retriever"
+                f"the index was made with the embedding model {labels[0]}, this retriever uses {labels[1]}: "
+                "build the index again or change the retriever"
             )
-        self._chunks = snapshot.chunks
-        self._index = DenseIndex(snapshot.vectors)
-        self._embedder = embedder
+        self._snapshot, self._reranker = snapshot, reranker
 
-    def search(self, question: str, k: int) -> list[Hit]:
-        """Return the `k` nearest chunks, best first; fewer from a smaller index."""
-        similarities, rows = self._index.search(self._embedder.embed([question]), k)
-        return [
-            Hit(self._chunks[row], row, round(min(max(float(similarity), 0.0), 1.0), 4))
-            for similarity, row in zip(similarities[0], (int(row) for row in rows[0]), strict=True)
-        ]
+    def search(self, query: Query, vector: Vectors) -> Found:
+        """Return the best chunks, best first; fewer where fewer are allowed or fit.
+
+        Args:
+            query: what is asked.
+            vector: float32 [dimensions], the question's.
+        """
+        begun = time.perf_counter()
+        snapshot = self._snapshot
+        allowed = query.filters.allowed(snapshot.chunks) if query.filters else None
+        if allowed is not None and not allowed.any():
+            return Found([], {"search_ms": _since(begun)})
+        ranking = self._rank(query, vector, allowed)
+        searched = time.perf_counter()
+        timings = {"search_ms": round((searched - begun) * 1000, 2)}
+        texts = snapshot.chunks.column("text")
+        if self._reranker is None:
+            rows = without_near_duplicates(ranking, query.k, lambda row: str(texts[row]))
+            scores = snapshot.dense.similarities(vector, np.array(rows, dtype=np.int64)).tolist()
+        else:
+            # A judge needs no second opinion on what is nearly the same.
+            judged = without_near_duplicates(ranking, max(RERANKED, query.k), lambda row: str(texts[row]))
+            chunks = [snapshot.chunk(row) for row in judged]
+            opinions = self._reranker.scores(query.question, [f"{c.place()}\n{c.text}" for c in chunks])
+            best = sorted(zip(opinions, judged, strict=True), key=lambda pair: (-pair[0], pair[1]))[: query.k]
+            rows, scores = [row for _, row in best], [score for score, _ in best]
+            timings["rerank_ms"] = _since(searched)
+        hits = [Hit(snapshot.chunk(row), row, _in_range(score)) for row, score in zip(rows, scores, strict=True)]
+        return Found(hits, timings)
+
+    def _rank(self, query: Query, vector: Vectors, allowed: "np.ndarray | None") -> list[int]:
+        count = max(LEAST_CANDIDATES, 4 * query.k)
+        rankings: list[list[int]] = []
+        if query.mode != "lexical":
+            rankings.append(self._snapshot.dense.search(vector, count, allowed)[1].tolist())
+        if query.mode != "dense":
+            rankings.append(self._snapshot.lexical.search(query.question, count, allowed).tolist())
+        return rankings[0] if len(rankings) == 1 else reciprocal_rank_fusion(rankings)
+
+
+def _since(begun: float) -> float:
+    return round((time.perf_counter() - begun) * 1000, 2)
+
+
+def _in_range(score: float) -> float:
+    return round(min(max(score, 0.0), 1.0), 4)

@@ -1,41 +1,111 @@
-"""Snapshots: an index on disk, as chunks in Parquet and vectors in safetensors."""
+"""Snapshot: a whole index as files: Parquet, safetensors, JSON, and FAISS's own for a graph. Nothing is unpickled."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from llama_platform.config import Config
 from llama_platform.errors import IntegrityError
 from rag.chunking import Chunk
-from rag.embedding import Vectors
+from rag.dense_index import DenseIndex, IndexingConfig, Kind, Stored
+from rag.lexical_index import LexicalIndex
 
-SCHEMA = pa.schema(
-    [(name, pa.string()) for name in ("document", "title", "heading", "text")]
-    + [(name, pa.int64()) for name in ("start", "end")]
+TEXTS, NUMBERS = ("document", "title", "heading", "text"), ("start", "end")
+CHUNKS = pa.schema(
+    [(name, pa.large_string()) for name in TEXTS]
+    + [(name, pa.int64()) for name in NUMBERS]
+    + [("page", pa.int32()), ("tags", pa.list_(pa.string())), ("date", pa.string())]
 )
+DOCUMENTS = pa.schema([
+    ("id", pa.string()), ("title", pa.string()), ("sha256", pa.string()), ("chunks", pa.int32()),
+    ("tags", pa.list_(pa.string())), ("date", pa.string()),
+])  # fmt: skip
+DOCUMENTS_FILE = "documents.parquet"
+
+
+class SnapshotFacts(Config):
+    """What is known of a snapshot; its `index.json`."""
+
+    embedding_model: str
+    embedding_fingerprint: str
+    """Of the model that made the vectors; no other can search them."""
+    kind: Kind
+    indexing: IndexingConfig
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Chunks and their vectors, row by row, and the model that made these."""
+    """Everything that is needed to search."""
 
-    chunks: list[Chunk]
-    vectors: Vectors
-    """float32 [len(chunks), dimensions], rows of length 1."""
-    embedding_model: str
+    facts: SnapshotFacts
+    chunks: pa.Table
+    """Columns as in CHUNKS, in one piece each."""
+    dense: DenseIndex
+    lexical: LexicalIndex
+
+    def chunk(self, row: int) -> Chunk:
+        """Return one chunk."""
+        (found,) = chunks_of(self.chunks.slice(row, 1))
+        return found
 
 
-def write_snapshot(snapshot: Snapshot, folder: Path) -> None:
-    """Write `chunks.parquet`, `vectors.safetensors` and `index.json`."""
-    rows = [asdict(chunk) for chunk in snapshot.chunks]
-    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), folder / "chunks.parquet")
-    save_file({"vectors": snapshot.vectors}, folder / "vectors.safetensors")
-    facts = {"embedding_model": snapshot.embedding_model}
-    (folder / "index.json").write_text(json.dumps(facts), encoding="utf-8")
+@dataclass(frozen=True, slots=True)
+class IndexedDocument:
+    """A document of a snapshot."""
+
+    id: str
+    title: str | None
+    sha256: str
+    """Of what it was read from."""
+    chunks: int
+    tags: tuple[str, ...]
+    date: str | None
+
+
+def chunks_of(table: pa.Table) -> list[Chunk]:
+    """Return the chunks of a table."""
+    return [Chunk(**{**row, "tags": tuple(row["tags"])}) for row in table.to_pylist()]
+
+
+def make_snapshot(
+    chunks: Sequence[Chunk], vectors: Stored, embedding: tuple[str, str], indexing: IndexingConfig
+) -> Snapshot:
+    """Index chunks.
+
+    Args:
+        chunks: at least one.
+        vectors: float16 [len(chunks), dimensions], rows of length 1.
+        embedding: name and fingerprint of the model that made them.
+        indexing: how they are searched.
+    """
+    table = pa.Table.from_pylist([asdict(chunk) for chunk in chunks], schema=CHUNKS).combine_chunks()
+    dense = DenseIndex.build(vectors, indexing)
+    facts = SnapshotFacts(
+        embedding_model=embedding[0], embedding_fingerprint=embedding[1], kind=dense.kind, indexing=indexing
+    )
+    lexical = LexicalIndex.build([chunk.embedded_text() for chunk in chunks])
+    return Snapshot(facts, table, dense, lexical)
+
+
+def write_snapshot(snapshot: Snapshot, documents: Sequence[IndexedDocument], folder: Path) -> None:
+    """Write a snapshot, and a list of the documents that it is of."""
+    pq.write_table(snapshot.chunks, folder / "chunks.parquet", compression="zstd")
+    rows = pa.Table.from_pylist([asdict(document) for document in documents], schema=DOCUMENTS)
+    pq.write_table(rows, folder / DOCUMENTS_FILE, compression="zstd")
+    save_file({"vectors": np.ascontiguousarray(snapshot.dense.vectors)}, folder / "vectors.safetensors")
+    snapshot.dense.write(folder / "dense.faiss")
+    save_file(snapshot.lexical.arrays, folder / "lexical.safetensors")
+    words = json.dumps(snapshot.lexical.vocabulary, ensure_ascii=False)
+    (folder / "vocabulary.json").write_text(words, encoding="utf-8")
+    (folder / "index.json").write_text(snapshot.facts.model_dump_json(), encoding="utf-8")
 
 
 def read_snapshot(folder: Path) -> Snapshot:
@@ -44,12 +114,42 @@ def read_snapshot(folder: Path) -> Snapshot:
     Raises:
         IntegrityError: files are missing or do not fit together.
     """
+    facts, chunks, vectors = read_chunks(folder)
     try:
-        chunks = [Chunk(**row) for row in pq.read_table(folder / "chunks.parquet", schema=SCHEMA).to_pylist()]
-        vectors = load_file(folder / "vectors.safetensors")["vectors"]
-        model = json.loads((folder / "index.json").read_text(encoding="utf-8"))["embedding_model"]
-    except (OSError, KeyError, ValueError, pa.ArrowException, SafetensorError) as error:
+        arrays = load_file(folder / "lexical.safetensors")
+        words = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))
+        lexical = LexicalIndex(arrays, words, len(chunks))
+    except (OSError, KeyError, ValueError, TypeError, SafetensorError) as error:
         raise IntegrityError(f"{folder}: not an index: {error}") from error
-    if vectors.ndim != 2 or len(vectors) != len(chunks):
-        raise IntegrityError(f"{folder}: {len(chunks)} chunks, but vectors of shape {vectors.shape}")
-    return Snapshot(chunks, vectors, model)
+    dense = DenseIndex.read(vectors, facts.kind, facts.indexing, folder / "dense.faiss")
+    return Snapshot(facts, chunks, dense, lexical)
+
+
+def read_chunks(folder: Path) -> tuple[SnapshotFacts, pa.Table, Stored]:
+    """Read what the next version may take over: facts, chunks and vectors.
+
+    Raises:
+        IntegrityError: files are missing or do not fit together.
+    """
+    try:
+        facts = SnapshotFacts.model_validate_json((folder / "index.json").read_bytes())
+        chunks = pq.read_table(folder / "chunks.parquet", schema=CHUNKS).combine_chunks()
+        vectors = load_file(folder / "vectors.safetensors")["vectors"]
+    except (OSError, KeyError, ValueError, ValidationError, pa.ArrowException, SafetensorError) as error:
+        raise IntegrityError(f"{folder}: not an index: {error}") from error
+    if vectors.ndim != 2 or len(vectors) != len(chunks) or vectors.dtype != np.float16:
+        raise IntegrityError(f"{folder}: {len(chunks)} chunks, but {vectors.dtype} vectors of shape {vectors.shape}")
+    return facts, chunks, vectors
+
+
+def read_documents(content: bytes) -> list[IndexedDocument]:
+    """Return the documents that `documents.parquet` lists.
+
+    Raises:
+        IntegrityError: it is none.
+    """
+    try:
+        rows = pq.read_table(pa.BufferReader(content), schema=DOCUMENTS).to_pylist()
+    except (ValueError, pa.ArrowException) as error:
+        raise IntegrityError(f"not a list of documents: {error}") from error
+    return [IndexedDocument(**{**row, "tags": tuple(row["tags"])}) for row in rows]

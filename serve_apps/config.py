@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -11,7 +11,7 @@ from llama_platform.artifacts.location import StoreConfig
 from llama_platform.config import Config, load_config
 from llama_platform.inference.config import EngineConfig
 from llama_platform.models.base_model import BaseConfig
-from rag.embedding import EmbeddingConfig
+from rag.embedding_model import EmbeddingConfig
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -71,6 +71,29 @@ class LimitsConfig(Config):
     """Deadline of a request, whatever headers the client sends."""
     max_body_bytes: Positive = 1024 * 1024
     """Larger requests are refused with 413."""
+    max_upload_bytes: Positive = 32 * 1024 * 1024
+    """The same for documents that administrators upload."""
+    max_documents: Positive = 20
+    """Bound on the `documents` of a `/rag` request."""
+    max_document_chars: Positive = 200_000
+    """Of these together."""
+    max_embedding_inputs: Positive = 256
+    """Bound on the texts of a `/v1/embeddings` request."""
+
+
+class RagConfig(Config):
+    """How questions to the documents are answered."""
+
+    min_score: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """Where no source scores as much, the answer is `not_found`, and the model is not asked."""
+    not_found: str = "The answer is not in the documents."
+    standalone: Literal["history", "model"] = "history"
+    """How the last question of a chat is made to stand alone for the search: with the user's turns before it, or
+    written anew by the model, which takes an answer's time and a model that can."""
+    rerank: str | None = None
+    """A cross-encoder that judges what was found: a hub name or a folder on every node."""
+    extracts: bool = True
+    """Whether sentences of the sources are the answer, marked as `degraded`, while no replica can generate one."""
 
 
 class AppConfig(Config):
@@ -86,6 +109,7 @@ class AppConfig(Config):
     index: str | None = None
     """Searched by `/rag` requests that name none: a name, an alias or a version. None switches retrieval off."""
     embedding: EmbeddingConfig = EmbeddingConfig()
+    rag: RagConfig = RagConfig()
     alias_interval_s: Annotated[float, Field(gt=0)] = 1
     """How often aliases are read in the store."""
     stream_hold_ms: Annotated[float, Field(ge=0, le=50)] = 45

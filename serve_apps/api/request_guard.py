@@ -7,6 +7,8 @@ request log.
 import asyncio
 import re
 import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -16,20 +18,32 @@ from serve_apps.api.schemas import Problem
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 BODY_TIMEOUT_S = 15
+UPLOAD_TIMEOUT_S = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Uploads:
+    """Where forms with files are taken, and from whom."""
+
+    path: re.Pattern[str]
+    max_bytes: int
+    refusal: Callable[[str, str], Problem | None]
+    """Of a header `Authorization` and a request id: why the body is not even read, or None."""
 
 
 class RequestGuard:
     """ASGI middleware."""
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int, observer: Observer) -> None:
+    def __init__(self, app: ASGIApp, max_body_bytes: int, uploads: Uploads, observer: Observer) -> None:
         """Guard `app`.
 
         Args:
             app: the next layer.
             max_body_bytes: bound on a request's body, whether or not its length was announced.
+            uploads: the one kind of request that is not JSON.
             observer: is told of every request.
         """
-        self._app, self._max_body_bytes, self._observer = app, max_body_bytes, observer
+        self._app, self._max_body_bytes, self._uploads, self._observer = app, max_body_bytes, uploads, observer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -78,34 +92,42 @@ class RequestGuard:
             return problem_of(400, "invalid_input", detail, request_id, "X-Request-ID"), None
         if scope["method"] not in ("POST", "PUT", "PATCH"):
             return None, None
-        try:
-            async with asyncio.timeout(BODY_TIMEOUT_S):
-                return await self._read(headers, receive, request_id)
-        except TimeoutError:
-            detail = f"the body did not arrive within {BODY_TIMEOUT_S} s"
-            return problem_of(408, "body_too_slow", detail, request_id), None
-
-    async def _read(
-        self, headers: dict[bytes, bytes], receive: Receive, request_id: str
-    ) -> tuple[Problem | None, bytes]:
+        max_bytes, timeout_s, media_type = self._max_body_bytes, BODY_TIMEOUT_S, b"application/json"
+        if self._uploads.path.fullmatch(scope["path"]):
+            authorization = headers.get(b"authorization", b"").decode("latin-1")
+            if (problem := self._uploads.refusal(authorization, request_id)) is not None:
+                return problem, None
+            max_bytes, timeout_s, media_type = self._uploads.max_bytes, UPLOAD_TIMEOUT_S, b"multipart/form-data"
+        kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
         if headers.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in headers:
             return None, b""
-        kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
-        if kind != b"application/json":
-            detail = "send JSON, with the header Content-Type: application/json"
-            return problem_of(415, "not_json", detail, request_id), b""
-        body, more = b"", True
-        announced = headers.get(b"content-length", b"0")
-        too_large = announced.isdigit() and int(announced) > self._max_body_bytes
-        while more and not too_large:
-            message = await receive()
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            too_large = len(body) > self._max_body_bytes
-        if too_large:
-            detail = f"the body is over the limit of {self._max_body_bytes} bytes"
-            return problem_of(413, "body_too_large", detail, request_id), b""
-        return None, body
+        if kind != media_type:
+            wanted = "JSON" if media_type == b"application/json" else "a form with files"
+            detail = f"send {wanted}, with the header Content-Type: {media_type.decode()}"
+            return problem_of(415, "not_json", detail, request_id), None
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await _read(headers, receive, request_id, max_bytes)
+        except TimeoutError:
+            detail = f"the body did not arrive within {timeout_s} s"
+            return problem_of(408, "body_too_slow", detail, request_id), None
+
+
+async def _read(
+    headers: dict[bytes, bytes], receive: Receive, request_id: str, max_bytes: int
+) -> tuple[Problem | None, bytes]:
+    body, more = bytearray(), True
+    announced = headers.get(b"content-length", b"0")
+    too_large = announced.isdigit() and int(announced) > max_bytes
+    while more and not too_large:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+        too_large = len(body) > max_bytes
+    if too_large:
+        detail = f"the body is over the limit of {max_bytes} bytes"
+        return problem_of(413, "body_too_large", detail, request_id), b""
+    return None, bytes(body)
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

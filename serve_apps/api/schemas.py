@@ -2,21 +2,52 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from llama_platform.inference.engine import FinishReason
-from llama_platform.inference.fields import GenerationFields, Text
+from llama_platform.inference.fields import GenerationFields, MessageIn, Text
+from llama_platform.models.prompt import check_roles
+from rag.filters import Filters
+from rag.retriever import Mode
+
+
+class InlineDocument(BaseModel):
+    """A document that only this request knows."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: Text
+    id: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+    title: Annotated[str, Field(min_length=1, max_length=300)] | None = None
 
 
 class RagRequest(GenerationFields):
-    """`POST /rag`: a question to the documents."""
+    """`POST /rag`: a question to the documents, or messages of which the last is one."""
 
-    question: Annotated[Text, Field(max_length=8000)]
+    question: Annotated[Text, Field(max_length=8000)] | None = None
+    messages: Annotated[list[MessageIn], Field(min_length=1, max_length=1000)] | None = None
     index: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
         None, description="`name`, `name@alias` or `name@3`"
     )
+    documents: Annotated[list[InlineDocument], Field(min_length=1)] | None = Field(
+        None, description="are searched instead of the index, or beside it where `index` is given, too"
+    )
+    mode: Mode = Field("hybrid", description="ranks by meaning, by words, or by both")
+    filters: Filters | None = Field(None, description="which documents of the index may be found at all")
     top_k: Annotated[int, Field(ge=1, le=50)] = 4
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "RagRequest":
+        if (self.question is None) == (self.messages is None):
+            raise ValueError("give either 'question' or 'messages'")
+        if self.messages is not None:
+            check_roles([turn.to_message() for turn in self.messages])
+            if self.messages[-1].role != "user":
+                raise ValueError("'messages': the last turn must be the user's")
+            if len(self.messages[-1].content) > 8000:
+                raise ValueError("'messages': the last turn has more than 8000 characters")
+        return self
 
 
 class UsageOut(BaseModel):
@@ -63,10 +94,34 @@ class SourceOut(BaseModel):
     document: str
     title: str
     heading: str
+    page: int | None = Field(description="from 1, of documents with pages")
     chunk: int
-    score: float = Field(description="cosine of question and chunk, 0 to 1")
+    score: float = Field(description="cosine of question and chunk, or a reranker's judgement, 0 to 1")
     text: str
     span: tuple[int, int] = Field(description="characters of the document")
+    tags: list[str]
+    date: str | None
+
+
+class CitationOut(BaseModel):
+    """A source that the answer cites, checked."""
+
+    n: int
+    at: int = Field(description="character of the answer at which the citation stands")
+    span: tuple[int, int] = Field(description="characters of the document that it points at")
+    text: str = Field(description="what stands there")
+
+
+class RagTimingsOut(TimingsOut):
+    """The same, and what came before; `total_ms` is of the whole request."""
+
+    embed_ms: float | None = None
+    search_ms: float | None = None
+    rerank_ms: float | None = None
+    standalone_ms: float | None = Field(None, description="for writing the question anew")
+    retrieve_ms: float | None = Field(None, description="for all of the search, with the way to the retriever and back")
+    prompt_ms: float | None = None
+    generate_ms: float = Field(description="of the replica, from the queue to the last token")
 
 
 class IndexOut(BaseModel):
@@ -82,12 +137,17 @@ class RagResponse(BaseModel):
 
     id: str
     answer: str
+    question: str = Field(description="that was searched for")
+    in_documents: bool = Field(description="false where no source was near enough to the question")
+    degraded: bool = Field(description="whether the answer is extracts, because no model could be asked")
     finish_reason: FinishReason
     sources: list[SourceOut]
-    index: IndexOut
+    citations: list[CitationOut]
+    citations_removed: int = Field(description="citations of what is not there, taken out of the answer")
+    index: IndexOut | None
     usage: UsageOut
     model: ModelOut
-    timings: TimingsOut
+    timings: RagTimingsOut
 
 
 class Problem(BaseModel):

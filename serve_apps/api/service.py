@@ -1,12 +1,15 @@
 """Service: what the routes work with."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 
 from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
-from rag.retriever import Hit
+from rag.documents.document import Document
+from rag.embedding import Embedded
+from rag.retriever import Found, Query
 from serve_apps.aliases.live_tables import LiveTables
 from serve_apps.answering import Answering
 from serve_apps.config import AppConfig
@@ -15,8 +18,57 @@ from serve_apps.config import AppConfig
 class Searcher(Protocol):
     """What finds sources: the retriever deployment."""
 
-    async def search(self, version: ArtifactVersion, question: str, k: int) -> list[Hit]:
-        """Return the `k` nearest chunks of an index."""
+    async def search(
+        self, version: ArtifactVersion | None, query: Query, inline: Sequence[Document], deadline: float
+    ) -> Found:
+        """Return the best chunks of an index and of inline documents.
+
+        Args:
+            version: of the index; None to search only what is inline.
+            query: what is asked.
+            inline: documents that only this request knows.
+            deadline: `time.time()`
+        """
+        ...
+
+    async def embed(self, texts: Sequence[str], deadline: float) -> Embedded:
+        """Return the vectors of texts, and how many tokens they have."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class IndexChange:
+    """What is to become of an index."""
+
+    index: str
+    upload: str | None = None
+    """Documents that are added or replaced."""
+    delete: tuple[str, ...] = ()
+    """Documents that are left out."""
+    promote: str | None = None
+    """Alias that is pointed at the new version."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobState:
+    """How far a job is."""
+
+    job: str
+    status: str
+    """`PENDING`, `RUNNING`, `SUCCEEDED`, `FAILED` or `STOPPED`."""
+    log: list[str]
+    """The last lines."""
+
+
+class IndexJobs(Protocol):
+    """What changes indexes."""
+
+    def submit(self, change: IndexChange) -> str:
+        """Queue a change, and return the job's id."""
+        ...
+
+    def status(self, job_id: str) -> JobState:
+        """Tell how far a job is."""
         ...
 
 
@@ -30,6 +82,7 @@ class Service:
     answering: Answering
     searcher: Searcher | None
     """None where retrieval is off."""
+    jobs: IndexJobs
 
 
 async def _service(request: Request) -> Service:  # a plain function would cost a visit to a thread pool

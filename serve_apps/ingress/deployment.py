@@ -13,10 +13,11 @@ from llama_platform.models.base_model import load_template
 from serve_apps.aliases.follower import KINDS
 from serve_apps.aliases.live_tables import LiveTables
 from serve_apps.answering import Answering
-from serve_apps.api.admin_routes import check_token_file
+from serve_apps.api.admin.access import check_token_file
 from serve_apps.api.fastapi_app import make_api
 from serve_apps.api.service import Service
 from serve_apps.config import AppConfig
+from serve_apps.ingress.index_jobs import RayIndexJobs
 from serve_apps.ingress.metrics import IngressMetrics
 from serve_apps.ingress.remote import RemoteFollower, RemoteGenerator, RemoteRetriever
 
@@ -46,7 +47,7 @@ class Ingress:
         template = await asyncio.to_thread(load_template, parsed.base)
         answering = Answering(parsed, template, live, RemoteGenerator(llama))
         searcher = RemoteRetriever(retriever) if retriever is not None else None
-        self._service = Service(parsed, repository, live, answering, searcher)
+        self._service = Service(parsed, repository, live, answering, searcher, RayIndexJobs(parsed))
         check_token_file(self._service)
         self._following = [asyncio.ensure_future(live.run(kind)) for kind in KINDS]
 

@@ -1,5 +1,6 @@
 """The other deployments behind their handles, with Ray's errors as the platform's."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,7 +12,9 @@ from llama_platform.artifacts.manifest import Kind
 from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.errors import OverloadedError, ReplicaLostError, UnavailableError
 from llama_platform.inference.engine import GenerationRequest
-from rag.retriever import Hit
+from rag.documents.document import Document
+from rag.embedding import Embedded
+from rag.retriever import Found, Query
 from serve_apps.aliases.live_aliases import LiveTable
 from serve_apps.llama.coalesce import Numbered
 
@@ -62,11 +65,27 @@ class RemoteRetriever:
         """Ask through `handle`."""
         self._handle = handle
 
-    async def search(self, version: ArtifactVersion, question: str, k: int) -> list[Hit]:
-        """Return the `k` nearest chunks of an index."""
+    async def search(
+        self, version: ArtifactVersion | None, query: Query, inline: Sequence[Document], deadline: float
+    ) -> Found:
+        """Return the best chunks of an index and of inline documents; see Searcher."""
+        found: Found = await _cancelling(self._handle.search.remote(version, query, inline, deadline))
+        return found
+
+    async def embed(self, texts: Sequence[str], deadline: float) -> Embedded:
+        """Return the vectors of texts; see Searcher."""
+        found: Embedded = await _cancelling(self._handle.embed.remote(texts, deadline))
+        return found
+
+
+async def _cancelling(response: Any) -> Any:
+    """Return what a replica answers; whoever stops waiting stops its work, too."""
+    try:
         with translated():
-            hits: list[Hit] = await self._handle.search.remote(version, question, k)
-        return hits
+            return await response
+    except asyncio.CancelledError:
+        response.cancel()
+        raise
 
 
 class RemoteFollower:

@@ -8,6 +8,7 @@ Layout below the store's root, one location per artifact name:
     aliases.json                     see `aliases`
 """
 
+import hashlib
 import json
 import logging
 import re
@@ -75,23 +76,33 @@ class ArtifactRepository:
         self.store = store
         self._cache = cache
 
-    def publish(self, kind: Kind, name: str, folder: Path, metadata: Mapping[str, Any]) -> ArtifactVersion:
+    def publish(
+        self, kind: Kind, name: str, folder: Path, metadata: Mapping[str, Any], after: int | None = None
+    ) -> ArtifactVersion:
         """Commit the files of `folder` as the next version of `name`, or return the version that has them.
+
+        Args:
+            kind: of the artifact.
+            name: of the artifact.
+            folder: holds the files.
+            metadata: what is known of their origin.
+            after: the newest version that they were made with knowledge of; None where that does not matter.
 
         Raises:
             InputError: the name or a file is not allowed.
             StorageError: something could not be written; nothing is committed then.
-            ConflictError: others kept taking the next version.
+            ConflictError: others kept taking the next version, or there is one beyond `after`.
         """
         manifest = describe_folder(kind, name, folder, metadata)
         digest, location = manifest.digest(), locate(kind, name)
         if (existing := self._find_digest(kind, name, digest)) is not None:
             return existing
+        self._check_newest(kind, name, after)
         # Durable by order: a reader trusts only what a commit record names, and that is written last.
         for path, entry in manifest.files.items():
             self.store.upload(folder / path, f"{location}/objects/{digest}/{path}", entry.sha256)
         self.store.write(f"{location}/objects/{digest}/{MANIFEST_FILE}", manifest.to_bytes())
-        return self._commit(kind, name, digest)
+        return self._commit(kind, name, digest, after)
 
     def versions(self, kind: Kind, name: str) -> list[int]:
         """Return the committed version numbers, ascending; empty where the name is not known."""
@@ -169,6 +180,23 @@ class ArtifactRepository:
 
         return self._cache.folder(version.digest, manifest, download)
 
+    def fetch_file(self, version: ArtifactVersion, file: str) -> bytes:
+        """Return the verified content of one small file of a version.
+
+        Raises:
+            IntegrityError: it is missing or does not match its digest.
+        """
+        entry, where = self.manifest(version).files.get(file), f"{self.uri(version)}/{file}"
+        if entry is None:
+            raise IntegrityError(f"{where}: the manifest names no such file")
+        try:
+            content = self.store.read(f"{self._objects(version)}/{file}").content
+        except NotFoundError as error:
+            raise IntegrityError(f"{where}: named by the manifest, but missing") from error
+        if hashlib.sha256(content).hexdigest() != entry.sha256:
+            raise IntegrityError(f"{where}: does not match its sha256 {entry.sha256}; the stored artifact is damaged")
+        return content
+
     def delete(self, version: ArtifactVersion) -> None:
         """Delete a version: its commit record first, so that nobody trusts what is half gone, then what it alone held.
 
@@ -199,8 +227,14 @@ class ArtifactRepository:
                 return version
         return None
 
-    def _commit(self, kind: Kind, name: str, digest: str) -> ArtifactVersion:
+    def _check_newest(self, kind: Kind, name: str, after: int | None) -> None:
+        newest = max(self.versions(kind, name), default=0)
+        if after is not None and newest > after:
+            raise ConflictError(f"{kind} '{name}' has got version {newest} meanwhile; start again from that")
+
+    def _commit(self, kind: Kind, name: str, digest: str, after: int | None) -> ArtifactVersion:
         for _ in range(COMMIT_TRIES):
+            self._check_newest(kind, name, after)
             number = max(self.versions(kind, name), default=0) + 1
             created = datetime.now(UTC).isoformat(timespec="milliseconds")
             record = json.dumps({"digest": digest, "created": created}).encode()

@@ -6,6 +6,7 @@ Training and serving both come here, so that a model is asked in exactly the for
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,6 +14,8 @@ from typing import Any, Literal
 from llama_platform.errors import InputError
 
 PromptStyle = Literal["llama2", "plain"]
+_FRAME = re.compile(r"\[/?INST\]|<</?SYS>>|</?s>|#{2,}\s*(?:Human|User|Assistant|System)\s*:", re.IGNORECASE)
+_FRAME_SIGNS = str.maketrans("[]<>#", "()()=")
 Role = Literal["system", "user", "assistant"]
 
 
@@ -167,6 +170,14 @@ def render(messages: Sequence[Message], style: PromptStyle) -> list[Exchange]:
         trained = (turns[index].counts(), answer is not None and turns[index + 1].counts())
         exchanges.append(Exchange(prompt, None if answer is None else f" {answer}", trained))
     return exchanges
+
+
+def neutralize(text: str) -> str:
+    """Return a text that is shown to the model as data, with nothing in it that looks like the frame of a turn.
+
+    Characters are replaced one for one, so that places in the text stay the same.
+    """
+    return _FRAME.sub(lambda found: found[0].translate(_FRAME_SIGNS), text)
 
 
 def check_roles(messages: Sequence[Message]) -> None:

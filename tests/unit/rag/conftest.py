@@ -1,26 +1,37 @@
-import hashlib
-
 import numpy as np
 import pytest
 
-
-class FakeEmbedder:
-    """Bags of hashed words: texts that share words are similar."""
-
-    name = "fake"
-    max_tokens = 50
-
-    def embed(self, texts):
-        vectors = np.zeros((len(texts), 64), dtype=np.float32)
-        for row, text in enumerate(texts):
-            for word in text.lower().split():
-                vectors[row, int(hashlib.md5(word.encode()).hexdigest(), 16) % 64] += 1
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
-
-    def count_tokens(self, text):
-        return len(text.split())
+from fake_embedder import FakeEmbedder
+from llama_platform.artifacts.location import StoreConfig, repository_from
+from rag.chunking import Chunk
+from rag.dense_index import IndexingConfig
+from rag.snapshot import make_snapshot
 
 
 @pytest.fixture
 def embedder():
     return FakeEmbedder()
+
+
+@pytest.fixture
+def repository(tmp_path):
+    return repository_from(StoreConfig(uri=str(tmp_path / "store"), cache=tmp_path / "cache"), {})
+
+
+@pytest.fixture
+def make_chunk():
+    def make(text, document="a.md", **fields):
+        return Chunk(document, "Title", "", text, 0, len(text), **fields)
+
+    return make
+
+
+@pytest.fixture
+def snapshot_of(embedder):
+    """Index chunks in memory."""
+
+    def snapshot_of(chunks, kind="flat"):
+        vectors = embedder.embed([chunk.text for chunk in chunks]).astype(np.float16)
+        return make_snapshot(chunks, vectors, (embedder.name, embedder.fingerprint), IndexingConfig(kind=kind))
+
+    return snapshot_of

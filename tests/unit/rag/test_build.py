@@ -1,61 +1,166 @@
 import pytest
 
-from llama_platform.artifacts.location import StoreConfig, repository_from
-from llama_platform.errors import ConfigError, InputError
+from llama_platform.errors import ConfigError, ConflictError, InputError
 from rag.build import IndexConfig, build_index
-from rag.embedding import EmbeddingConfig, SentenceTransformerEmbedder
-from rag.retriever import Retriever
-from rag.snapshot import read_snapshot
-
-
-@pytest.fixture
-def repository(tmp_path):
-    return repository_from(StoreConfig(uri=str(tmp_path / "store"), cache=tmp_path / "cache"), {})
+from rag.chunking import ChunkingConfig
+from rag.embedding import SentenceTransformerEmbedder
+from rag.embedding_model import EmbeddingConfig
+from rag.retriever import Query, Retriever
+from rag.snapshot import DOCUMENTS_FILE, read_documents, read_snapshot
+from rag.workers import LocalWorkers
 
 
 @pytest.fixture
 def docs(tmp_path):
     folder = tmp_path / "docs"
-    folder.mkdir()
-    (folder / "tea.md").write_text("# Tea\n\nGreen tea needs water of eighty degrees.\n")
+    (folder / "hot").mkdir(parents=True)
+    (folder / "hot/tea.md").write_text("# Tea\n\nGreen tea needs water of eighty degrees.\n")
     (folder / "coffee.txt").write_text("Coffee needs boiling water.")
     (folder / "image.png").write_bytes(b"\x89PNG")
-    return str(folder)
+    return folder
 
 
-def test_an_index_is_committed_with_its_documents(repository, docs, embedder):
-    progress = []
-    config = IndexConfig(name="drinks", sources=(docs,), chunk_tokens=20)
-    version, found = build_index(repository, config, embedder, lambda *p: progress.append(p))
+@pytest.fixture(scope="module")
+def offline():
+    return SentenceTransformerEmbedder(EmbeddingConfig())
+
+
+class Counting:
+    """An embedder that counts its texts."""
+
+    def __init__(self, embedder):
+        self._embedder, self.texts = embedder, []
+        self.name, self.fingerprint = embedder.name, embedder.fingerprint
+
+    def embed(self, texts):
+        self.texts += texts
+        return self._embedder.embed(texts)
+
+
+@pytest.fixture
+def build(repository, docs, offline):
+    """Build or update the index `drinks` of what is in the folder now."""
+
+    def build(sources=(docs,), **fields):
+        config = IndexConfig(name="drinks", sources=tuple(map(str, sources)), **fields)
+        build.embedder = Counting(offline)
+        return build_index(repository, config, LocalWorkers(config, build.embedder), lambda line: None)
+
+    return build
+
+
+def documents(repository, version):
+    return {d.id: d.chunks for d in read_documents(repository.fetch_file(version, DOCUMENTS_FILE))}
+
+
+def test_an_index_is_committed_with_its_documents(repository, build):
+    version, report = build()
     metadata = repository.manifest(version).metadata
-    assert set(metadata["documents"]) == {"tea.md", "coffee.txt"}
-    assert metadata["skipped"] == {"image.png": "'.png' suffix is not Markdown or text"}
-    assert progress[-1] == (2, 2)
-    assert len(found.skipped) == 1
-    again, _ = build_index(repository, config, embedder, lambda *p: None)
+    assert documents(repository, version) == {"hot/tea.md": 1, "coffee.txt": 1}
+    assert (metadata["documents"], metadata["chunks"], metadata["embedding"]["dimensions"]) == (2, 2, 384)
+    assert list(metadata["skipped"]) == ["image.png"]
+    assert (report.read, report.embedded, len(report.skipped)) == (2, 2, 1)
+    again, _ = build()
     assert again == version
 
 
-def test_bad_settings_and_sources_write_nothing(repository, docs, embedder, tmp_path):
-    with pytest.raises(ConfigError, match="more than the 50 tokens"):
-        build_index(repository, IndexConfig(sources=(docs,), chunk_tokens=99), embedder, lambda *p: None)
+def test_only_what_has_changed_is_embedded_again(build, docs):
+    build()
+    (docs / "coffee.txt").write_text("Coffee needs boiling water, and a filter.")
+    _, report = build()
+    assert report.embedded == 1
+    assert "filter" in build.embedder.texts[0]
+
+
+def test_an_update_replaces_adds_and_deletes_by_id(repository, build, docs, tmp_path):
+    build()
+    more = tmp_path / "more"
+    more.mkdir()
+    (more / "coffee.txt").write_text("Coffee is out of stock.")
+    (more / "milk.md").write_text("Milk is cold.")
+    version, report = build((more,), mode="update", delete=("hot/", "unknown.md"))
+    assert documents(repository, version) == {"coffee.txt": 1, "milk.md": 1}
+    assert (report.deleted, report.unknown, report.embedded) == (1, ["unknown.md"], 2)
+    texts = read_snapshot(repository.fetch(version)).chunks.column("text").to_pylist()
+    assert sorted(texts) == ["Coffee is out of stock.", "Milk is cold."]
+
+
+def test_an_update_equals_a_fresh_build_of_the_same_documents(repository, build, docs, tmp_path):
+    build()
+    more = tmp_path / "more"
+    more.mkdir()
+    (more / "milk.md").write_text("Milk is cold.")
+    updated, _ = build((more,), mode="update", delete=("coffee.txt",))
+    (docs / "milk.md").write_text("Milk is cold.")
+    (docs / "coffee.txt").unlink()
+    (docs / "image.png").unlink()
+    fresh, _ = build()
+    assert fresh == updated
+
+
+def test_an_update_keeps_the_settings_of_the_index(repository, build, tmp_path):
+    build(chunking=ChunkingConfig(chunk_tokens=20))
+    (tmp_path / "x.md").write_text("Milk is cold.")
+    version, _ = build((tmp_path / "x.md",), mode="update")
+    assert repository.manifest(version).metadata["chunking"]["chunk_tokens"] == 20
+
+
+def test_nobodys_change_is_lost_when_two_update_at_once(repository, build, docs, tmp_path, monkeypatch):
+    build()
+    (tmp_path / "one.md").write_text("One is first.")
+    (tmp_path / "two.md").write_text("Two is second.")
+    publish, raced = repository.publish, []
+
+    def slow(*arguments, **keywords):
+        if not raced:  # the other one is faster
+            raced.append(True)
+            build((tmp_path / "two.md",), mode="update")
+        return publish(*arguments, **keywords)
+
+    monkeypatch.setattr(repository, "publish", slow)
+    version, _ = build((tmp_path / "one.md",), mode="update")
+    assert {"one.md", "two.md", "coffee.txt"} <= set(documents(repository, version))
+
+
+def test_whoever_never_wins_is_told(repository, build, monkeypatch):
+    def taken(*_, **__):
+        raise ConflictError("taken")
+
+    monkeypatch.setattr(repository, "publish", taken)
+    with pytest.raises(ConflictError, match="5 times in a row"):
+        build()
+
+
+def test_bad_settings_and_sources_write_nothing(repository, build, tmp_path):
+    with pytest.raises(ConfigError, match="more than the 254 tokens"):
+        build(chunking=ChunkingConfig(chunk_tokens=999))
+    with pytest.raises(ConfigError, match="mode=update"):
+        build(delete=("a",))
     with pytest.raises(InputError, match="no such file"):
-        build_index(repository, IndexConfig(sources=("/none",), chunk_tokens=20), embedder, lambda *p: None)
-    empty = tmp_path / "empty.md"
-    empty.write_text("# Title\n\n## Sub\n")
-    with pytest.raises(InputError, match="no text below"):
-        build_index(repository, IndexConfig(sources=(str(empty),), chunk_tokens=20), embedder, lambda *p: None)
+        build(("/none",))
+    (tmp_path / "empty.md").write_text("# Title\n\n## Sub\n")
+    with pytest.raises(InputError, match=r"no documents in .*no text below"):
+        build((tmp_path / "empty.md",))
     assert repository.names("index") == []
 
 
-def test_the_offline_model_finds_by_meaning(repository, docs):
-    embedder = SentenceTransformerEmbedder(EmbeddingConfig())
-    version, _ = build_index(repository, IndexConfig(sources=(docs,)), embedder, lambda *p: None)
-    retriever = Retriever(read_snapshot(repository.fetch(version)), embedder)
-    assert retriever.search("How hot should a hot drink made of leaves be?", 1)[0].chunk.document == "tea.md"
-    assert embedder.embed(["a"]).shape == (1, 384)
+def test_nothing_is_left_of_an_index_only_on_purpose(repository, build):
+    build()
+    with pytest.raises(InputError, match="no documents"):
+        build((), mode="update", delete=("hot/", "coffee.txt"))
+    assert repository.versions("index", "drinks") == [1]
 
 
-def test_an_unknown_embedding_model_is_named():
-    with pytest.raises(InputError, match="no-such-model"):
-        SentenceTransformerEmbedder(EmbeddingConfig(model="/no-such-model"))
+def test_an_index_of_another_model_is_not_updated(repository, build, monkeypatch, docs):
+    build()
+    monkeypatch.setattr("rag.embedding_model.EmbeddingModel.fingerprint", "e" * 64)
+    with pytest.raises(ConfigError, match=r"'all-MiniLM-L6-v2', but drinks@1 was made with 'all-MiniLM-L6-v2'"):
+        build((docs,), mode="update")
+
+
+def test_the_offline_model_finds_by_meaning(repository, build, offline):
+    version, _ = build()
+    retriever = Retriever(read_snapshot(repository.fetch(version)), (offline.name, offline.fingerprint))
+    question = "How hot should a hot drink made of leaves be?"
+    (hit,) = retriever.search(Query(question, 1, "dense"), offline.embed([question])[0]).hits
+    assert hit.chunk.document == "hot/tea.md"

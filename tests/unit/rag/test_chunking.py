@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rag.chunking import split_document
-from rag.documents import Document
+from rag.documents.document import Document, Facts
 
 MARKDOWN = """# Guide
 
@@ -54,6 +54,20 @@ def test_chunks_follow_headings_and_keep_code_and_tables_whole():
 def test_title_is_the_file_name_without_headings():
     (chunk,) = split_document(document("Just text.", markdown=False), 100, 0, words)
     assert (chunk.title, chunk.heading, chunk.embedded_text()) == ("guide", "", "docs guide: guide\nJust text.")
+
+
+def test_chunks_carry_what_their_document_says_of_itself():
+    facts = Facts("The title", ("x",), "2026-01-02")
+    (chunk,) = split_document(Document("a.md", "# Head\n\nText.", True, "0" * 64, facts), 100, 0, words)
+    assert (chunk.title, chunk.heading, chunk.tags, chunk.date) == ("The title", "Head", ("x",), "2026-01-02")
+
+
+def test_no_chunk_crosses_a_page():
+    text = "First page.\n\nMore.\n\nSecond page.\n\n"
+    found = Document("a.pdf", text, False, "0" * 64, page_starts=(0, text.index("Second")))
+    chunks = split_document(found, 100, 0, words)
+    assert [(chunk.page, chunk.text) for chunk in chunks] == [(1, "First page.\n\nMore."), (2, "Second page.")]
+    assert all(text[chunk.start : chunk.end] == chunk.text for chunk in chunks)
 
 
 def test_a_long_paragraph_is_cut_between_sentences_with_overlap():

@@ -1,65 +1,58 @@
-import numpy as np
 import pytest
 
-from llama_platform.errors import InputError, IntegrityError
-from rag.chunking import Chunk
-from rag.dense_index import DenseIndex
-from rag.retriever import Retriever
-from rag.snapshot import Snapshot, read_snapshot, write_snapshot
-
-
-def chunk(text, document="a.md"):
-    return Chunk(document, "Title", "", text, 0, len(text))
+from llama_platform.errors import InputError
+from rag.filters import Filters
+from rag.retriever import Query, Retriever
 
 
 @pytest.fixture
-def snapshot(embedder):
-    chunks = [chunk("green tea with water"), chunk("install the operator with helm"), chunk("black coffee beans")]
-    return Snapshot(chunks, embedder.embed([c.text for c in chunks]), "fake")
+def snapshot(snapshot_of, make_chunk):
+    return snapshot_of([
+        make_chunk("green tea with water", "tea.md", tags=("hot",)),
+        make_chunk("install the operator with helm", "helm.md"),
+        make_chunk("black coffee beans", "coffee.md", tags=("hot",)),
+        make_chunk("Install the operator with helm", "copy.md"),
+    ])  # fmt: skip
 
 
-def test_best_comes_first_with_scores_from_0_to_1(snapshot, embedder):
-    hits = Retriever(snapshot, embedder).search("install the operator with helm", 2)
-    assert [hit.row for hit in hits] == [1, 0]
-    assert hits[0].score == 1.0
-    assert 0 <= hits[1].score < 1
-    assert len(Retriever(snapshot, embedder).search("tea", 10)) == 3
+@pytest.fixture
+def search(snapshot, embedder):
+    def search(question, reranker=None, **fields):
+        retriever = Retriever(snapshot, (embedder.name, embedder.fingerprint), reranker)
+        return retriever.search(Query(question, **fields), embedder.embed([question])[0])
+
+    return search
 
 
-def test_exact_search_agrees_with_numpy(embedder):
-    rng = np.random.default_rng(0)
-    vectors = rng.standard_normal((200, 16)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    _, found = DenseIndex(vectors).search(vectors[:20], 5)
-    expected = np.argsort(-(vectors[:20] @ vectors.T), axis=1)[:, :5]
-    assert (found == expected).all()
-    with pytest.raises(InputError, match="dimensions"):
-        DenseIndex(vectors).search(vectors[:1, :8], 1)
+@pytest.mark.parametrize("mode", ["dense", "lexical", "hybrid"])
+def test_best_comes_first_with_a_score_of_the_same_meaning(search, mode):
+    found = search("install the operator with helm", k=3, mode=mode)
+    assert found.hits[0].row == 1
+    assert found.hits[0].score == pytest.approx(1, abs=1e-3)
+    assert all(0 <= hit.score <= 1 for hit in found.hits)
+    assert found.timings_ms["search_ms"] > 0
 
 
-def test_a_snapshot_comes_back_as_it_was_written(snapshot, tmp_path):
-    write_snapshot(snapshot, tmp_path)
-    back = read_snapshot(tmp_path)
-    assert back.chunks == snapshot.chunks
-    assert np.array_equal(back.vectors, snapshot.vectors)
-    assert {p.suffix for p in tmp_path.iterdir()} == {".parquet", ".safetensors", ".json"}
+def test_what_is_nearly_the_same_is_found_once(search):
+    assert [hit.row for hit in search("install operator", k=4, mode="lexical").hits] == [1]
 
 
-@pytest.mark.parametrize("file", ["chunks.parquet", "vectors.safetensors", "index.json"])
-def test_a_damaged_snapshot_is_refused(snapshot, tmp_path, file):
-    write_snapshot(snapshot, tmp_path)
-    (tmp_path / file).write_bytes(b"garbage")
-    with pytest.raises(IntegrityError, match="not an index"):
-        read_snapshot(tmp_path)
+def test_filters_come_before_ranking(search):
+    hot = Filters(tag="hot")
+    assert [hit.row for hit in search("install the operator with coffee", k=1, filters=hot).hits] == [2]
+    assert search("tea", k=3, filters=Filters(tag="cold")).hits == []
 
 
-def test_chunks_and_vectors_must_be_as_many(snapshot, tmp_path):
-    write_snapshot(Snapshot(snapshot.chunks, snapshot.vectors[:2], "fake"), tmp_path)
-    with pytest.raises(IntegrityError, match="3 chunks, but vectors of shape"):
-        read_snapshot(tmp_path)
+def test_a_reranker_has_the_last_word(search):
+    class LikesCoffee:
+        def scores(self, question, texts):
+            return [0.9 if "coffee" in text else 0.1 for text in texts]
+
+    found = search("install the operator with helm", LikesCoffee(), k=2)
+    assert [(hit.row, hit.score) for hit in found.hits] == [(2, 0.9), (0, 0.1)]
+    assert "rerank_ms" in found.timings_ms
 
 
-def test_an_index_of_another_embedding_model_is_refused_with_both_names(snapshot, embedder):
-    other = Snapshot(snapshot.chunks, snapshot.vectors, "other-model")
-    with pytest.raises(InputError, match=r"'other-model'.*'fake'"):
-        Retriever(other, embedder)
+def test_an_index_of_another_embedding_model_is_refused_with_both_names(snapshot):
+    with pytest.raises(InputError, match=r"'fake' \(ffffffff\).*'other' \(00000000\)"):
+        Retriever(snapshot, ("other", "0" * 64))

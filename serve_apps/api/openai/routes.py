@@ -13,9 +13,9 @@ from llama_platform.errors import InputError, NotFoundError
 from llama_platform.inference.engine import FinishEvent, TokenEvent
 from serve_apps.answering import BASE, Answer, Task, collect
 from serve_apps.api.errors import describe, message_of, openai_error
-from serve_apps.api.native_routes import noted, subject_of
-from serve_apps.api.openai_logprobs import TokenTexts, chat_logprobs, completion_logprobs
-from serve_apps.api.openai_schemas import ChatRequest, CompletionRequest, OpenAIRequest
+from serve_apps.api.generation import noted, subject_of
+from serve_apps.api.openai.logprobs import TokenTexts, chat_logprobs, completion_logprobs
+from serve_apps.api.openai.schemas import ChatRequest, CompletionRequest, OpenAIRequest
 from serve_apps.api.request_log import record_of
 from serve_apps.api.service import Service, WithService
 from serve_apps.api.sse import event_stream, message

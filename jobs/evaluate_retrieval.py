@@ -1,0 +1,146 @@
+r"""Measures how well an index finds what answers labelled questions, in each mode.
+
+    python -m jobs.evaluate_retrieval --set index=docs@production --set questions=questions.jsonl
+
+Questions are JSON lines of `question` with `document` (an id) or `text` (that a chunk must hold), or JSON in the form
+of SQuAD. Without an index, the paragraphs of a SQuAD file are what is searched. A table is printed; `output` gets
+`retrieval.json` and `retrieval.png`.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+from rich.console import Console
+from rich.table import Table
+
+from jobs.arguments import parse_job_args
+from llama_platform.artifacts.aliases import Aliases
+from llama_platform.artifacts.location import StoreConfig, repository_from
+from llama_platform.artifacts.repository import parse_ref
+from llama_platform.cli.exit_codes import run_command
+from llama_platform.config import Config
+from llama_platform.errors import ConfigError
+from llama_platform.logs import setup_logging
+from rag.chunking import ChunkingConfig
+from rag.dense_index import IndexingConfig
+from rag.documents.guarded import make_cutter
+from rag.embedding import Embedder
+from rag.embedding_model import EmbeddingConfig
+from rag.evaluation import Quality, Questions, evaluate, read_questions
+from rag.retriever import Hit, Mode, Query, Retriever
+from rag.snapshot import Snapshot, make_snapshot, read_snapshot
+
+
+class RetrievalEvaluation(Config):
+    """What is measured."""
+
+    questions: Path
+    """JSON lines, or JSON in the form of SQuAD."""
+    index: str | None = None
+    """`name`, `name@alias` or `name@3`; None for the paragraphs of the SQuAD file themselves."""
+    cutoffs: Annotated[tuple[Annotated[int, Field(ge=1, le=1000)], ...], Field(min_length=1)] = (1, 3, 5, 10)
+    """The k of recall@k; MRR and nDCG count as far as the largest."""
+    output: Path = Path("retrieval")
+    """Folder for the figures and the plot."""
+    store: StoreConfig = StoreConfig()
+    embedding: EmbeddingConfig = EmbeddingConfig()
+    chunking: ChunkingConfig = ChunkingConfig()
+    """Of a SQuAD file's paragraphs."""
+    rerank: str | None = None
+    """A cross-encoder, by hub name or folder."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job and return its exit code."""
+
+    def command() -> None:
+        config = parse_job_args(RetrievalEvaluation, __doc__ or "", argv)
+        setup_logging()
+        found = read_questions(config.questions)
+        from rag.embedding import SentenceTransformerEmbedder
+
+        embedder = SentenceTransformerEmbedder(config.embedding)
+        label, snapshot = _snapshot(config, found, embedder)
+        results = evaluate(found.questions, _searcher(config, snapshot, embedder), sorted(config.cutoffs))
+        Console().print(_table(f"{label}, {len(found.questions)} questions", results))
+        config.output.mkdir(parents=True, exist_ok=True)
+        figures = {mode: asdict(quality) for mode, quality in results.items()}
+        report = {"index": label, "questions": len(found.questions), "modes": figures}
+        (config.output / "retrieval.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+        plot(results, label, config.output / "retrieval.png")
+        print(f"figures and plot in {config.output}")
+
+    return run_command(command)
+
+
+def _snapshot(config: RetrievalEvaluation, found: Questions, embedder: Embedder) -> tuple[str, Snapshot]:
+    if config.index is not None:
+        repository, ref = repository_from(config.store, os.environ), parse_ref(config.index)
+        version = Aliases(repository, "index", ref.name).resolve(ref, "evaluation")
+        return f"{version.name}@{version.version}", read_snapshot(repository.fetch(version))
+    if not found.documents:
+        raise ConfigError("index: name one; only files in the form of SQuAD hold the texts that are asked about")
+    from rag.embedding_model import EmbeddingModel
+
+    cut = make_cutter(config.chunking, EmbeddingModel(config.embedding.model).tokenizer)
+    chunks = [chunk for document in found.documents for chunk in cut(document).chunks]
+    vectors = embedder.embed([chunk.embedded_text() for chunk in chunks]).astype(np.float16)
+    made = make_snapshot(chunks, vectors, (embedder.name, embedder.fingerprint), IndexingConfig(kind="flat"))
+    return config.questions.name, made
+
+
+def _searcher(
+    config: RetrievalEvaluation, snapshot: Snapshot, embedder: Embedder
+) -> Callable[[str, Mode], Sequence[Hit]]:
+    reranker = None
+    if config.rerank is not None:
+        from rag.reranking import CrossEncoderReranker
+
+        reranker = CrossEncoderReranker(config.rerank)
+    retriever = Retriever(snapshot, (embedder.name, embedder.fingerprint), reranker)
+    k = max(config.cutoffs)
+    vectors: dict[str, np.ndarray] = {}
+
+    def search(question: str, mode: Mode) -> Sequence[Hit]:
+        if question not in vectors:
+            vectors[question] = embedder.embed([question])[0]
+        return retriever.search(Query(question, k, mode), vectors[question]).hits
+
+    return search
+
+
+def _table(title: str, results: dict[Mode, Quality]) -> Table:
+    table = Table(title=title)
+    first = next(iter(results.values()))
+    for column in ("mode", *(f"recall@{k}" for k in first.recall), "MRR", "nDCG"):
+        table.add_column(column, justify="left" if column == "mode" else "right")
+    for mode, found in results.items():
+        figures = (*found.recall.values(), found.mrr, found.ndcg)
+        table.add_row(mode, *(f"{figure:.3f}" for figure in figures))
+    return table
+
+
+def plot(results: dict[Mode, Quality], label: str, path: Path) -> None:
+    """Draw recall over k for each mode."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for mode, found in results.items():
+        axes.plot(list(found.recall), list(found.recall.values()), marker="o", label=mode)
+    axes.set(xlabel="k", ylabel="recall@k", title=f"Retrieval from {label}", ylim=(0, 1.02))
+    axes.set_xticks(list(next(iter(results.values())).recall))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=150)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

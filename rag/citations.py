@@ -1,0 +1,172 @@
+"""Citations: `[n]` in an answer, checked against the sources while the answer is written.
+
+A citation of a source that is not there, or of a quotation that the source does not hold, is taken out of the text
+and counted. Every other one points at the sentence of the source that is most like what it stands behind.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rapidfuzz import fuzz
+
+from rag.chunking import Chunk
+
+_MARKER = re.compile(r"\[\s*(?:sources?\s+)?(\d{1,4}(?:\s*[,;]\s*\d{1,4})*)\s*\]", re.IGNORECASE)
+_MAY_BECOME = re.compile(r"\[\s*(?:s\w{0,6}\s*)?[\d\s,;]*\Z", re.IGNORECASE)
+_LONGEST = 60
+"""Characters of a marker."""
+_SENTENCE_END = re.compile(r"[.!?](?=\s|\Z)|\n")
+_QUOTED = re.compile(r"\"([^\"\n]+)\"|“([^”\n]+)”|«([^»\n]+)»")
+_LEAST_ALIKE = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A place in the answer, and the place in a document that it points at."""
+
+    n: int
+    at: int
+    """Character of the answer at which the marker stands."""
+    span: tuple[int, int]
+    """Characters of the document."""
+    text: str
+    """What stands there."""
+
+
+class CitationChecker:
+    """Checks one answer as it comes, and remembers what it cites."""
+
+    def __init__(self, sources: Sequence[Chunk]) -> None:
+        """Check against sources, numbered from 1."""
+        self._sources = sources
+        self._text = ""
+        self._held = ""
+        self._cited = 0
+        """Where the last marker ends."""
+        self._claim = ""
+        """What it stands behind."""
+        self.citations: list[Citation] = []
+        self.removed = 0
+
+    @property
+    def text(self) -> str:
+        """The answer as it has been let through."""
+        return self._text
+
+    def feed(self, text: str) -> str:
+        """Take more of an answer, and return what of it can be shown."""
+        self._held += text
+        return self._settle(last=False)
+
+    def finish(self) -> str:
+        """Return what is left to be shown when the answer has ended."""
+        return self._settle(last=True)
+
+    def _settle(self, *, last: bool) -> str:
+        before = len(self._text)
+        while self._held:
+            start = self._held.find("[")
+            if start < 0:
+                self._pass(self._held if last else self._held.rstrip(" "))
+                break
+            marker = _MARKER.match(self._held, start)
+            undecided = len(self._held) - start < _LONGEST and _MAY_BECOME.match(self._held, start)
+            if marker is None and undecided and not last:
+                self._pass(self._held[:start].rstrip(" "))  # a marker that goes takes the space before it along
+                break
+            if marker is None or not self._is_marker(self._held[:start], marker):
+                self._pass(self._held[: start + 1 if marker is None else marker.end()])
+                continue
+            space = self._held[:start]
+            self._pass(space.rstrip(" "))
+            self._cite([int(number) for number in re.findall(r"\d+", marker[1])], space[len(space.rstrip(" ")) :])
+            self._held = self._held[marker.end() - start + len(space) - len(space.rstrip(" ")) :]
+        return self._text[before:]
+
+    def _pass(self, text: str) -> None:
+        """Let the head of what is held through."""
+        self._held = self._held[len(text) :]
+        self._text += text if self._text else text.lstrip()
+
+    def _is_marker(self, before: str, marker: re.Match[str]) -> bool:
+        """Tell citations from code and its subscripts."""
+        written = self._text + before
+        line = written.rpartition("\n")[2]
+        if written.count("```") % 2 or line.replace("```", "").count("`") % 2:
+            return False
+        known = any(1 <= int(number) <= len(self._sources) for number in re.findall(r"\d+", marker[1]))
+        follows_another = len(written) == self._cited
+        return known or follows_another or not re.search(r"[\w)\]]\Z", written)
+
+    def _cite(self, numbers: list[int], space: str) -> None:
+        since = self._text[self._cited :]
+        if since.strip(" ,;"):  # of markers in a row, all stand behind the same
+            self._claim = _last_sentence(since)
+        good = []
+        for n in dict.fromkeys(numbers):
+            span = self._span(self._sources[n - 1]) if 1 <= n <= len(self._sources) else None
+            if span is None:
+                self.removed += 1
+            else:
+                good.append((n, span))
+        if good:
+            at = len(self._text) + len(space)
+            for n, (start, end) in good:
+                chunk = self._sources[n - 1]
+                text = chunk.text[start - chunk.start : end - chunk.start]
+                self.citations.append(Citation(n, at, (start, end), text))
+            self._text += f"{space}[{', '.join(str(n) for n, _ in good)}]"
+        self._cited = len(self._text)
+
+    def _span(self, chunk: Chunk) -> tuple[int, int] | None:
+        """Return what of a chunk the claim rests on; None if it quotes what is not there."""
+        claim = self._claim
+        quotations = ["".join(filter(None, groups)) for groups in _QUOTED.findall(claim)]
+        quotations = [quotation for quotation in quotations if len(quotation.split()) > 1]
+        if quotations:
+            found = [place for quotation in quotations if (place := _find(quotation, chunk.text))]
+            if len(found) < len(quotations):
+                return None
+            return chunk.start + found[-1][0], chunk.start + found[-1][1]
+        scored = [
+            (fuzz.token_set_ratio(claim.lower(), chunk.text[start:end].lower()), -start, end)
+            for start, end in _sentences(chunk.text)
+        ]
+        score, start, end = max(scored, default=(0.0, 0, len(chunk.text)))
+        if score < _LEAST_ALIKE:
+            return chunk.start, chunk.end
+        return chunk.start - start, chunk.start + end
+
+
+def extracts(sources: Sequence[Chunk], question: str, count: int = 3) -> str:
+    """Return the sentences of the first sources that are most like the question, each with its citation."""
+    lines = []
+    for n, chunk in enumerate(sources[:count], 1):
+        spans = list(_sentences(chunk.text)) or [(0, len(chunk.text))]
+        alike = [fuzz.token_set_ratio(question.lower(), chunk.text[slice(*span)].lower()) for span in spans]
+        start, end = spans[alike.index(max(alike))]
+        lines.append(f"{' '.join(chunk.text[start:end].split())} [{n}]")
+    return "\n".join(lines)
+
+
+def _sentences(text: str) -> Iterator[tuple[int, int]]:
+    start = 0
+    for end in [*(found.end() for found in _SENTENCE_END.finditer(text)), len(text)]:
+        piece = text[start:end]
+        if piece.strip():
+            yield start + len(piece) - len(piece.lstrip()), start + len(piece.rstrip())
+        start = end
+
+
+def _last_sentence(text: str) -> str:
+    spans = list(_sentences(text))
+    # What follows the last full stop, if that is the end of the text, is the sentence before it.
+    return text[slice(*spans[-1])] if spans else text
+
+
+def _find(quotation: str, text: str) -> tuple[int, int] | None:
+    """Return where a quotation stands in a text, whatever the case and the spaces."""
+    words = [re.escape(word) for word in quotation.strip(" .,;:!?…").split()]
+    found = re.search(r"\s+".join(words), text, re.IGNORECASE) if words else None
+    return found.span() if found else None

@@ -1,0 +1,97 @@
+"""Document: one readable text, and what is known of it."""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from datetime import date
+
+from llama_platform.errors import InputError
+
+MAX_ID_CHARS = 512
+MAX_TAGS = 50
+MAX_TAG_CHARS = 100
+_ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a document says of itself."""
+
+    title: str | None = None
+    tags: tuple[str, ...] = ()
+    date: str | None = None
+    """`YYYY-MM-DD`"""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One readable text."""
+
+    id: str
+    """Path relative to the source folder, `/`-separated; of a row in a table, `path#row`."""
+    text: str
+    markdown: bool
+    """Whether `#`, fences and tables mean something."""
+    sha256: str
+    """Of what it was read from."""
+    facts: Facts = Facts()
+    page_starts: tuple[int, ...] = ()
+    """Character of `text` at which each page begins; empty where there are no pages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """What is no document, and why."""
+
+    id: str
+    reason: str
+
+
+def check_document_id(text: str) -> str:
+    """Return `text` if it may name a document.
+
+    Raises:
+        InputError: it is empty, too long, absolute, or has empty, `.` or `..` parts or control characters.
+    """
+    parts = text.split("/")
+    allowed = text.isprintable() and "\\" not in text and not any(part.strip() in ("", ".", "..") for part in parts)
+    if not allowed or len(text) > MAX_ID_CHARS:
+        raise InputError(
+            f"id: {text[:80]!r} cannot name a document: use at most {MAX_ID_CHARS} printable characters, "
+            "separated by single slashes, without '..'"
+        )
+    return text
+
+
+def clean_text(text: str) -> str:
+    """Replace control, invisible and half characters by spaces, one for one, so that spans stay true."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        " " if unicodedata.category(char) in ("Cc", "Cf", "Co", "Cs") and char not in "\n\t" else char for char in text
+    )
+
+
+def make_facts(title: object = None, tags: object = None, day: object = None) -> Facts:
+    """Return facts out of what a format holds, which may be anything; what makes no sense is left out.
+
+    Args:
+        title: a text.
+        tags: a list of texts, or one text with commas or semicolons.
+        day: a date, or a text that begins with `YYYY-MM-DD`.
+    """
+    name = " ".join(clean_text(title).split())[:300] if isinstance(title, str) else ""
+    found = re.split(r"[,;]", tags) if isinstance(tags, str) else tags if isinstance(tags, (list, tuple)) else []
+    texts = [" ".join(clean_text(str(tag)).split())[:MAX_TAG_CHARS] for tag in found if isinstance(tag, (str, int))]
+    return Facts(name or None, tuple(dict.fromkeys(tag for tag in texts if tag))[:MAX_TAGS], parse_date(day))
+
+
+def parse_date(value: object) -> str | None:
+    """Return `YYYY-MM-DD` of a date, or of a text that begins with one; None of anything else."""
+    if isinstance(value, date):
+        return value.isoformat()[:10]
+    found = _ISO_DATE.match(value.strip()) if isinstance(value, str) else None
+    try:
+        return date.fromisoformat(found[0]).isoformat() if found else None
+    except ValueError:
+        return None

@@ -1,0 +1,42 @@
+"""Reader: from a source file to cut documents, whatever its format."""
+
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from llama_platform.errors import InputError, NotFoundError, StorageError
+from rag.chunking import ChunkingConfig
+from rag.documents.document import Skipped, check_document_id
+from rag.documents.formats import ReadingConfig
+from rag.documents.guarded import CutDocument, GuardedReader, make_cutter
+from rag.documents.rows import ROW_SUFFIXES, read_rows
+from rag.documents.sources import SourceFile, local_copy
+
+
+class Reader:
+    """Reads files one after the other."""
+
+    def __init__(self, limits: ReadingConfig, chunking: ChunkingConfig, tokenizer: str) -> None:
+        """Prepare; see GuardedReader for the arguments."""
+        self._limits = limits
+        self._guarded = GuardedReader(limits, chunking, tokenizer)
+        self._cut = make_cutter(chunking, tokenizer)
+
+    def read(self, file: SourceFile) -> Iterator[CutDocument | Skipped]:
+        """Yield the documents of a file, and what of it is none."""
+        try:
+            check_document_id(file.id)
+            with local_copy(file) as path:
+                if PurePosixPath(file.key).suffix.lower() not in ROW_SUFFIXES:
+                    yield self._guarded.read(path, file.id)
+                    return
+                for row in read_rows(path, file.id, self._limits):
+                    cut = row if isinstance(row, Skipped) else self._cut(row)
+                    if isinstance(cut, CutDocument) and not cut.chunks:
+                        cut = Skipped(cut.document.id, "no text in it")
+                    yield cut
+        except (InputError, NotFoundError, StorageError) as error:
+            yield Skipped(file.id, str(error))
+
+    def close(self) -> None:
+        """End what was started."""
+        self._guarded.close()

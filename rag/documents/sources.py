@@ -1,0 +1,85 @@
+"""Sources: the files that paths, folders and `s3://` prefixes name. Nothing else is ever fetched."""
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from llama_platform.errors import InputError
+from llama_platform.storage.open_store import open_store
+
+SKIPPED_FOLDERS = frozenset({".git", ".venv", "node_modules", "__pycache__"})
+"""Hold tools' files, never documents."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file that may hold documents."""
+
+    id: str
+    """Relative to the source that it was found in."""
+    root: str
+    """Folder, or URI of the part of a store, that `key` is relative to."""
+    key: str
+
+
+def list_sources(sources: Sequence[str]) -> list[SourceFile]:
+    """Return the files below sources, ordered by id.
+
+    Raises:
+        InputError: a source does not exist, or two files have the same id.
+        StorageError: a store refuses.
+    """
+    found: dict[str, SourceFile] = {}
+    for source in sources:
+        for file in _remote_files(source) if "://" in source else _local_files(Path(source)):
+            if (other := found.setdefault(file.id, file)) is not file:
+                raise InputError(
+                    f"{file.root}/{file.key}: a document '{file.id}' was already found in {other.root}; rename one"
+                )
+    return [found[name] for name in sorted(found)]
+
+
+@contextmanager
+def local_copy(file: SourceFile) -> Iterator[Path]:
+    """Yield a path on this machine: the file itself, or a copy out of a store for as long as the context lasts.
+
+    Raises:
+        StorageError: a store refuses.
+        NotFoundError: it is gone.
+    """
+    if "://" not in file.root:
+        yield Path(file.root, file.key)
+        return
+    with tempfile.TemporaryDirectory(prefix="documents-") as scratch:
+        path = Path(scratch, "file").with_suffix(Path(file.key).suffix)
+        open_store(file.root).download(file.key, path)
+        yield path
+
+
+def _local_files(root: Path) -> Iterator[SourceFile]:
+    if root.is_file():
+        yield SourceFile(root.name, str(root.absolute().parent), root.name)
+        return
+    if not root.is_dir():
+        raise InputError(f"{root}: no such file or folder")
+    for folder, folders, names in os.walk(root):  # links to folders are not followed
+        folders[:] = sorted(set(folders) - SKIPPED_FOLDERS)
+        for name in sorted(names):
+            key = Path(folder, name).relative_to(root).as_posix()
+            yield SourceFile(key, str(root.absolute()), key)
+
+
+def _remote_files(source: str) -> Iterator[SourceFile]:
+    # The store's root is the folder of the object, so that the source may be an object as well as a prefix.
+    root, _, last = source.rstrip("/").rpartition("/")
+    root, last = (source.rstrip("/"), "") if root.endswith("/") else (root, last)  # a bucket alone
+    count = 0
+    for key in open_store(root).list_keys(last):
+        if last in ("", key) or key.startswith(f"{last}/"):
+            count += 1
+            yield SourceFile(key.removeprefix(f"{last}/") if last else key, root, key)
+    if not count:
+        raise InputError(f"{source}: no objects there")

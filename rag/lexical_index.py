@@ -1,0 +1,73 @@
+"""LexicalIndex: search by words, scored by BM25. The only user of bm25s."""
+
+from collections.abc import Mapping, Sequence
+
+import bm25s
+import numpy as np
+import numpy.typing as npt
+import Stemmer
+
+Scores = npt.NDArray[np.float32]
+_ARRAYS = ("data", "indices", "indptr")
+
+
+class LexicalIndex:
+    """BM25 (Lucene's variant) over stemmed English words without stop words."""
+
+    def __init__(self, arrays: Mapping[str, npt.NDArray[np.generic]], vocabulary: Mapping[str, int], size: int) -> None:
+        """Use what `arrays` and `vocabulary` of another LexicalIndex said.
+
+        Args:
+            arrays: scores by term, as a compressed sparse column matrix: `data`, `indices`, `indptr`.
+            vocabulary: column by term.
+            size: number of texts.
+        """
+        self.arrays, self.vocabulary, self._size = dict(arrays), dict(vocabulary), size
+        self._bm25 = bm25s.BM25()
+        self._bm25.scores = {**self.arrays, "num_docs": size}
+        self._bm25.vocab_dict = self.vocabulary
+        self._bm25.nonoccurrence_array = None  # of BM25+ and BM25L only
+        self._bm25.unique_token_ids_set = set(self.vocabulary.values())
+
+    @classmethod
+    def build(cls, texts: Sequence[str]) -> "LexicalIndex":
+        """Index texts."""
+        bm25 = bm25s.BM25()
+        found = terms(texts)
+        if not any(found):  # bm25s cannot index nothing at all
+            found = [*found[:-1], ["-"]]
+        bm25.index(found, show_progress=False)
+        return cls({name: bm25.scores[name] for name in _ARRAYS}, bm25.vocab_dict, len(texts))
+
+    def scores(self, question: str) -> Scores | None:
+        """Return float32 [size], the BM25 score of every text; None where no word of the question occurs."""
+        known = [self.vocabulary[term] for term in terms([question])[0] if term in self.vocabulary]
+        if not known:
+            return None
+        found: Scores = self._bm25.get_scores_from_ids(known)
+        return found
+
+    def search(self, question: str, k: int, allowed: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.int64]:
+        """Return at most `k` positions, best first, of texts that share a word with the question.
+
+        Args:
+            question: what is searched.
+            k: at least 1.
+            allowed: bool [size], which texts may be found; None for all.
+        """
+        scores = self.scores(question)
+        if scores is None:
+            return np.empty(0, dtype=np.int64)
+        if allowed is not None:
+            scores = np.where(allowed, scores, 0)
+        best = np.argpartition(-scores, min(k, self._size) - 1)[:k]
+        best = best[np.lexsort((best, -scores[best]))]
+        return best[scores[best] > 0].astype(np.int64)
+
+
+def terms(texts: Sequence[str]) -> list[list[str]]:
+    """Return the stemmed words of texts, in order, without English stop words."""
+    found: list[list[str]] = bm25s.tokenize(
+        list(texts), stopwords="en", stemmer=Stemmer.Stemmer("english"), return_ids=False, show_progress=False
+    )
+    return found

@@ -1,0 +1,49 @@
+"""Reranker: a cross-encoder that reads question and chunk together; slower than vectors, and often better."""
+
+import threading
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from llama_platform.errors import InputError
+from rag.embedding_model import EmbeddingModel
+
+
+class Reranker(Protocol):
+    """Judges texts."""
+
+    def scores(self, question: str, texts: Sequence[str]) -> list[float]:
+        """Return from 0 to 1 for each text, how well it answers the question."""
+        ...
+
+
+class CrossEncoderReranker:
+    """Judges with a cross-encoder of sentence-transformers; see Nogueira and Cho, «Passage Re-ranking with BERT»."""
+
+    def __init__(self, model: str) -> None:
+        """Load a model with one output.
+
+        Args:
+            model: a hub name or a local folder.
+
+        Raises:
+            InputError: it cannot be found, or is of another kind.
+        """
+        from sentence_transformers import CrossEncoder
+
+        try:
+            self._model: Any = CrossEncoder(str(EmbeddingModel(model).folder), trust_remote_code=False)
+        except (OSError, ValueError) as error:
+            raise InputError(f"rerank.model {model!r}: cannot be loaded: {error}") from error
+        if self._model.config.num_labels != 1:
+            raise InputError(f"rerank.model {model!r}: has {self._model.config.num_labels} outputs instead of one")
+        self._lock = threading.Lock()
+
+    def scores(self, question: str, texts: Sequence[str]) -> list[float]:
+        """Judge in one batch; see Reranker."""
+        import torch
+
+        with self._lock:
+            found = self._model.predict(
+                [(question, text) for text in texts], activation_fn=torch.nn.Sigmoid(), show_progress_bar=False
+            )
+        return [float(score) for score in found]

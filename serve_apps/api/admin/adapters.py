@@ -1,0 +1,47 @@
+"""Adapters that come from elsewhere, or go there."""
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+
+from llama_platform.artifacts.aliases import Aliases
+from llama_platform.artifacts.repository import parse_ref
+from llama_platform.models.adapter_folder import export_adapter, import_adapter
+from serve_apps.api.service import WithService
+
+routes = APIRouter(prefix="/adapters")
+
+
+class Source(BaseModel):
+    """A PEFT folder elsewhere."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    source: Annotated[str, Field(pattern=r"^s3://[^/]+", max_length=1000, description="s3://bucket/folder")]
+
+
+class Destination(BaseModel):
+    """A folder elsewhere."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ref: Annotated[str, Field(min_length=1, max_length=200, description="NAME, NAME@ALIAS or NAME@3")]
+    destination: Annotated[str, Field(pattern=r"^s3://[^/]+/.", max_length=1000, description="s3://bucket/folder")]
+
+
+@routes.post("/{name}/import", status_code=201)
+async def import_from(name: str, body: Source, service: WithService) -> dict[str, Any]:
+    """Publish a PEFT folder of a bucket as the next version."""
+    version = await asyncio.to_thread(import_adapter, service.repository, name, body.source)
+    return {"name": name, "version": version.version, "digest": version.digest}
+
+
+@routes.post("/export")
+async def export_to(body: Destination, service: WithService) -> dict[str, Any]:
+    """Write a version as a plain PEFT folder into a bucket."""
+    ref = parse_ref(body.ref)
+    version = await asyncio.to_thread(Aliases(service.repository, "adapter", ref.name).resolve, ref, "")
+    where = await asyncio.to_thread(export_adapter, service.repository, version, body.destination)
+    return {"name": version.name, "version": version.version, "digest": version.digest, "destination": where}

@@ -1,0 +1,93 @@
+"""Documents of indexes: listed, uploaded and deleted; what changes an index is queued as a job of the cluster."""
+
+import asyncio
+import re
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, Query, UploadFile
+from pydantic import BaseModel, ConfigDict, Field
+
+from llama_platform.artifacts.aliases import Aliases
+from llama_platform.artifacts.manifest import check_name
+from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion, parse_ref
+from llama_platform.errors import NotFoundError
+from rag.snapshot import DOCUMENTS_FILE, IndexedDocument, read_documents
+from rag.uploads import check_upload, store_upload
+from serve_apps.api.service import IndexChange, Service, WithService
+
+routes = APIRouter(prefix="/indexes")
+Alias = Annotated[str, Field(min_length=1, max_length=63)]
+Id = Annotated[str, Field(min_length=1, max_length=512)]
+UPLOAD_PATH = re.compile(r"/admin/indexes/[^/]+/documents")
+
+
+class Deletion(BaseModel):
+    """Documents that the next version leaves out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    documents: Annotated[list[Id], Field(min_length=1, max_length=1000)]
+    """Ids; one that ends with `/` or `#` means all that begin so."""
+    promote: Alias | None = "production"
+    """Alias that is pointed at the new version."""
+
+
+@routes.get("/{name}/documents")
+async def list_documents(
+    name: str,
+    service: WithService,
+    version: Annotated[str, Query(max_length=63, description="an alias or a number")] = "production",
+    start: Annotated[int, Query(ge=0)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> dict[str, Any]:
+    """List the documents of a version, in the order of their ids."""
+    ref = parse_ref(f"{name}@{version}")
+    # As the store says, not as it is live: what is refused can be looked at, too.
+    found = await asyncio.to_thread(Aliases(service.repository, "index", name).resolve, ref, "administration")
+    documents = await asyncio.to_thread(_documents, service.repository, found)
+    return {
+        "name": name,
+        "version": found.version,
+        "total": len(documents),
+        "documents": [asdict(document) for document in documents[start : start + limit]],
+    }
+
+
+@routes.post("/{name}/documents", status_code=202)
+async def upload(
+    name: str,
+    service: WithService,
+    files: list[UploadFile],
+    promote: Annotated[Alias, Form(description="alias that is pointed at the new version")] = "production",
+) -> dict[str, Any]:
+    """Queue documents for an index: they are added, or replace those with the same id; the index may be a new one."""
+    check_name(name)
+    names = [check_upload(file.filename or "") for file in files]
+    contents = [(file_name, await file.read()) for file_name, file in zip(names, files, strict=True)]
+    stored = await asyncio.to_thread(store_upload, service.repository, name, contents)
+    return await _queue(service, IndexChange(name, upload=stored, promote=promote))
+
+
+@routes.post("/{name}/documents/delete", status_code=202)
+async def delete(name: str, body: Deletion, service: WithService) -> dict[str, Any]:
+    """Queue the next version of an index, without these documents."""
+    await asyncio.to_thread(service.repository.latest, "index", name)
+    return await _queue(service, IndexChange(name, delete=tuple(body.documents), promote=body.promote))
+
+
+@routes.get("/{name}/jobs/{job_id}")
+async def show_job(name: str, job_id: str, service: WithService) -> dict[str, Any]:
+    """Tell how far a queued change is."""
+    if not re.fullmatch(rf"index-{re.escape(name)}-[0-9a-f]{{12}}", job_id):
+        raise NotFoundError(f"index '{name}' has no job '{job_id[:100]}'")
+    return asdict(await asyncio.to_thread(service.jobs.status, job_id))
+
+
+async def _queue(service: Service, change: IndexChange) -> dict[str, Any]:
+    job = await asyncio.to_thread(service.jobs.submit, change)
+    return {"job": job, "status": f"/admin/indexes/{change.index}/jobs/{job}"}
+
+
+def _documents(repository: ArtifactRepository, version: ArtifactVersion) -> list[IndexedDocument]:
+    return read_documents(repository.fetch_file(version, DOCUMENTS_FILE))

@@ -1,0 +1,1 @@
+"""OpenAI's API: routes, their schemas, and log-probabilities."""

@@ -1,0 +1,61 @@
+"""`/v1/embeddings`: the embedder of the retriever, in OpenAI's form."""
+
+import base64
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from llama_platform.errors import InputError, NotFoundError
+from llama_platform.inference.fields import Text
+from serve_apps.api.request_log import record_of
+from serve_apps.api.service import WithService
+
+routes = APIRouter(prefix="/v1")
+
+
+class EmbeddingRequest(BaseModel):
+    """A text, or several."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: Annotated[str, Field(min_length=1, max_length=200)]
+    input: Text | Annotated[list[Text], Field(min_length=1)] = Field(
+        description="a text or a list of texts; token ids would be those of another tokenizer"
+    )
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: Annotated[int, Field(ge=1)] | None = Field(None, description="only the model's own")
+    user: Annotated[str, Field(max_length=200)] | None = None
+
+
+@routes.post("/embeddings")
+async def embed(body: EmbeddingRequest, request: Request, service: WithService) -> dict[str, Any]:
+    """Embed texts with the model that indexes are searched with."""
+    known, limit = service.config.embedding.model, service.config.limits.max_embedding_inputs
+    texts = [body.input] if isinstance(body.input, str) else body.input
+    if service.searcher is None:
+        raise NotFoundError("model: retrieval is switched off, and the embedding model with it")
+    if body.model != known:
+        raise NotFoundError(f"model: '{body.model}' does not embed here; '{known}' does")
+    if len(texts) > limit:
+        raise InputError(f"input: {len(texts)} texts, over the limit of {limit}")
+    record_of(request).asked("\n".join(texts), service.config.log_prompts)
+    deadline = service.answering.deadline()
+    if any("\ud800" <= char <= "\udfff" for text in texts for char in text):
+        raise InputError("input: half a character (a lone surrogate)")
+    found = await service.answering.within(deadline, service.searcher.embed(texts, deadline))
+    if body.dimensions not in (None, found.vectors.shape[1]):
+        raise InputError(f"dimensions: the model has {found.vectors.shape[1]}, and no others")
+    data = [
+        {"object": "embedding", "index": row, "embedding": _encoded(vector, body.encoding_format)}
+        for row, vector in enumerate(found.vectors)
+    ]
+    usage = {"prompt_tokens": found.tokens, "total_tokens": found.tokens}
+    return {"object": "list", "model": known, "data": data, "usage": usage}
+
+
+def _encoded(vector: np.ndarray, encoding: str) -> str | list[float]:
+    if encoding == "base64":
+        return base64.b64encode(vector.astype("<f4").tobytes()).decode()
+    return [float(value) for value in vector]

@@ -1,0 +1,91 @@
+"""The reader and its process, with real crashes, loops and bombs."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from rag.chunking import ChunkingConfig
+from rag.documents import formats
+from rag.documents.document import Skipped
+from rag.documents.formats import ReadingConfig
+from rag.documents.guarded import GuardedReader
+from rag.documents.reader import Reader
+from rag.documents.sources import SourceFile, list_sources
+from rag.embedding_model import OFFLINE_MODEL, EmbeddingModel
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return EmbeddingModel(OFFLINE_MODEL).tokenizer
+
+
+@pytest.fixture
+def reader(tokenizer):
+    reader = Reader(ReadingConfig(timeout_s=20), ChunkingConfig(chunk_tokens=32), tokenizer)
+    yield reader
+    reader.close()
+
+
+def test_a_folder_is_read_and_cut_and_what_is_none_is_named(reader, tmp_path):
+    (tmp_path / "a.md").write_text("# Tea\n\nGreen tea needs water of eighty degrees.\n")
+    (tmp_path / "b.csv").write_text("text\nCoffee.\n \n")
+    (tmp_path / "c.png").write_bytes(b"\x89PNG")
+    (tmp_path / "d.md").write_text("# Only a heading\n")
+    found = [item for file in list_sources([str(tmp_path)]) for item in reader.read(file)]
+    documents = {item.document.id: item for item in found if not isinstance(item, Skipped)}
+    assert {name: len(item.chunks) for name, item in documents.items()} == {"a.md": 1, "b.csv#1": 1}
+    assert documents["a.md"].chunks[0].text == "Green tea needs water of eighty degrees."
+    assert {item.id for item in found if isinstance(item, Skipped)} == {"b.csv#2", "c.png", "d.md"}
+
+
+def test_names_that_are_no_ids_are_skipped(reader, tmp_path):
+    (tmp_path / "a\x07.md").write_text("Tea.")
+    (found,) = [item for file in list_sources([str(tmp_path)]) for item in reader.read(file)]
+    assert "cannot name a document" in found.reason
+
+
+def test_a_file_that_has_gone_is_skipped(reader, tmp_path):
+    (found,) = reader.read(SourceFile("a.md", str(tmp_path), "a.md"))
+    assert "cannot be read" in found.reason
+
+
+def _hang(content, limits):
+    time.sleep(60)
+
+
+def _crash(content, limits):
+    os._exit(11)
+
+
+def _eat(content, limits):
+    return "x" * 10**10, formats.Facts(), ()
+
+
+def _break(content, limits):
+    raise KeyError("inside a library")
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason"),
+    [(_hang, "not read within 2 s"), (_crash, "the parser crashed"), (_eat, "bytes of memory"), (_break, "KeyError")],
+)
+def test_a_parser_that_misbehaves_costs_one_file(tokenizer, tmp_path, monkeypatch, behaviour, reason):
+    # The process is a fork of a server that was started before: what it reads with is set there.
+    monkeypatch.setattr("rag.documents.guarded.multiprocessing.get_context", _forking)
+    monkeypatch.setattr(formats, "READERS", {**formats.READERS, ".txt": behaviour})
+    reader = GuardedReader(ReadingConfig(timeout_s=2, memory_bytes=2**32), ChunkingConfig(), tokenizer)
+    try:
+        for name in ("bad.txt", "good.md"):
+            Path(tmp_path, name).write_text("Tea.")
+        assert reason in reader.read(tmp_path / "bad.txt", "bad.txt").reason
+        assert len(reader.read(tmp_path / "good.md", "good.md").chunks) == 1
+    finally:
+        reader.close()
+
+
+def _forking(method):
+    import multiprocessing.context
+
+    return multiprocessing.context.ForkContext()

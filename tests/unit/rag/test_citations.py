@@ -1,0 +1,67 @@
+import pytest
+
+from rag.chunking import Chunk
+from rag.citations import CitationChecker, extracts
+
+TEXT = "Promote makes a version live. Roll back with `rollback NAME`. It goes to the one before."
+SOURCES = [Chunk("a.md", "A", "", TEXT, 100, 100 + len(TEXT)), Chunk("b.md", "B", "", "Tea is hot.", 0, 11)]
+
+
+@pytest.fixture(params=[1, 3, 1000])
+def check(request):
+    """Feed an answer in pieces of this many characters."""
+
+    def check(answer):
+        checker = CitationChecker(SOURCES)
+        pieces = [checker.feed(answer[i : i + request.param]) for i in range(0, len(answer), request.param)]
+        assert "".join(pieces) + checker.finish() == checker.text
+        return checker
+
+    return check
+
+
+def test_a_citation_points_at_the_sentence(check):
+    found = check("Use the rollback command to roll back [1].")
+    (citation,) = found.citations
+    assert citation.text == "Roll back with `rollback NAME`."
+    assert TEXT[citation.span[0] - 100 : citation.span[1] - 100] == citation.text
+    assert found.text[citation.at :] == "[1]."
+
+
+@pytest.mark.parametrize(
+    ("answer", "text", "numbers", "removed"),
+    [
+        ("Fine [1]. Not so [7].", "Fine [1]. Not so.", [1], 1),
+        ("Both [1, 9] and [2][3].", "Both [1] and [2].", [1, 2], 2),
+        ("[0] leads [Source 2] on", "leads [2] on", [2], 1),
+        ("a [1;2] b", "a [1, 2] b", [1, 2], 0),
+        ("x[5] and f(y)[7] stay, `a [9]` too", "x[5] and f(y)[7] stay, `a [9]` too", [], 0),
+        ("```\nlist [8]\n``` then [8]", "```\nlist [8]\n``` then", [], 1),
+        ("a [link](u) [no", "a [link](u) [no", [], 0),
+        ("  padded [99999]", "padded [99999]", [], 0),
+        ("", "", [], 0),
+    ],
+)
+def test_citations_of_what_is_not_there_go(check, answer, text, numbers, removed):
+    found = check(answer)
+    assert (found.text, [c.n for c in found.citations], found.removed) == (text, numbers, removed)
+
+
+def test_a_quotation_must_be_in_its_source(check):
+    found = check('It says "goes to the  One before" [1] and “never goes there” [1], or "goes to the one before" [2].')
+    assert found.text == 'It says "goes to the  One before" [1] and “never goes there”, or "goes to the one before".'
+    assert [(c.n, c.text) for c in found.citations] == [(1, "goes to the one before")]
+    assert found.removed == 2
+
+
+def test_what_is_like_no_sentence_points_at_the_whole_source(check):
+    (citation,) = check("Zzyzx [2]").citations
+    assert citation.span == (0, 11)
+
+
+def test_extracts_cite_where_they_are_from():
+    text = extracts(SOURCES, "How do I roll back?")
+    assert text == "Roll back with `rollback NAME`. [1]\nTea is hot. [2]"
+    checker = CitationChecker(SOURCES)
+    assert checker.feed(text) + checker.finish() == text
+    assert [c.n for c in checker.citations] == [1, 2]

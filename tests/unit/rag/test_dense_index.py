@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+
+from llama_platform.errors import InputError, IntegrityError
+from rag.dense_index import DenseIndex, IndexingConfig
+
+KINDS = ["flat", "hnsw", "ivf_pq"]
+
+
+@pytest.fixture(scope="module")
+def vectors():
+    """Clusters, as embeddings of real texts have them."""
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((40, 64))
+    found = centres[rng.integers(0, 40, 4000)] + 0.7 * rng.standard_normal((4000, 64))
+    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float16)
+
+
+def exact(vectors, query, k, allowed=None):
+    similarities = vectors.astype(np.float32) @ query
+    if allowed is not None:
+        similarities[~allowed] = -2
+    return np.argsort(-similarities, kind="stable")[:k]
+
+
+def recall(index, vectors, k=10, allowed=None):
+    found = 0
+    for row in range(0, 100):
+        query = vectors[row].astype(np.float32)
+        _, rows = index.search(query, k, allowed)
+        found += len(set(rows) & set(exact(vectors, query, k, allowed)))
+    return found / (100 * k)
+
+
+@pytest.mark.parametrize(("kind", "least"), [("flat", 1.0), ("hnsw", 0.99), ("ivf_pq", 0.9)])
+def test_neighbours_are_found(vectors, kind, least):
+    index = DenseIndex.build(vectors, IndexingConfig(kind=kind))
+    assert recall(index, vectors) >= least
+    similarities, rows = index.search(vectors[7].astype(np.float32), 5)
+    assert rows[0] == 7
+    assert similarities[0] == pytest.approx(1, abs=1e-3)
+    assert (np.diff(similarities) <= 0).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("compared", [10, 20_000])
+def test_only_what_is_allowed_is_found_and_all_of_that(vectors, kind, compared, monkeypatch):
+    monkeypatch.setattr("rag.dense_index._COMPARED", compared)  # both ways of filtering
+    index = DenseIndex.build(vectors, IndexingConfig(kind=kind))
+    allowed = np.zeros(len(vectors), dtype=bool)
+    allowed[::7] = True
+    _, rows = index.search(vectors[1].astype(np.float32), 10, allowed)
+    assert len(rows) == 10
+    assert allowed[rows].all()
+    assert recall(index, vectors, allowed=allowed) >= 0.9
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_index_comes_back_as_it_was_written(vectors, kind, tmp_path):
+    index = DenseIndex.build(vectors, IndexingConfig(kind=kind))
+    index.write(tmp_path / "dense.faiss")
+    assert (tmp_path / "dense.faiss").exists() == (kind != "flat")
+    back = DenseIndex.read(vectors, index.kind, IndexingConfig(), tmp_path / "dense.faiss")
+    for row in range(10):
+        query = vectors[row].astype(np.float32)
+        assert (back.search(query, 10)[1] == index.search(query, 10)[1]).all()
+
+
+def test_a_file_that_is_no_index_of_these_vectors_is_refused(vectors, tmp_path):
+    path = tmp_path / "dense.faiss"
+    path.write_bytes(b"garbage")
+    with pytest.raises(IntegrityError, match="not a FAISS index"):
+        DenseIndex.read(vectors, "hnsw", IndexingConfig(), path)
+    DenseIndex.build(vectors[:100], IndexingConfig(kind="hnsw")).write(path)
+    with pytest.raises(IntegrityError, match="100 vectors of 64 dimensions"):
+        DenseIndex.read(vectors, "hnsw", IndexingConfig(), path)
+
+
+def test_a_query_of_other_dimensions_is_named(vectors):
+    with pytest.raises(InputError, match="8 dimensions, the index 64"):
+        DenseIndex.build(vectors, IndexingConfig()).search(np.ones(8, dtype=np.float32), 1)
+
+
+def test_more_are_asked_for_than_there_are(vectors):
+    index = DenseIndex.build(vectors[:3], IndexingConfig())
+    assert len(index.search(vectors[0].astype(np.float32), 50)[1]) == 3
+
+
+def test_the_kind_follows_from_the_size():
+    config = IndexingConfig(hnsw_above=10, ivf_above=100)
+    assert [config.chosen(size) for size in (10, 11, 101)] == ["flat", "hnsw", "ivf_pq"]
+    assert IndexingConfig(kind="flat").chosen(10**9) == "flat"

@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+
+from rag.lexical_index import LexicalIndex, terms
+
+TEXTS = [
+    "Install the operator with Helm.",
+    "Installing charts needs Helm version three.",
+    "Green tea needs hot water.",
+    "Error E1234 means that the disk is full.",
+]
+
+
+@pytest.fixture
+def index():
+    return LexicalIndex.build(TEXTS)
+
+
+def test_words_are_found_in_any_form_and_case(index):
+    assert index.search("INSTALLATION of the operators", 2)[0] == 0
+    assert set(index.search("helm", 10)) == {0, 1}
+    assert list(index.search("what is e1234?", 10)) == [3]
+
+
+def test_rare_words_count_more(index):
+    assert index.search("needs tea", 2)[0] == 2
+
+
+def test_nothing_is_found_without_a_common_word(index):
+    assert list(index.search("zebra", 3)) == []
+    assert list(index.search("the of and", 3)) == []
+    assert list(index.search("", 3)) == []
+
+
+def test_only_what_is_allowed_is_found(index):
+    assert list(index.search("helm", 10, np.array([False, True, True, True]))) == [1]
+
+
+def test_scores_agree_with_the_formula(index):
+    """Lucene's BM25: idf · tf / (tf + k1 · (1 - b + b · length / mean length))."""
+    lengths = [len(found) for found in terms(TEXTS)]
+    idf = np.log(1 + (4 - 1 + 0.5) / (1 + 0.5))
+    expected = idf * 1 / (1 + 1.5 * (0.25 + 0.75 * lengths[2] / np.mean(lengths)))
+    assert index.scores("tea")[2] == pytest.approx(expected, rel=1e-5)
+
+
+def test_an_index_comes_back_as_it_was(index):
+    back = LexicalIndex(index.arrays, index.vocabulary, len(TEXTS))
+    assert (back.scores("helm operator") == index.scores("helm operator")).all()
+
+
+def test_texts_without_a_single_word_can_be_indexed():
+    assert list(LexicalIndex.build(["…", "the"]).search("the", 1)) == []
