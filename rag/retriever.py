@@ -1,6 +1,7 @@
 """Retriever: the chunks of a snapshot that answer a question best."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -112,6 +113,16 @@ class Retriever:
         if query.mode != "dense":
             rankings.append(self._snapshot.lexical.search(query.question, count, allowed).tolist())
         return rankings[0] if len(rankings) == 1 else reciprocal_rank_fusion(rankings)
+
+
+def merge(found: Sequence[Found], k: int) -> Found:
+    """Return the best hits of several searches, and their times together."""
+    rankings = [one.hits for one in found if one.hits]
+    hits = rankings[0] if len(rankings) == 1 else [hit for hits in rankings for hit in hits]
+    if len(rankings) > 1:  # of several, only scores can be compared
+        hits.sort(key=lambda hit: -hit.score)
+    keys = dict.fromkeys(key for one in found for key in one.timings_ms)
+    return Found(hits[:k], {key: round(sum(one.timings_ms.get(key, 0.0) for one in found), 2) for key in keys})
 
 
 def _since(begun: float) -> float:

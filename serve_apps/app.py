@@ -16,7 +16,7 @@ from serve_apps.aliases.follower import AliasFollower
 from serve_apps.config import AppConfig, ReplicasConfig, parse_app_args
 from serve_apps.ingress.deployment import Ingress
 from serve_apps.llama.deployment import LlamaDeployment
-from serve_apps.retriever_deployment import RetrieverDeployment
+from serve_apps.retriever.deployment import RetrieverDeployment
 
 FOLLOWERS = ReplicasConfig(num_cpus=0.05, max_ongoing_requests=4096, max_queued_requests=4096)
 """One: every replica and every ingress keeps a call open to it."""

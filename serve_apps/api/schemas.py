@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from llama_platform.errors import InputError
 from llama_platform.inference.engine import FinishReason
 from llama_platform.inference.fields import GenerationFields, MessageIn, Text
 from llama_platform.models.prompt import check_roles
@@ -42,7 +43,10 @@ class RagRequest(GenerationFields):
         if (self.question is None) == (self.messages is None):
             raise ValueError("give either 'question' or 'messages'")
         if self.messages is not None:
-            check_roles([turn.to_message() for turn in self.messages])
+            try:
+                check_roles([turn.to_message() for turn in self.messages])
+            except InputError as error:
+                raise ValueError(f"'messages': {error}") from error
             if self.messages[-1].role != "user":
                 raise ValueError("'messages': the last turn must be the user's")
             if len(self.messages[-1].content) > 8000:

@@ -30,7 +30,10 @@ DEFAULT_COMPLETION_TOKENS = 16
 async def list_models(service: WithService) -> dict[str, Any]:
     """List the base and every adapter with a live alias."""
     names = sorted({name for (name, _), live in service.live.table("adapter").aliases.items() if live.targets})
-    return {"object": "list", "data": [_model(service, BASE), *(_model(service, f"{BASE}:{n}") for n in names)]}
+    models = [_model(service, BASE), *(_model(service, f"{BASE}:{n}") for n in names)]
+    if service.searcher is not None:
+        models.append(_model(service, service.config.embedding.model))
+    return {"object": "list", "data": models}
 
 
 @routes.get("/models/{model:path}")

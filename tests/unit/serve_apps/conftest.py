@@ -6,16 +6,23 @@ from contextlib import aclosing
 import httpx
 import pytest
 
+from fake_embedder import FakeEmbedder
 from fake_engine import FakeEngine
 from llama_platform.artifacts.location import StoreConfig, repository_from
 from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.errors import EngineError
 from llama_platform.inference.engine import FinishEvent
+from rag.chunking import ChunkingConfig
+from rag.documents.guarded import make_cutter
+from rag.embedding import Embedded
+from rag.embedding_model import OFFLINE_MODEL, EmbeddingModel
+from rag.inline import search_inline
+from rag.retriever import Found, merge
 from serve_apps.aliases.live_aliases import LiveAlias, LiveTable, LiveTarget
 from serve_apps.aliases.live_tables import LiveTables
 from serve_apps.answering import Answering
 from serve_apps.api.fastapi_app import make_api
-from serve_apps.api.service import Service
+from serve_apps.api.service import JobState, Service
 from serve_apps.config import AppConfig
 from serve_apps.llama.coalesce import coalesced
 
@@ -75,11 +82,46 @@ class LocalGenerator:
                 yield event
 
 
+class LocalSearcher:
+    """Searches indexes that the test has made, by digest."""
+
+    def __init__(self, embedder):
+        self.embedder, self.indexes, self.queries = embedder, {}, []
+        tokenizer = EmbeddingModel(OFFLINE_MODEL).tokenizer
+        self._cut = make_cutter(ChunkingConfig(), tokenizer)
+
+    async def search(self, version, query, inline, deadline):
+        self.queries.append(query)
+        vector = self.embedder.embed([query.question])[0]
+        found = [self.indexes[version.digest].search(query, vector)] if version else []
+        if inline:
+            found.append(search_inline(query, vector, inline, self._cut, self.embedder))
+        return merge([Found([], {"embed_ms": 1.0}), *found], query.k)
+
+    async def embed(self, texts, deadline):
+        return Embedded(self.embedder.embed(texts), sum(map(self.embedder.count_tokens, texts)))
+
+
+class FakeJobs:
+    """Takes changes of indexes, and does nothing."""
+
+    def __init__(self):
+        self.changes = []
+
+    def submit(self, change):
+        self.changes.append(change)
+        return f"index-{change.index}-{len(self.changes):012x}"
+
+    def status(self, job_id):
+        return JobState(job_id, "RUNNING", ["read 1 documents"])
+
+
 class Http:
     """A client of the application, in this process, and what stands behind it."""
 
-    def __init__(self, api, generator, observed, live):
+    def __init__(self, api, generator, observed, live, searcher, jobs):
         self.api, self.generator, self.observed, self.live = api, generator, observed, live
+        self.searcher, self.jobs = searcher, jobs
 
     def client(self):
         return httpx.AsyncClient(transport=httpx.ASGITransport(self.api), base_url="http://test")
@@ -120,8 +162,9 @@ def make_http(tiny_template, repository, adapter_folder):
         asyncio.run(engine.load_adapter(version.digest, adapter_folder))
         generator, observed = LocalGenerator(engine), Observed()
         answering = Answering(config, tiny_template, live, generator)
-        api = make_api(Service(config, repository, live, answering, None), observed)
-        return Http(api, generator, observed, live)
+        searcher, jobs = LocalSearcher(FakeEmbedder()), FakeJobs()
+        service = Service(config, repository, live, answering, searcher if config.index else None, jobs)
+        return Http(make_api(service, observed), generator, observed, live, searcher, jobs)
 
     return make
 

@@ -1,0 +1,41 @@
+"""Inline documents: an index of what came with one question, gone with its answer."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from rag.dense_index import IndexingConfig
+from rag.documents.document import Document
+from rag.documents.guarded import Cutter
+from rag.embedding import Embedder, Vectors
+from rag.reranking import Reranker
+from rag.retriever import Found, Query, Retriever
+from rag.snapshot import make_snapshot
+
+
+def search_inline(
+    query: Query,
+    vector: Vectors,
+    documents: Sequence[Document],
+    cut: Cutter,
+    embedder: Embedder,
+    reranker: Reranker | None = None,
+) -> Found:
+    """Return the best chunks of documents; filters do not apply to them.
+
+    Args:
+        query: what is asked.
+        vector: float32 [dimensions], the question's.
+        documents: to be searched.
+        cut: makes chunks of them.
+        embedder: of the question's vector.
+        reranker: judges the best of what was found, where there is one.
+    """
+    chunks = [chunk for document in documents for chunk in cut(document).chunks]
+    if not chunks:
+        return Found([])
+    vectors = embedder.embed([chunk.embedded_text() for chunk in chunks]).astype(np.float16)
+    embedding = (embedder.name, embedder.fingerprint)
+    snapshot = make_snapshot(chunks, vectors, embedding, IndexingConfig(kind="flat"))
+    return Retriever(snapshot, embedding, reranker).search(replace(query, filters=None), vector)

@@ -1,0 +1,1 @@
+"""The retriever deployment: indexes that are held, and the embedding model."""
