@@ -12,7 +12,7 @@ from pydantic import Field
 from llama_platform.artifacts.location import StoreConfig
 from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
 from llama_platform.config import Config
-from llama_platform.errors import ConfigError, ConflictError, InputError
+from llama_platform.errors import ConfigError, ConflictError, InputError, IntegrityError
 from rag.chunking import Chunk, ChunkingConfig
 from rag.dense_index import IndexingConfig, Stored
 from rag.documents.document import Skipped
@@ -107,7 +107,7 @@ def build_index(
     report = IndexReport()
     found = _read(workers, files, report, on_progress)
     for _ in range(TRIES):
-        previous = read_previous(repository, config.name, model.fingerprint)
+        previous = _previous(repository, config, model, on_progress)
         try:
             version = _commit(repository, config, workers, model, previous, found, report, on_progress)
         except ConflictError:
@@ -115,6 +115,19 @@ def build_index(
         else:
             return version, report
     raise ConflictError(f"index '{config.name}': {TRIES} times in a row somebody else committed a version first")
+
+
+def _previous(
+    repository: ArtifactRepository, config: IndexConfig, model: EmbeddingModel, on_progress: Callable[[str], None]
+) -> Previous:
+    try:
+        return read_previous(repository, config.name, model.fingerprint)
+    except IntegrityError as error:
+        if config.mode == "update":
+            raise
+        newest = repository.versions("index", config.name)[-1]
+        on_progress(f"nothing is taken over from version {newest}, which cannot be read: {error}")
+        return Previous(newest)
 
 
 def _commit(

@@ -135,7 +135,10 @@ def read_chunks(folder: Path) -> tuple[SnapshotFacts, pa.Table, Stored]:
         facts = SnapshotFacts.model_validate_json((folder / "index.json").read_bytes())
         chunks = pq.read_table(folder / "chunks.parquet", schema=CHUNKS).combine_chunks()
         vectors = load_file(folder / "vectors.safetensors")["vectors"]
-    except (OSError, KeyError, ValueError, ValidationError, pa.ArrowException, SafetensorError) as error:
+    except ValidationError as error:
+        fields = ", ".join(str(item["loc"][0]) for item in error.errors() if item["loc"]) or "its form"
+        raise IntegrityError(f"{folder}: not an index, or one of another release: index.json: {fields}") from error
+    except (OSError, KeyError, ValueError, pa.ArrowException, SafetensorError) as error:
         raise IntegrityError(f"{folder}: not an index: {error}") from error
     if vectors.ndim != 2 or len(vectors) != len(chunks) or vectors.dtype != np.float16:
         raise IntegrityError(f"{folder}: {len(chunks)} chunks, but {vectors.dtype} vectors of shape {vectors.shape}")

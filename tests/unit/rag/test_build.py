@@ -1,8 +1,9 @@
 import pytest
 
-from llama_platform.errors import ConfigError, ConflictError, InputError
+from llama_platform.errors import ConfigError, ConflictError, InputError, IntegrityError
 from rag.build import IndexConfig, build_index
 from rag.chunking import ChunkingConfig
+from rag.dense_index import IndexingConfig
 from rag.embedding import SentenceTransformerEmbedder
 from rag.embedding_model import EmbeddingConfig
 from rag.retriever import Query, Retriever
@@ -70,6 +71,17 @@ def test_only_what_has_changed_is_embedded_again(build, docs):
     _, report = build()
     assert report.embedded == 1
     assert "filter" in build.embedder.texts[0]
+
+
+def test_a_version_that_cannot_be_read_is_in_nobodys_way(repository, build):
+    first, _ = build()
+    (repository.fetch(first) / "index.json").write_text("{}")
+    for path in repository.store.list_keys(f"indexes/drinks/objects/{first.digest}/index.json"):
+        repository.store.write(path, b"{}")
+    with pytest.raises(IntegrityError):
+        build(mode="update")
+    version, report = build(indexing=IndexingConfig(hnsw_above=7))
+    assert (version.version, report.embedded) == (2, 2)
 
 
 def test_an_update_replaces_adds_and_deletes_by_id(repository, build, docs, tmp_path):
