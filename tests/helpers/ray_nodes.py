@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
 import psutil
@@ -18,6 +19,7 @@ import psutil
 from ports import free_port
 
 BIN = Path(sys.executable).parent
+T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 
 
@@ -121,11 +123,12 @@ def kill_group(process: subprocess.Popen) -> None:
     process.wait(30)
 
 
-def wait_for(condition: Callable[[], bool], seconds: float, must: bool = True) -> None:
-    """Wait until a condition holds; without `must`, at most so long."""
+def wait_for(condition: Callable[[], T], seconds: float, must: bool = True) -> T:
+    """Wait until a condition holds, and return what it gave; without `must`, at most so long."""
     deadline = time.monotonic() + seconds
-    while not condition():
+    while not (found := condition()):
         if time.monotonic() >= deadline:
             assert not must, f"waited {seconds} s in vain"
-            return
+            break
         time.sleep(0.2)
+    return found

@@ -182,22 +182,16 @@ def versions(trained, repository, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def index(cluster, repository, store, tmp_path_factory):
-    from llama_platform.artifacts.aliases import Aliases
-
+def index(submit, repository, tmp_path_factory):
     docs = tmp_path_factory.mktemp("docs")
     (docs / "helm.md").write_text("# Helm\n\n## Install\n\nInstall the operator with helm install operator.\n")
     (docs / "tea.md").write_text("# Tea\n\nGreen tea is made with water of eighty degrees.\n")
     (docs / "picture.png").write_bytes(b"\x89PNG\x00")
-    done = cluster.run(
-        "python", "-m", "jobs.build_index", "--config", "jobs/configs/index.yaml",
-        "--set", f"sources=[{docs}]", "--set", f"store.uri={store[0]}", "--set", f"store.cache={store[1]}",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
+    job = ("python", "-m", "jobs.build_index", "--config", "jobs/configs/index.yaml")
+    done = submit(*job, sources=f"[{docs}]", promote="production")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     assert "skipped picture.png" in done.stdout
-    version = repository.latest("index", "docs")
-    Aliases(repository, "index", "docs").promote("production", version.version)
-    return version
+    return repository.latest("index", "docs")
 
 
 @pytest.fixture(scope="session")

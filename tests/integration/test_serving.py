@@ -184,55 +184,6 @@ def test_the_servers_deadline_holds_whatever_the_client_says(client):
     assert predict(client).status_code == 200
 
 
-def test_rag_answers_with_its_sources(client, index):
-    body = {"question": "How do I install the operator with Helm?", "top_k": 2, "max_new_tokens": 20}
-    response = client.post("/rag", json=body)
-    assert response.status_code == 200, response.text
-    answer = response.json()
-    assert answer["index"] == {"name": "docs", "version": index.version, "digest": index.digest}
-    first, second = answer["sources"]
-    assert (first["document"], first["heading"], first["n"]) == ("helm.md", "Install", 1)
-    assert 0 <= second["score"] < first["score"] <= 1
-    text = "# Helm\n\n## Install\n\nInstall the operator with helm install operator.\n"
-    assert text[first["span"][0] : first["span"][1]] == first["text"]
-
-
-def test_a_new_index_version_is_searched_without_a_restart(client, cluster, repository, store, tmp_path, index):
-    (tmp_path / "coffee.md").write_text("# Coffee\n\nCoffee is made with boiling water.\n")
-    done = cluster.run(
-        "python", "-m", "jobs.build_index", "--set", f"sources=[{tmp_path}]",
-        "--set", f"store.uri={store[0]}", "--set", f"store.cache={store[1]}",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    newest = repository.latest("index", "docs").version
-    aliases = Aliases(repository, "index", "docs")
-    aliases.promote("production", newest)
-
-    def ask():
-        return client.post("/rag", json={"question": "How is coffee made?", "max_new_tokens": 5}).json()
-
-    wait_for(lambda: ask()["index"]["version"] == newest, 5)
-    assert [s["document"] for s in ask()["sources"]] == ["coffee.md"]
-    aliases.rollback("production")
-    wait_for(lambda: ask()["index"]["version"] == index.version, 5)
-
-
-@pytest.mark.parametrize(
-    ("body", "status", "words"),
-    [
-        ({"question": ""}, 400, "question"),
-        ({"question": "x", "top_k": 0}, 400, "top_k"),
-        ({"question": "x", "top_k": 10_000}, 400, "top_k"),
-        ({"question": "x", "index": "unknown"}, 404, "unknown"),
-        ({"question": "x", "index": "docs@99"}, 404, "no version 99"),
-    ],
-)
-def test_wrong_questions_are_named(client, body, status, words):
-    response = client.post("/rag", json=body)
-    assert response.status_code == status, response.text
-    assert words in response.json()["detail"]
-
-
 def test_openapi_describes_the_routes(client):
     paths = client.get("/openapi.json").json()["paths"]
     assert {"/health", "/model/info", "/predict", "/rag", "/v1/chat/completions", "/admin/adapters"} <= set(paths)
