@@ -9,7 +9,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 DEMO_ARGS := $(if $(CHATS),--chats "$(CHATS)") $(if $(DOCS),--docs "$(DOCS)") $(if $(STORE),--store "$(STORE)") \
 	$(if $(QUESTION),--question "$(QUESTION)")
 
-.PHONY: help demo serve test test-quick test-chaos test-gpu test-vllm bench-training bench-engine bench-serving check clean
+.PHONY: help demo serve test test-quick test-chaos test-gpu test-vllm bench-training bench-engine bench-serving bench-rag check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -71,6 +71,12 @@ bench-engine: .cache/vllm/.done .cache/bench/engine-packages  ## the engine besi
 
 bench-serving: .cache/vllm/.done $(VENV)/.dev  ## the served application beside vllm serve and transformers serve
 	@$(BIN)/python -m benchmarks.serving
+
+.cache/bench/rag-packages: $(VENV)/.dev
+	@$(PIP) install --quiet --no-deps --target $@ hnswlib==0.8.0
+
+bench-rag: .cache/bench/rag-packages  ## search, embedding, indexing and /rag beside FAISS flat, hnswlib and encode
+	@$(BIN)/python -m benchmarks.rag
 
 check: $(VENV)/.dev  ## formatting, lint, types, import directions
 	@$(BIN)/ruff format --check .

@@ -18,8 +18,8 @@ from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVers
 from llama_platform.cli.exit_codes import run_command
 from llama_platform.logs import setup_logging
 from rag.build import IndexConfig, IndexReport, build_index
+from rag.changes import discard_change, read_change
 from rag.documents.sources import list_sources
-from rag.uploads import discard_upload, upload_source
 from rag.workers import RayWorkers
 
 SHOWN_FILES = 20
@@ -30,30 +30,33 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def command() -> None:
         parser = job_parser(__doc__)
-        parser.add_argument("--upload", help="documents that were uploaded for this index, instead of sources")
+        parser.add_argument("--change", help="id of a change that waits in the store, instead of sources")
         arguments = parser.parse_args(argv)
         config = job_config(IndexConfig, arguments)
         config = config.model_copy(update={"store": absolute(config.store, os.environ)})
         setup_logging()
         console = Console(highlight=False, markup=False, soft_wrap=True)
         repository = repository_from(config.store, os.environ)
-        if arguments.upload:
-            config = of_upload(repository, config, arguments.upload)
-        list_sources(config.sources)  # before Ray is started: most mistakes show here
-        with connect():
-            version, report = index_and_promote(repository, config, console.print)
-        if arguments.upload:
-            discard_upload(repository, config.name, arguments.upload)
+        if arguments.change:
+            config = of_change(repository, config, arguments.change)
+        try:
+            list_sources(config.sources)  # before Ray is started: most mistakes show here
+            with connect():
+                version, report = index_and_promote(repository, config, console.print)
+        finally:
+            if arguments.change:
+                discard_change(repository, config.name, arguments.change)
         console.print(summary(report))
         console.print(f"index {version.name}@{version.version}  {repository.uri(version)}")
 
     return run_command(command)
 
 
-def of_upload(repository: ArtifactRepository, config: IndexConfig, upload: str) -> IndexConfig:
-    """Return the configuration of adding uploaded documents to an index, or of making one of them."""
-    mode = "update" if repository.versions("index", config.name) else "build"
-    return config.model_copy(update={"sources": (upload_source(repository, config.name, upload),), "mode": mode})
+def of_change(repository: ArtifactRepository, config: IndexConfig, change_id: str) -> IndexConfig:
+    """Return the configuration of doing a change that waits in the store."""
+    change, sources = read_change(repository, config.name, change_id)
+    wanted = {"sources": sources, "mode": "update", "delete": change.delete, "promote": change.promote}
+    return config.model_copy(update=wanted)
 
 
 def index_and_promote(
@@ -62,8 +65,10 @@ def index_and_promote(
     """Build the index on the connected cluster, and point the alias that the configuration names at it."""
     version, report = build_index(repository, config, RayWorkers(config), on_progress)
     if config.promote is not None:
-        Aliases(repository, "index", version.name).promote(config.promote, version.version)
-        on_progress(f"{version.name}@{config.promote} → version {version.version}")
+        # A slower job must not take back what a faster one has promoted since.
+        moved = Aliases(repository, "index", version.name).advance(config.promote, version.version)
+        outcome = f"→ version {version.version}" if moved else "stays at a newer version"
+        on_progress(f"{version.name}@{config.promote} {outcome}")
     return version, report
 
 

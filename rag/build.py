@@ -37,8 +37,9 @@ class IndexConfig(Config):
     sources: tuple[str, ...] = ()
     """Files, folders, and `s3://` objects or prefixes."""
     mode: Literal["build", "update"] = "build"
-    """`build`: the index is of these sources. `update`: it is of the newest version's documents, with those of these
-    sources added or replaced by id, and those of `delete` left out; it is cut and searched as that version is."""
+    """`build`: the index is of these sources. `update`: it is of the newest version's documents, if there is one, with
+    those of these sources added or replaced by id, and those of `delete` left out; it is read, cut and searched as that
+    version is."""
     delete: tuple[str, ...] = ()
     """Ids of documents that an update leaves out; one that ends with `/` or `#` means all that begin so."""
     promote: str | None = None
@@ -160,9 +161,11 @@ def _commit(
 
 def _settled(repository: ArtifactRepository, config: IndexConfig, model: EmbeddingModel) -> IndexConfig:
     """Return the configuration, of an update with the settings of the version that it is on top of."""
-    if config.mode == "update":
+    if config.mode == "update" and repository.versions("index", config.name):
         latest = repository.latest("index", config.name)
         known = repository.manifest(latest).metadata
+        if "embedding" not in known:
+            raise ConfigError(f"{config.name}@{latest.version} is of another release: build it again with mode=build")
         if known["embedding"]["fingerprint"] != model.fingerprint:
             raise ConfigError(
                 f"embedding.model: '{model.name}', but {config.name}@{latest.version} was made with "
@@ -171,9 +174,10 @@ def _settled(repository: ArtifactRepository, config: IndexConfig, model: Embeddi
         settings = {
             "chunking": ChunkingConfig.model_validate(known["chunking"]),
             "indexing": IndexingConfig.model_validate(known["indexing"]),
+            "reading": ReadingConfig.model_validate(known["reading"]),
         }
         config = config.model_copy(update=settings)
-    elif config.delete:
+    elif config.delete and config.mode == "build":
         raise ConfigError("delete: is for updates; set mode=update")
     if config.chunking.chunk_tokens > model.max_tokens:
         raise ConfigError(
@@ -245,4 +249,5 @@ def _lineage(config: IndexConfig, model: EmbeddingModel, dimensions: int, report
         "embedding": {"model": model.name, "fingerprint": model.fingerprint, "dimensions": dimensions},
         "chunking": config.chunking.model_dump(mode="json"),
         "indexing": config.indexing.model_dump(mode="json"),
+        "reading": config.reading.model_dump(mode="json"),
     }

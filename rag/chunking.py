@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
@@ -16,6 +17,9 @@ from rag.documents.document import Document
 TokenCounter = Callable[[str], int]
 # No more than this much text is counted at a time, or long documents would take quadratic time.
 MAX_TOKEN_CHARS = 20
+MAX_HEADING_CHARS = 200
+"""Of a title, and of each heading in a path: they are repeated in every chunk below them."""
+MAX_HEADINGS_CHARS = 400
 _PARAGRAPH_GAP = re.compile(r"\n\s*\n")
 _PATH_SIGNS = re.compile(r"[/_.-]+|README")
 
@@ -82,11 +86,11 @@ def split_document(document: Document, max_tokens: int, overlap_tokens: int, cou
     """
     blocks = list(_blocks(document))
     facts, stem = document.facts, PurePosixPath(document.id).stem
-    title = facts.title or next((block.headings[0] for block in blocks if block.headings), stem)
+    title = (facts.title or next((block.headings[0] for block in blocks if block.headings), stem))[:MAX_HEADING_CHARS]
     chunks: list[Chunk] = []
     for block in _joined(document.text, blocks, max_tokens, count):
         below = block.headings[1:] if block.headings[:1] == (title,) else block.headings
-        heading = " > ".join(below)
+        heading = " > ".join(below)[:MAX_HEADINGS_CHARS]
         for start, end in _pieces(document.text, block.start, block.end, max_tokens, overlap_tokens, count):
             text = document.text[start:end]
             chunks.append(Chunk(document.id, title, heading, text, start, end, block.page, facts.tags, facts.date))
@@ -116,7 +120,9 @@ def _markdown_blocks(text: str) -> Iterator[_Block]:
             continue
         if token.type == "heading_open":
             depth = int(token.tag[1:])
-            path = [(d, h) for d, h in path if d < depth] + [(depth, tokens[index + 1].content.strip())]
+            path = [(d, h) for d, h in path if d < depth] + [
+                (depth, " ".join(tokens[index + 1].content.split())[:MAX_HEADING_CHARS])
+            ]
         else:
             start, end = offsets[token.map[0]], offsets[min(token.map[1], len(offsets) - 1)]
             yield from _stripped(text, tuple(heading for _, heading in path), start, end)
@@ -188,8 +194,10 @@ def _last_fitting(text: str, start: int, end: int, max_tokens: int, count: Token
 
 def _first_fitting(text: str, start: int, end: int, max_tokens: int, count: TokenCounter) -> int:
     """Return the earliest sentence or word start whose text up to `end` has at most `max_tokens` tokens."""
+    begin = max(start, end - max_tokens * MAX_TOKEN_CHARS)
     for pattern in (r"(?<=[.!?])\s+|\n+", r"\s+"):
-        for gap in re.finditer(pattern, text[start:end]):
-            if gap.end() < end - start and count(text[start + gap.end() : end]) <= max_tokens:
-                return start + gap.end()
+        starts = [begin + gap.end() for gap in re.finditer(pattern, text[begin:end]) if begin + gap.end() < end]
+        fitting = bisect_left(starts, True, key=lambda place: count(text[place:end]) <= max_tokens)
+        if fitting < len(starts):
+            return starts[fitting]
     return end

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from rapidfuzz import fuzz
 
 from rag.chunking import Chunk
+from rag.prompt import shown_text
 
-_MARKER = re.compile(r"\[\s*(?:sources?\s+)?(\d{1,4}(?:\s*[,;]\s*\d{1,4})*)\s*\]", re.IGNORECASE)
+_MARKER = re.compile(r"\[\s*(?:sources?\s+)?(\d{1,3}(?:\s*[,;]\s*\d{1,3})*)\s*\]", re.IGNORECASE)
 _MAY_BECOME = re.compile(r"\[\s*(?:s\w{0,6}\s*)?[\d\s,;]*\Z", re.IGNORECASE)
 _LONGEST = 60
 """Characters of a marker."""
@@ -44,8 +45,8 @@ class CitationChecker:
         self._held = ""
         self._cited = 0
         """Where the last marker ends."""
-        self._claim = ""
-        """What it stands behind."""
+        self._claim, self._quotations = "", list[str]()
+        """What it stands behind, and what is quoted there."""
         self.citations: list[Citation] = []
         self.removed = 0
 
@@ -102,14 +103,21 @@ class CitationChecker:
     def _cite(self, numbers: list[int], space: str) -> None:
         since = self._text[self._cited :]
         if since.strip(" ,;"):  # of markers in a row, all stand behind the same
-            self._claim = _last_sentence(since)
+            self._claim, self._quotations = _claim(since)
+        space = space if self._text else ""
+        known = {n: self._sources[n - 1] for n in numbers if 1 <= n <= len(self._sources)}
+        places = {n: [_find(quotation, chunk.text) for quotation in self._quotations] for n, chunk in known.items()}
+        # Each quotation must be in one of the sources, and each source must hold one of the quotations.
+        invented = any(not any(found) for found in zip(*places.values(), strict=True))
         good = []
         for n in dict.fromkeys(numbers):
-            span = self._span(self._sources[n - 1]) if 1 <= n <= len(self._sources) else None
-            if span is None:
+            found = [place for place in places.get(n, ()) if place]
+            if n not in known or invented or (self._quotations and not found):
                 self.removed += 1
+            elif found:
+                good.append((n, (known[n].start + found[-1][0], known[n].start + found[-1][1])))
             else:
-                good.append((n, span))
+                good.append((n, self._span(known[n])))
         if good:
             at = len(self._text) + len(space)
             for n, (start, end) in good:
@@ -119,18 +127,10 @@ class CitationChecker:
             self._text += f"{space}[{', '.join(str(n) for n, _ in good)}]"
         self._cited = len(self._text)
 
-    def _span(self, chunk: Chunk) -> tuple[int, int] | None:
-        """Return what of a chunk the claim rests on; None if it quotes what is not there."""
-        claim = self._claim
-        quotations = ["".join(filter(None, groups)) for groups in _QUOTED.findall(claim)]
-        quotations = [quotation for quotation in quotations if len(quotation.split()) > 1]
-        if quotations:
-            found = [place for quotation in quotations if (place := _find(quotation, chunk.text))]
-            if len(found) < len(quotations):
-                return None
-            return chunk.start + found[-1][0], chunk.start + found[-1][1]
+    def _span(self, chunk: Chunk) -> tuple[int, int]:
+        """Return what of a chunk is most like the claim: a sentence, or all of it."""
         scored = [
-            (fuzz.token_set_ratio(claim.lower(), chunk.text[start:end].lower()), -start, end)
+            (fuzz.token_set_ratio(self._claim.lower(), chunk.text[start:end].lower()), -start, end)
             for start, end in _sentences(chunk.text)
         ]
         score, start, end = max(scored, default=(0.0, 0, len(chunk.text)))
@@ -146,7 +146,7 @@ def extracts(sources: Sequence[Chunk], question: str, count: int = 3) -> str:
         spans = list(_sentences(chunk.text)) or [(0, len(chunk.text))]
         alike = [fuzz.token_set_ratio(question.lower(), chunk.text[slice(*span)].lower()) for span in spans]
         start, end = spans[alike.index(max(alike))]
-        lines.append(f"{' '.join(chunk.text[start:end].split())} [{n}]")
+        lines.append(f"{' '.join(shown_text(chunk.text[start:end]).split())} [{n}]")
     return "\n".join(lines)
 
 
@@ -159,10 +159,13 @@ def _sentences(text: str) -> Iterator[tuple[int, int]]:
         start = end
 
 
-def _last_sentence(text: str) -> str:
+def _claim(text: str) -> tuple[str, list[str]]:
+    """Return the last sentence of a text, and the quotations that end in it."""
     spans = list(_sentences(text))
-    # What follows the last full stop, if that is the end of the text, is the sentence before it.
-    return text[slice(*spans[-1])] if spans else text
+    start, end = spans[-1] if spans else (0, len(text))
+    quoted = [found for found in _QUOTED.finditer(text) if found.end() > start]
+    quotations = ["".join(filter(None, found.groups())) for found in quoted]
+    return text[start:end], [quotation for quotation in quotations if len(quotation.split()) > 1]
 
 
 def _find(quotation: str, text: str) -> tuple[int, int] | None:

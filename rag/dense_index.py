@@ -19,6 +19,8 @@ _BLOCK = 65536
 """Vectors that are converted to float32 at a time."""
 _TRAINED = 256 * 1024
 """Vectors at most that quantizers learn from."""
+_LEAST_QUANTIZED = 256
+"""Vectors; fewer cannot teach a quantizer, and are compared quicker than looked up."""
 _COMPARED = 20_000
 """Allowed vectors up to which each is compared with."""
 _CANDIDATES: dict[Kind, tuple[int, int]] = {"flat": (1, 1), "hnsw": (2, 30), "ivf_pq": (10, 200)}
@@ -47,6 +49,8 @@ class IndexingConfig(Config):
 
     def chosen(self, size: int) -> Kind:
         """Return the kind for a number of vectors."""
+        if size < _LEAST_QUANTIZED:
+            return "flat"
         if self.kind != "auto":
             return self.kind
         return "ivf_pq" if size > self.ivf_above else "hnsw" if size > self.hnsw_above else "flat"
@@ -157,7 +161,8 @@ class DenseIndex:
             # Of what the walk meets, only a share may be found: it goes on until as much of that is there.
             parameters = faiss.SearchParametersHNSW(efSearch=int(kept / share), sel=selector)
         elif self.kind == "ivf_pq":
-            parameters = faiss.SearchParametersIVF(nprobe=self._settings.probes, sel=selector)
+            probes = min(int(self._settings.probes / share), self._index.nlist)
+            parameters = faiss.SearchParametersIVF(nprobe=probes, sel=selector)
         else:
             parameters = faiss.SearchParameters(sel=selector)
         _, rows = self._index.search(query[None], min(count, len(self.vectors)), params=parameters)

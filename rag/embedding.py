@@ -78,6 +78,8 @@ class SentenceTransformerEmbedder:
         self._modules = [module.eval() for module in loaded]
         self._modules[0].to(_dtype(config, device))
         self._tokenizer, self._device = loaded.tokenizer, device
+        # One of its own: transformers' tokenizers change their settings with each call, and are not to be shared.
+        self._counter = token_counter(self.model.tokenizer)
         self._batch_tokens, self._dimensions = config.batch_tokens, int(loaded.get_embedding_dimension())
         self._lock = threading.Lock()
 
@@ -98,7 +100,7 @@ class SentenceTransformerEmbedder:
 
     def count_tokens(self, text: str) -> int:
         """Count with the model's own tokenizer; see Embedder."""
-        return len(self._tokenizer.encode(text, add_special_tokens=False, verbose=False))
+        return len(self._counter.encode(text, add_special_tokens=False).ids)
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Embed in batches; see Embedder."""
@@ -107,16 +109,17 @@ class SentenceTransformerEmbedder:
         vectors = np.empty((len(texts), self._dimensions), dtype=np.float32)
         if not len(texts):
             return vectors
-        with self._lock, torch.inference_mode():
+        with self._lock:
             longest = self.max_tokens + 2
             ids = self._tokenizer(list(texts), truncation=True, max_length=longest, return_attention_mask=False)
-            tokens = ids["input_ids"]
-            order = sorted(range(len(tokens)), key=lambda row: -len(tokens[row]))
-            start = 0
-            while start < len(order):
-                rows = order[start : start + max(1, self._batch_tokens // len(tokens[order[start]]))]
+        tokens = ids["input_ids"]
+        order = sorted(range(len(tokens)), key=lambda row: -len(tokens[row]))
+        start = 0
+        while start < len(order):
+            rows = order[start : start + max(1, self._batch_tokens // len(tokens[order[start]]))]
+            with self._lock, torch.inference_mode():  # a question may come in between
                 vectors[rows] = self._forward([tokens[row] for row in rows])
-                start += len(rows)
+            start += len(rows)
         return vectors
 
     def _forward(self, tokens_BT: list[list[int]]) -> Vectors:
@@ -130,6 +133,16 @@ class SentenceTransformerEmbedder:
             features = module(features)
         found: Vectors = normalize(features["sentence_embedding"].float(), dim=1).cpu().numpy()
         return found
+
+
+def token_counter(tokenizer: str) -> Any:
+    """Return a tokenizer that neither cuts nor pads, of the content of a `tokenizer.json`."""
+    from tokenizers import Tokenizer
+
+    counter = Tokenizer.from_str(tokenizer)
+    counter.no_truncation()
+    counter.no_padding()
+    return counter
 
 
 def _dtype(config: EmbeddingConfig, device: str) -> Any:

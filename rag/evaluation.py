@@ -127,7 +127,7 @@ def _squad(path: Path, whole: dict[str, Any]) -> Questions:
 
 
 def _lines(content: str) -> Iterator[tuple[int, str]]:
-    return ((number, line) for number, line in enumerate(content.splitlines(), 1) if line.strip())
+    return ((number, line) for number, line in enumerate(content.split("\n"), 1) if line.strip())
 
 
 def _line(path: Path, number: int, line: str) -> LabelledQuestion:

@@ -33,7 +33,7 @@ class Filters(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    source: Values | None = Field(None, description="document ids, or folders of them, which end with '/'")
+    source: Values | None = Field(None, description="document ids; what ends with '/' or '#' means all that begin so")
     tag: Values | None = Field(None, description="documents with any of these tags")
     date: DateRange | None = None
 
@@ -58,7 +58,7 @@ def _list(values: Values) -> list[str]:
 
 
 def _any_source(documents: pa.ChunkedArray, sources: list[str]) -> npt.NDArray[np.bool_]:
-    exact = [source for source in sources if not source.endswith("/")]
+    exact = [source for source in sources if not source.endswith(("/", "#"))]
     found = pc.is_in(documents, value_set=pa.array(exact, pa.string())).to_numpy()
     for folder in set(sources) - set(exact):
         found = found | pc.starts_with(documents, folder).to_numpy()

@@ -1,5 +1,6 @@
 """Fusion: one ranking out of several, without what is nearly the same."""
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
@@ -34,11 +35,13 @@ def without_near_duplicates(ranking: Sequence[int], k: int, text_of: Callable[[i
         k: at least 1.
         text_of: returns the text of an item.
     """
-    kept: list[tuple[int, str]] = []
+    kept: list[tuple[int, str, list[str]]] = []
     for item in ranking:
         text = " ".join(text_of(item).lower().split())
-        if not any(fuzz.ratio(text, other, score_cutoff=NEARLY_SAME) for _, other in kept):
-            kept.append((item, text))
+        numbers = re.findall(r"\d+", text)  # rows of a table may differ in nothing else
+        alike = (other for _, other, its in kept if its == numbers)
+        if not any(fuzz.ratio(text, other, score_cutoff=NEARLY_SAME) for other in alike):
+            kept.append((item, text, numbers))
         if len(kept) == k:
             break
-    return [item for item, _ in kept]
+    return [item for item, _, _ in kept]

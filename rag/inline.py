@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from llama_platform.errors import InputError
 from rag.dense_index import IndexingConfig
 from rag.documents.document import Document
 from rag.documents.guarded import Cutter
@@ -12,6 +13,8 @@ from rag.embedding import Embedder, Vectors
 from rag.reranking import Reranker
 from rag.retriever import Found, Query, Retriever
 from rag.snapshot import make_snapshot
+
+MAX_CHUNKS = 256
 
 
 def search_inline(
@@ -31,10 +34,15 @@ def search_inline(
         cut: makes chunks of them.
         embedder: of the question's vector.
         reranker: judges the best of what was found, where there is one.
+
+    Raises:
+        InputError: the documents are too long together.
     """
     chunks = [chunk for document in documents for chunk in cut(document).chunks]
     if not chunks:
         return Found([])
+    if len(chunks) > MAX_CHUNKS:
+        raise InputError(f"documents: {len(chunks)} chunks, over the limit of {MAX_CHUNKS}; index them instead")
     vectors = embedder.embed([chunk.embedded_text() for chunk in chunks]).astype(np.float16)
     embedding = (embedder.name, embedder.fingerprint)
     snapshot = make_snapshot(chunks, vectors, embedding, IndexingConfig(kind="flat"))

@@ -9,9 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llama_platform.models.prompt import Message, PromptTemplate, neutralize
+from rag.chunking import MAX_TOKEN_CHARS
 from rag.retriever import Hit
 
 INSTRUCTION = "Answer from the sources and cite them by number."
+FRAME_TOKENS = 12
+"""Of a turn, at most."""
 _LABEL = re.compile(r"\[(\s*\d+\s*(?:,\s*\d+\s*)*)\]")
 _QUESTION = re.compile(r"^(\s*Question):", re.MULTILINE | re.IGNORECASE)
 
@@ -51,10 +54,7 @@ def fit_prompt(
         template: renders it.
         history: turns before the question, the user's first, an optional system turn before them.
     """
-    past = list(history)
-    system = past[:1] if past and past[0].role == "system" else []
-    while len(past) > len(system) and len(template.encode_prompt(build_messages(question, [], past))) > max_tokens // 3:
-        past = [*system, *past[len(system) + 2 :]]
+    past = _newest(history, max_tokens // 3, template)
     used = len(template.encode_prompt(build_messages(question, [], past)))
     fitting: list[Hit] = []
     for hit in hits:
@@ -66,6 +66,30 @@ def fit_prompt(
     while len(ids := template.encode_prompt(build_messages(question, fitting, past))) > max_tokens and fitting:
         fitting.pop()
     return RagPrompt(tuple(fitting), tuple(ids))
+
+
+def _newest(history: Sequence[Message], max_tokens: int, template: PromptTemplate) -> list[Message]:
+    """Return the system turn, if it fits, and the newest exchanges that fit beside it."""
+    system = [turn for turn in history[:1] if turn.role == "system"]
+    exchanges = [history[start : start + 2] for start in range(len(system), len(history), 2)]
+    kept: list[Message] = []
+    room = max_tokens - _tokens(system, max_tokens, template)
+    if room < 0:
+        system, room = [], max_tokens
+    for exchange in reversed(exchanges):
+        room -= _tokens(exchange, room, template)
+        if room < 0:
+            break
+        kept[:0] = exchange
+    return [*system, *kept]
+
+
+def _tokens(turns: Sequence[Message], room: int, template: PromptTemplate) -> int:
+    """Return about how many tokens turns have; of what is far too long, only that it is more than `room`."""
+    text = "\n".join(turn.content for turn in turns)
+    if len(text) > max(room, 0) * MAX_TOKEN_CHARS:
+        return room + 1
+    return len(template.encode_text(text)) + FRAME_TOKENS * len(turns) if turns else 0
 
 
 def _source(number: int, hit: Hit) -> str:

@@ -75,7 +75,7 @@ class LimitsConfig(Config):
     """The same for documents that administrators upload."""
     max_documents: Positive = 20
     """Bound on the `documents` of a `/rag` request."""
-    max_document_chars: Positive = 200_000
+    max_document_chars: Positive = 100_000
     """Of these together."""
     max_embedding_inputs: Positive = 256
     """Bound on the texts of a `/v1/embeddings` request."""

@@ -8,6 +8,7 @@ from datetime import date
 from llama_platform.errors import InputError
 
 MAX_ID_CHARS = 512
+MAX_REASON_CHARS = 300
 MAX_TAGS = 50
 MAX_TAG_CHARS = 100
 _ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -45,6 +46,11 @@ class Skipped:
 
     id: str
     reason: str
+
+    def __post_init__(self) -> None:
+        """Bound what may be anything: parts of files are quoted in reasons."""
+        object.__setattr__(self, "id", clean_text(self.id)[:MAX_ID_CHARS])
+        object.__setattr__(self, "reason", " ".join(clean_text(self.reason).split())[:MAX_REASON_CHARS])
 
 
 def check_document_id(text: str) -> str:

@@ -83,7 +83,7 @@ def _markdown(content: bytes, _limits: ReadingConfig) -> Parsed:
         return text, Facts(), ()
     try:
         known = yaml.safe_load(head[1])
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # such as a 30th of February
         known = None
     if not isinstance(known, dict):
         return text, Facts(), ()

@@ -16,6 +16,7 @@ from llama_platform.errors import InputError
 from rag.chunking import Chunk, ChunkingConfig, split_document
 from rag.documents.document import Document, Skipped
 from rag.documents.formats import ReadingConfig, read_file
+from rag.embedding import token_counter
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +77,7 @@ class _State:
 
 def make_cutter(chunking: ChunkingConfig, tokenizer: str) -> Cutter:
     """Return a function that cuts documents by the tokens of a tokenizer, given as the content of its file."""
-    from tokenizers import Tokenizer
-
-    counter = Tokenizer.from_str(tokenizer)
-    counter.no_truncation()
-    counter.no_padding()
+    counter = token_counter(tokenizer)
 
     def count(text: str) -> int:
         return len(counter.encode(text, add_special_tokens=False).ids)

@@ -6,10 +6,16 @@ from pathlib import PurePosixPath
 from llama_platform.errors import InputError, NotFoundError, StorageError
 from rag.chunking import ChunkingConfig
 from rag.documents.document import Skipped, check_document_id
-from rag.documents.formats import ReadingConfig
+from rag.documents.formats import READERS, ReadingConfig
 from rag.documents.guarded import CutDocument, GuardedReader, make_cutter
 from rag.documents.rows import ROW_SUFFIXES, read_rows
 from rag.documents.sources import SourceFile, local_copy
+
+
+def is_readable(name: str) -> bool:
+    """Return whether a file of this name has a format that is read."""
+    suffix = PurePosixPath(name).suffix.lower()
+    return suffix in READERS or suffix in ROW_SUFFIXES
 
 
 class Reader:
@@ -25,8 +31,13 @@ class Reader:
         """Yield the documents of a file, and what of it is none."""
         try:
             check_document_id(file.id)
-            with local_copy(file) as path:
-                if PurePosixPath(file.key).suffix.lower() not in ROW_SUFFIXES:
+            suffix = PurePosixPath(file.key).suffix.lower()
+            if not is_readable(file.key):
+                known = ", ".join(sorted({*READERS, *ROW_SUFFIXES}))
+                raise InputError(f"'{suffix or 'no'}' suffix; read are {known}")
+            limit = self._limits.max_table_bytes if suffix in ROW_SUFFIXES else self._limits.max_bytes
+            with local_copy(file, limit) as path:
+                if suffix not in ROW_SUFFIXES:
                     yield self._guarded.read(path, file.id)
                     return
                 for row in read_rows(path, file.id, self._limits):
@@ -34,7 +45,7 @@ class Reader:
                     if isinstance(cut, CutDocument) and not cut.chunks:
                         cut = Skipped(cut.document.id, "no text in it")
                     yield cut
-        except (InputError, NotFoundError, StorageError) as error:
+        except (InputError, NotFoundError, StorageError, OSError) as error:
             yield Skipped(file.id, str(error))
 
     def close(self) -> None:

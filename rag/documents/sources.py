@@ -43,19 +43,27 @@ def list_sources(sources: Sequence[str]) -> list[SourceFile]:
 
 
 @contextmanager
-def local_copy(file: SourceFile) -> Iterator[Path]:
+def local_copy(file: SourceFile, max_bytes: int | None = None) -> Iterator[Path]:
     """Yield a path on this machine: the file itself, or a copy out of a store for as long as the context lasts.
 
+    Args:
+        file: to be read.
+        max_bytes: bound on what is copied.
+
     Raises:
+        InputError: it is larger.
         StorageError: a store refuses.
         NotFoundError: it is gone.
     """
     if "://" not in file.root:
         yield Path(file.root, file.key)
         return
+    store = open_store(file.root)
+    if max_bytes is not None and (size := store.size(file.key)) > max_bytes:
+        raise InputError(f"{size} bytes, over the limit of {max_bytes}")
     with tempfile.TemporaryDirectory(prefix="documents-") as scratch:
         path = Path(scratch, "file").with_suffix(Path(file.key).suffix)
-        open_store(file.root).download(file.key, path)
+        store.download(file.key, path)
         yield path
 
 
@@ -78,7 +86,7 @@ def _remote_files(source: str) -> Iterator[SourceFile]:
     root, last = (source.rstrip("/"), "") if root.endswith("/") else (root, last)  # a bucket alone
     count = 0
     for key in open_store(root).list_keys(last):
-        if last in ("", key) or key.startswith(f"{last}/"):
+        if not key.endswith("/") and (last in ("", key) or key.startswith(f"{last}/")):
             count += 1
             yield SourceFile(key.removeprefix(f"{last}/") if last else key, root, key)
     if not count:

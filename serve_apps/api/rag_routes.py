@@ -1,5 +1,6 @@
 """`POST /rag`: answers from the documents, with checked citations."""
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -21,6 +22,8 @@ from serve_apps.api.sources import Sources, find_sources
 from serve_apps.api.sse import event_stream, message
 
 routes = APIRouter()
+REFUSAL_S = 0.3
+"""How long a stream waits for a refusal before it begins with the sources."""
 
 
 @routes.post("/rag", response_model=RagResponse)
@@ -84,13 +87,25 @@ class RagAnswer:
             if waits or not self._service.config.rag.extracts or self._checker.text:
                 raise
             self._degraded = True
+            self._checker = CitationChecker([hit.chunk for hit in self._sources.hits])
             text = extracts([hit.chunk for hit in self._sources.hits], self._sources.question)
             yield self._checker.feed(text) + self._checker.finish()
 
     async def events(self) -> AsyncGenerator[str, None]:
         """Yield the answer as server-sent events."""
-        yield message({"sources": self._listed()}, "sources")
         async with aclosing(self.pieces()) as pieces:
+            first = asyncio.ensure_future(anext(pieces))
+            try:
+                # What is refused at once has a status of its own; a slow model does not hide the sources.
+                await asyncio.wait((first,), timeout=REFUSAL_S)
+                if first.done():
+                    first.result()
+                yield message({"sources": self._listed()}, "sources")
+                if piece := await first:
+                    yield message({"text": piece}, "token")
+            finally:
+                first.cancel()
+                await asyncio.gather(first, return_exceptions=True)  # a generator that runs cannot be closed
             async for piece in pieces:
                 if piece:
                     yield message({"text": piece}, "token")

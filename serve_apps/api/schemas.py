@@ -1,11 +1,12 @@
 """What requests and responses look like; every field has a range."""
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from llama_platform.errors import InputError
-from llama_platform.inference.engine import FinishReason
+from llama_platform.inference.engine import FinishReason, Sampling
 from llama_platform.inference.fields import GenerationFields, MessageIn, Text
 from llama_platform.models.prompt import check_roles
 from rag.filters import Filters
@@ -35,8 +36,12 @@ class RagRequest(GenerationFields):
     )
     mode: Mode = Field("hybrid", description="ranks by meaning, by words, or by both")
     filters: Filters | None = Field(None, description="which documents of the index may be found at all")
-    top_k: Annotated[int, Field(ge=1, le=50)] = 4
+    top_k: Annotated[int, Field(ge=1, le=50, description="sources at most")] = 4
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+
+    def sampling(self, stop: tuple[str, ...]) -> Sampling:
+        """Return the library's form; `top_k` counts sources here, not tokens."""
+        return replace(super().sampling(stop), top_k=0)
 
     @model_validator(mode="after")
     def _one_of_both(self) -> "RagRequest":
@@ -141,7 +146,7 @@ class RagResponse(BaseModel):
 
     id: str
     answer: str
-    question: str = Field(description="that was searched for")
+    question: str = Field(description="that was answered; of a chat the last one, perhaps written anew")
     in_documents: bool = Field(description="false where no source was near enough to the question")
     degraded: bool = Field(description="whether the answer is extracts, because no model could be asked")
     finish_reason: FinishReason

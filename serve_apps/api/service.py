@@ -37,19 +37,6 @@ class Searcher(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class IndexChange:
-    """What is to become of an index."""
-
-    index: str
-    upload: str | None = None
-    """Documents that are added or replaced."""
-    delete: tuple[str, ...] = ()
-    """Documents that are left out."""
-    promote: str | None = None
-    """Alias that is pointed at the new version."""
-
-
-@dataclass(frozen=True, slots=True)
 class JobState:
     """How far a job is."""
 
@@ -63,8 +50,8 @@ class JobState:
 class IndexJobs(Protocol):
     """What changes indexes."""
 
-    def submit(self, change: IndexChange) -> str:
-        """Queue a change, and return the job's id."""
+    def submit(self, index: str, change_id: str) -> str:
+        """Queue a change that waits in the store, and return the job's id."""
         ...
 
     def status(self, job_id: str) -> JobState:

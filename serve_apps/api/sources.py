@@ -28,6 +28,7 @@ REWRITE = (
 REWRITE_TOKENS = 64
 EARLIER_TURNS = 2
 """Of the user, that are searched for together with the last."""
+EARLIER_CHARS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +101,8 @@ async def _standalone(
             written = ""
         if written:
             return written, written
-    earlier = [turn.content for turn in history if turn.role == "user"][-EARLIER_TURNS:]
-    return question, "\n".join([*earlier, question])
+    earlier = [turn.content[:EARLIER_CHARS] for turn in history if turn.role == "user"][-EARLIER_TURNS:]
+    return question, "\n".join([question, *earlier])  # the question first: the end is what may be too long to be read
 
 
 async def _rewrite(

@@ -4,14 +4,15 @@ import json
 import shlex
 import sys
 import uuid
-from functools import cached_property
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ray
 from ray.job_submission import JobSubmissionClient
 
 from llama_platform.errors import NotFoundError, UnavailableError
-from serve_apps.api.service import IndexChange, JobState
+from serve_apps.api.service import JobState
 from serve_apps.config import AppConfig
 
 LOG_LINES = 20
@@ -24,8 +25,8 @@ class RayIndexJobs:
         """Change indexes of the application's store, with its embedding model."""
         self._config = config
 
-    def submit(self, change: IndexChange) -> str:
-        """Queue a change, and return the job's id.
+    def submit(self, index: str, change_id: str) -> str:
+        """Queue a change that waits in the store, and return the job's id.
 
         Raises:
             UnavailableError: the cluster takes no jobs right now.
@@ -33,24 +34,16 @@ class RayIndexJobs:
         settings = {
             "store.uri": self._config.store.uri,
             "store.cache": str(self._config.store.cache),
-            "name": change.index,
+            "name": index,
             "embedding.model": self._config.embedding.model,
-            "mode": "update",
-            "delete": json.dumps(change.delete),
-            "promote": change.promote or "null",
         }
-        command = [sys.executable, "-m", "jobs.build_index"]
+        command = [sys.executable, "-m", "jobs.build_index", "--change", change_id]
         for key, value in settings.items():
-            command += ["--set", f"{key}={value}"]
-        if change.upload:
-            command += ["--upload", change.upload]
-        job_id = f"index-{change.index}-{uuid.uuid4().hex[:12]}"
-        try:
-            self._client.submit_job(
-                entrypoint=shlex.join(command), submission_id=job_id, runtime_env=_runtime_env(), metadata={}
-            )
-        except (RuntimeError, ConnectionError) as error:
-            raise UnavailableError("the cluster takes no jobs right now; try again shortly") from error
+            # As JSON, which is YAML: a name such as `2024` stays a text.
+            command += ["--set", f"{key}={json.dumps(value, ensure_ascii=False)}"]
+        job_id = f"index-{index}-{uuid.uuid4().hex[:12]}"
+        with self._asking() as client:
+            client.submit_job(entrypoint=shlex.join(command), submission_id=job_id, runtime_env=_runtime_env())
         return job_id
 
     def status(self, job_id: str) -> JobState:
@@ -58,18 +51,22 @@ class RayIndexJobs:
 
         Raises:
             NotFoundError: there is no such job.
+            UnavailableError: the cluster does not tell right now.
         """
-        try:
-            found = self._client.get_job_info(job_id)
-            log = self._client.get_job_logs(job_id)
-        except RuntimeError as error:
-            raise NotFoundError(f"no job '{job_id}'") from error
+        with self._asking() as client:
+            found = client.get_job_info(job_id)
+            log = client.get_job_logs(job_id)
         return JobState(job_id, str(found.status), log.splitlines()[-LOG_LINES:])
 
-    @cached_property
-    def _client(self) -> Any:
-        # The cluster's own address; from that the client finds the dashboard, which takes the jobs.
-        return JobSubmissionClient(ray.get_runtime_context().gcs_address)
+    @contextmanager
+    def _asking(self) -> Iterator[Any]:
+        try:
+            # The cluster's own address; from that the client finds the dashboard, which takes the jobs.
+            yield JobSubmissionClient(ray.get_runtime_context().gcs_address)
+        except (RuntimeError, OSError) as error:  # requests' errors are OSErrors; statuses come as texts
+            if "404" in str(error):
+                raise NotFoundError("there is no such job") from error
+            raise UnavailableError("the cluster takes no jobs right now; try again shortly") from error
 
 
 def _runtime_env() -> dict[str, Any]:

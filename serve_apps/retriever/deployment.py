@@ -4,8 +4,11 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
+import numpy as np
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
@@ -25,6 +28,9 @@ from serve_apps.aliases.holder import VersionHolder
 from serve_apps.config import AppConfig
 from serve_apps.retriever.held_indexes import HeldIndexes
 
+AT_ONCE = 32
+"""Texts that are embedded without looking up."""
+BULK_THREADS = 2
 T = TypeVar("T")
 
 
@@ -45,6 +51,8 @@ class RetrieverDeployment:
         self._repository = repository_from(self._config.store, os.environ)
         await asyncio.to_thread(self._load_models)
         self._held = HeldIndexes(self._open)
+        # Long work has threads of its own, so that questions need not wait for one.
+        self._bulk = ThreadPoolExecutor(BULK_THREADS, "bulk")
         replica = serve.get_replica_context().replica_id.unique_id
         self._holder = VersionHolder(
             follower, "index", replica, load=self._held.pin, release=self._held.unpin, facts=lambda: {"ready": True}
@@ -72,6 +80,7 @@ class RetrieverDeployment:
                 await self._work(
                     deadline,
                     lambda: search_inline(query, vector, inline, self._cut, self._embedder, self._reranker),
+                    self._bulk,
                 )
             )
         return merge(found, query.k)
@@ -83,34 +92,38 @@ class RetrieverDeployment:
             InputError: one is longer than the model reads.
             DeadlineError: the deadline has passed.
         """
-        return await self._work(deadline, lambda: self._embed_texts(texts))
+        tokens, longest = 0, self._embedder.max_tokens
+        for place, text in enumerate(texts):
+            count = self._embedder.count_tokens(text)
+            if count > longest:
+                raise InputError(f"input.{place}: {count} tokens; '{self._embedder.name}' reads {longest}")
+            tokens += count
+        parts = []
+        for start in range(0, len(texts), AT_ONCE):  # between these the deadline counts, and whoever asked may leave
+            work = partial(self._embedder.embed, texts[start : start + AT_ONCE])
+            parts.append(await self._work(deadline, work, self._bulk))
+        return Embedded(np.concatenate(parts), tokens)
 
     @serve.batch(max_batch_size=32, batch_wait_timeout_s=0)  # type: ignore[untyped-decorator]
     async def _embed_question(self, questions: list[str]) -> list[Vectors]:
         """Embed what has come meanwhile in one pass."""
         return list(await asyncio.to_thread(self._embedder.embed, questions))
 
-    async def _work(self, deadline: float, work: Callable[[], T]) -> T:
+    async def _work(self, deadline: float, work: Callable[[], T], executor: Executor | None = None) -> T:
         if time.time() >= deadline:
-            raise DeadlineError("the deadline passed before the search; nothing was done")
-        return await asyncio.to_thread(work)
+            raise DeadlineError("the deadline passed before the search was done")
+        return await asyncio.get_running_loop().run_in_executor(executor, work)
 
     def _load_models(self) -> None:
         threads = {"threads": self._config.retriever.num_threads()}
         self._embedder = SentenceTransformerEmbedder(self._config.embedding.model_copy(update=threads))
         self._embedding = (self._embedder.name, self._embedder.fingerprint)
-        self._cut = make_cutter(ChunkingConfig(), self._embedder.model.tokenizer)
+        usual = ChunkingConfig()
+        chunking = ChunkingConfig(chunk_tokens=min(usual.chunk_tokens, self._embedder.max_tokens))
+        self._cut = make_cutter(chunking, self._embedder.model.tokenizer)
         rerank = self._config.rag.rerank
         self._reranker = CrossEncoderReranker(rerank) if rerank is not None else None
         self._embedder.embed(["the first pass takes longer than the others"])
-
-    def _embed_texts(self, texts: Sequence[str]) -> Embedded:
-        counts = [self._embedder.count_tokens(text) for text in texts]
-        longest = self._embedder.max_tokens
-        for place, count in enumerate(counts):
-            if count > longest:
-                raise InputError(f"input.{place}: {count} tokens; '{self._embedder.name}' reads {longest}")
-        return Embedded(self._embedder.embed(texts), sum(counts))
 
     def _open(self, version: ArtifactVersion) -> Retriever:
         return Retriever(read_snapshot(self._repository.fetch(version)), self._embedding, self._reranker)

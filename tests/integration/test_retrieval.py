@@ -169,7 +169,7 @@ def test_documents_are_uploaded_listed_and_deleted(app, client, repository, tmp_
     state = wait_for(lambda: finished(response), 90)
     assert state["status"] == "SUCCEEDED", state["log"]
     assert any("skipped bomb.docx" in line for line in state["log"])
-    assert list(repository.store.list_keys("uploads/kitchen/")) == []
+    assert list(repository.store.list_keys("changes/kitchen/")) == []
     answer = ask(client, "How long does bread bake?", index="kitchen")
     assert answer["sources"][0]["document"] == "faq.csv#1"
     listed = client.get("/admin/indexes/kitchen/documents", headers=headers).json()

@@ -55,6 +55,18 @@ class AliasDocument(BaseModel):
     history: tuple[AliasChange, ...] = ()
 
 
+def check_alias(alias: str) -> str:
+    """Return `alias` if it may name one.
+
+    Raises:
+        InputError: it may not.
+    """
+    check_name(alias, "alias")
+    if alias.isdigit():
+        raise InputError(f"alias {alias!r} is not allowed: all digits would read as a version")
+    return alias
+
+
 class Aliases:
     """The aliases of one artifact name."""
 
@@ -87,6 +99,23 @@ class Aliases:
             ConflictError: the generation is not the expected one.
         """
         return self._point("promote", alias, {version: 1}, expected_generation)
+
+    def advance(self, alias: str, version: int) -> bool:
+        """Point `alias` at a version, unless it points at a newer one already; return whether it does now.
+
+        Raises:
+            NotFoundError: there is no such version.
+        """
+        for _ in range(WRITE_TRIES):
+            document = self.read()
+            if any(target.version > version for target in document.aliases.get(alias, ())):
+                return False
+            try:
+                self.promote(alias, version, document.generation)
+            except ConflictError:
+                continue
+            return True
+        raise ConflictError(f"{self._kind} '{self._name}': others kept changing its aliases")
 
     def split(self, alias: str, weights: Mapping[int, int], expected_generation: int | None = None) -> AliasDocument:
         """Spread `alias` over versions in proportion to `weights`.
@@ -139,9 +168,7 @@ class Aliases:
         weights: Mapping[int, int],
         expected_generation: int | None,
     ) -> AliasDocument:
-        check_name(alias, "alias")
-        if alias.isdigit():
-            raise InputError(f"alias {alias!r} is not allowed: all digits would read as a version")
+        check_alias(alias)
         for version in weights:
             self._repository.version(self._kind, self._name, version)
         targets = tuple(Target(version=v, weight=w) for v, w in sorted(weights.items()))

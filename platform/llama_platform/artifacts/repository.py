@@ -95,8 +95,9 @@ class ArtifactRepository:
         """
         manifest = describe_folder(kind, name, folder, metadata)
         digest, location = manifest.digest(), locate(kind, name)
-        if (existing := self._find_digest(kind, name, digest)) is not None:
-            return existing
+        existing = self._find_digest(kind, name, digest)
+        if existing is not None and after in (None, existing.version):
+            return existing  # with `after`, only as the newest: an older one would bring back what was changed since
         self._check_newest(kind, name, after)
         # Durable by order: a reader trusts only what a commit record names, and that is written last.
         for path, entry in manifest.files.items():

@@ -83,6 +83,14 @@ class ObjectStore(Protocol):
         """
         ...
 
+    def size(self, key: str) -> int:
+        """Return the bytes of an object.
+
+        Raises:
+            NotFoundError: there is none under the key.
+        """
+        ...
+
     def list_keys(self, prefix: str) -> Iterator[str]:
         """Yield the keys that start with `prefix`, in lexical order."""
         ...

@@ -64,6 +64,11 @@ class LocalStore:
         with self._reported(key):
             shutil.copyfile(self._path(key), path)
 
+    def size(self, key: str) -> int:
+        """Of the file; see ObjectStore."""
+        with self._reported(key):
+            return self._path(key).stat().st_size
+
     def list_keys(self, prefix: str) -> Iterator[str]:
         """List by walking only the folder that the prefix names; see ObjectStore."""
         parent = self._folder / prefix.rpartition("/")[0]

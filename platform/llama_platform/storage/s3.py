@@ -110,6 +110,11 @@ class S3Store:
         with self._reported("read", key), path.open("wb") as file:
             self._client.download_fileobj(self._bucket, self._key(key), file, Config=self._transfer)
 
+    def size(self, key: str) -> int:
+        """One HeadObject; see ObjectStore."""
+        with self._reported("read", key):
+            return int(self._client.head_object(Bucket=self._bucket, Key=self._key(key))["ContentLength"])
+
     def list_keys(self, prefix: str) -> Iterator[str]:
         """Pages of ListObjectsV2; see ObjectStore."""
         start = f"{self._prefix}/" if self._prefix else ""

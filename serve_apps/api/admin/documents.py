@@ -3,6 +3,7 @@
 import asyncio
 import re
 from dataclasses import asdict
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Query, UploadFile
@@ -11,10 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from llama_platform.artifacts.aliases import Aliases
 from llama_platform.artifacts.manifest import check_name
 from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion, parse_ref
-from llama_platform.errors import NotFoundError
+from llama_platform.errors import NotFoundError, PlatformError
+from rag.changes import discard_change, store_change
 from rag.snapshot import DOCUMENTS_FILE, IndexedDocument, read_documents
-from rag.uploads import check_upload, store_upload
-from serve_apps.api.service import IndexChange, Service, WithService
+from serve_apps.api.service import Service, WithService
 
 routes = APIRouter(prefix="/indexes")
 Alias = Annotated[str, Field(min_length=1, max_length=63)]
@@ -63,17 +64,15 @@ async def upload(
 ) -> dict[str, Any]:
     """Queue documents for an index: they are added, or replace those with the same id; the index may be a new one."""
     check_name(name)
-    names = [check_upload(file.filename or "") for file in files]
-    contents = [(file_name, await file.read()) for file_name, file in zip(names, files, strict=True)]
-    stored = await asyncio.to_thread(store_upload, service.repository, name, contents)
-    return await _queue(service, IndexChange(name, upload=stored, promote=promote))
+    contents = [(file.filename or "", await file.read()) for file in files]
+    return await _queue(service, name, files=contents, promote=promote)
 
 
 @routes.post("/{name}/documents/delete", status_code=202)
 async def delete(name: str, body: Deletion, service: WithService) -> dict[str, Any]:
     """Queue the next version of an index, without these documents."""
     await asyncio.to_thread(service.repository.latest, "index", name)
-    return await _queue(service, IndexChange(name, delete=tuple(body.documents), promote=body.promote))
+    return await _queue(service, name, delete=body.documents, promote=body.promote)
 
 
 @routes.get("/{name}/jobs/{job_id}")
@@ -84,9 +83,14 @@ async def show_job(name: str, job_id: str, service: WithService) -> dict[str, An
     return asdict(await asyncio.to_thread(service.jobs.status, job_id))
 
 
-async def _queue(service: Service, change: IndexChange) -> dict[str, Any]:
-    job = await asyncio.to_thread(service.jobs.submit, change)
-    return {"job": job, "status": f"/admin/indexes/{change.index}/jobs/{job}"}
+async def _queue(service: Service, index: str, **change: Any) -> dict[str, Any]:
+    change_id = await asyncio.to_thread(partial(store_change, service.repository, index, **change))
+    try:
+        job = await asyncio.to_thread(service.jobs.submit, index, change_id)
+    except PlatformError:
+        await asyncio.to_thread(discard_change, service.repository, index, change_id)
+        raise
+    return {"job": job, "status": f"/admin/indexes/{index}/jobs/{job}"}
 
 
 def _documents(repository: ArtifactRepository, version: ArtifactVersion) -> list[IndexedDocument]:

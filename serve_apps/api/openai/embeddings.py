@@ -42,8 +42,6 @@ async def embed(body: EmbeddingRequest, request: Request, service: WithService) 
         raise InputError(f"input: {len(texts)} texts, over the limit of {limit}")
     record_of(request).asked("\n".join(texts), service.config.log_prompts)
     deadline = service.answering.deadline()
-    if any("\ud800" <= char <= "\udfff" for text in texts for char in text):
-        raise InputError("input: half a character (a lone surrogate)")
     found = await service.answering.within(deadline, service.searcher.embed(texts, deadline))
     if body.dimensions not in (None, found.vectors.shape[1]):
         raise InputError(f"dimensions: the model has {found.vectors.shape[1]}, and no others")

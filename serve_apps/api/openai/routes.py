@@ -32,13 +32,16 @@ async def list_models(service: WithService) -> dict[str, Any]:
     names = sorted({name for (name, _), live in service.live.table("adapter").aliases.items() if live.targets})
     models = [_model(service, BASE), *(_model(service, f"{BASE}:{n}") for n in names)]
     if service.searcher is not None:
-        models.append(_model(service, service.config.embedding.model))
+        embedding = service.config.embedding.model
+        models.append({**_model(service, embedding), "root": embedding})
     return {"object": "list", "data": models}
 
 
 @routes.get("/models/{model:path}")
 async def get_model(model: str, request: Request, service: WithService) -> dict[str, Any]:
     """Tell whether a model exists."""
+    if service.searcher is not None and model == service.config.embedding.model:
+        return {**_model(service, model), "root": model}
     version = await _resolve(service, request, model, None)
     return _model(service, model, version)
 

@@ -38,7 +38,8 @@ def test_a_citation_points_at_the_sentence(check):
         ("x[5] and f(y)[7] stay, `a [9]` too", "x[5] and f(y)[7] stay, `a [9]` too", [], 0),
         ("```\nlist [8]\n``` then [8]", "```\nlist [8]\n``` then", [], 1),
         ("a [link](u) [no", "a [link](u) [no", [], 0),
-        ("  padded [99999]", "padded [99999]", [], 0),
+        ("  padded [99999] in [2024]", "padded [99999] in [2024]", [], 0),
+        (" [1] begins", "[1] begins", [1], 0),
         ("", "", [], 0),
     ],
 )
@@ -52,6 +53,13 @@ def test_a_quotation_must_be_in_its_source(check):
     assert found.text == 'It says "goes to the  One before" [1] and “never goes there”, or "goes to the one before".'
     assert [(c.n, c.text) for c in found.citations] == [(1, "goes to the one before")]
     assert found.removed == 2
+
+
+def test_quotations_of_several_sources_are_each_looked_for_in_all(check):
+    found = check('"makes a version live" and "Tea is hot" [1, 2]. "Promote makes a version live. Roll back" [1].')
+    assert [c.n for c in found.citations] == [1, 2, 1]
+    assert found.removed == 0
+    assert check('"makes a version live" and "Tea is cold" [1, 2].').removed == 2
 
 
 def test_what_is_like_no_sentence_points_at_the_whole_source(check):

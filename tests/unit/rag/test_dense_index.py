@@ -71,8 +71,8 @@ def test_a_file_that_is_no_index_of_these_vectors_is_refused(vectors, tmp_path):
     path.write_bytes(b"garbage")
     with pytest.raises(IntegrityError, match="not a FAISS index"):
         DenseIndex.read(vectors, "hnsw", IndexingConfig(), path)
-    DenseIndex.build(vectors[:100], IndexingConfig(kind="hnsw")).write(path)
-    with pytest.raises(IntegrityError, match="100 vectors of 64 dimensions"):
+    DenseIndex.build(vectors[:300], IndexingConfig(kind="hnsw")).write(path)
+    with pytest.raises(IntegrityError, match="300 vectors of 64 dimensions"):
         DenseIndex.read(vectors, "hnsw", IndexingConfig(), path)
 
 
@@ -87,6 +87,7 @@ def test_more_are_asked_for_than_there_are(vectors):
 
 
 def test_the_kind_follows_from_the_size():
-    config = IndexingConfig(hnsw_above=10, ivf_above=100)
-    assert [config.chosen(size) for size in (10, 11, 101)] == ["flat", "hnsw", "ivf_pq"]
+    config = IndexingConfig(hnsw_above=1000, ivf_above=2000)
+    assert [config.chosen(size) for size in (1000, 1001, 2001)] == ["flat", "hnsw", "ivf_pq"]
+    assert IndexingConfig(kind="ivf_pq").chosen(100) == "flat"
     assert IndexingConfig(kind="flat").chosen(10**9) == "flat"

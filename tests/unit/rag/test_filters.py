@@ -20,6 +20,7 @@ def chunks(snapshot_of, make_chunk):
         ({"source": "guides/"}, [0, 1]),
         ({"source": "guides.md"}, [2]),
         ({"source": ["guides/deep/", "faq.jsonl#1"]}, [1, 3]),
+        ({"source": "faq.jsonl#"}, [3]),
         ({"tag": "y"}, [0, 1]),
         ({"tag": ["x", "z"]}, [0, 3]),
         ({"date": {"from": "2026-01-01"}}, [0, 2]),

@@ -20,3 +20,5 @@ def test_nearly_equal_texts_appear_once():
     texts = ["Install the operator with Helm.", "install  the operator with helm!", "Green tea.", "Black tea."]
     assert without_near_duplicates([0, 1, 2, 3], 3, texts.__getitem__) == [0, 2, 3]
     assert without_near_duplicates([1, 0, 3], 1, texts.__getitem__) == [1]
+    rows = [f"The limit of plan {n} is a very long and always equal text about requests" for n in (1, 2)]
+    assert without_near_duplicates([0, 1], 2, rows.__getitem__) == [0, 1]

@@ -49,5 +49,10 @@ def test_an_index_comes_back_as_it_was(index):
     assert (back.scores("helm operator") == index.scores("helm operator")).all()
 
 
+def test_the_same_texts_make_the_same_index_in_any_process(index):
+    assert list(index.vocabulary) == sorted(index.vocabulary)
+    assert list(index.vocabulary.values()) == list(range(len(index.vocabulary)))
+
+
 def test_texts_without_a_single_word_can_be_indexed():
     assert list(LexicalIndex.build(["…", "the"]).search("the", 1)) == []

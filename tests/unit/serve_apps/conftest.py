@@ -108,9 +108,9 @@ class FakeJobs:
     def __init__(self):
         self.changes = []
 
-    def submit(self, change):
-        self.changes.append(change)
-        return f"index-{change.index}-{len(self.changes):012x}"
+    def submit(self, index, change_id):
+        self.changes.append((index, change_id))
+        return f"index-{index}-{len(self.changes):012x}"
 
     def status(self, job_id):
         return JobState(job_id, "RUNNING", ["read 1 documents"])

@@ -24,7 +24,10 @@ def test_files_are_listed_by_id_without_tools_folders(folder):
 def test_a_prefix_of_a_store_is_listed_like_a_folder(folder):
     files = list_sources([folder.as_uri()])
     assert {"a.md", "sub/b.txt"} <= {file.id for file in files}
-    with local_copy(next(file for file in files if file.id == "a.md")) as path:
+    file = next(file for file in files if file.id == "a.md")
+    with pytest.raises(InputError, match="4 bytes, over the limit of 3"), local_copy(file, 3):
+        pass
+    with local_copy(file, 4) as path:
         assert (path.read_text(), path.suffix) == ("a.md", ".md")
         assert path != folder / "a.md"
     assert not path.exists()

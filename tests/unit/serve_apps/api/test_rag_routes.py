@@ -153,7 +153,7 @@ def test_the_last_question_of_a_chat_is_searched_with_those_before(rag, tiny_tem
         {"role": "user", "content": "How hot?"},
     ]
     answer = rag.post("/rag", {"messages": turns, "max_new_tokens": 5}).json()
-    assert rag.searcher.queries[-1].question == "How is green tea made?\nHow hot?"
+    assert rag.searcher.queries[-1].question == "How hot?\nHow is green tea made?"
     assert answer["sources"][0]["document"] == "tea.md"
     assert answer["question"] == "How hot?"
     assert "With hot water." in prompt_of(rag, tiny_template)
@@ -198,7 +198,8 @@ def test_what_was_begun_is_not_replaced_by_extracts(rag, monkeypatch):
 
 def test_a_full_queue_is_said_and_not_papered_over(rag, monkeypatch):
     answer_with(rag, monkeypatch, [OverloadedError("full")])
-    assert rag.post("/rag", {"question": "install the operator with helm"}).status_code == 429
+    for stream in (False, True):
+        assert rag.post("/rag", {"question": "install the operator with helm", "stream": stream}).status_code == 429
 
 
 def test_without_any_replica_extracts_come_at_once(rag):

@@ -1,8 +1,10 @@
 import pytest
 
 from llama_platform.artifacts.aliases import Aliases
-from llama_platform.errors import NotFoundError
+from llama_platform.errors import NotFoundError, UnavailableError
 from rag.build import IndexConfig, build_index
+from rag.changes import read_change
+from rag.documents.sources import list_sources
 from rag.workers import LocalWorkers
 
 TOKEN = "t" * 32
@@ -54,18 +56,18 @@ def test_uploads_wait_in_the_store_for_a_job(admin, http, repository):
     files = [("files", ("guide/x.md", b"# X")), ("files", ("y.pdf", b"%PDF"))]
     response = admin("POST", "/docs/documents", files=files, data={"promote": "staging"})
     assert response.status_code == 202, response.text
-    (change,) = http.jobs.changes
-    assert (change.index, change.promote, change.delete) == ("docs", "staging", ())
-    stored = list(repository.store.list_keys(f"uploads/docs/{change.upload}/"))
-    assert [key.split("/", 3)[3] for key in stored] == ["guide/x.md", "y.pdf"]
+    (queued,) = http.jobs.changes
+    change, sources = read_change(repository, *queued)
+    assert (change.promote, change.delete) == ("staging", ())
+    assert [file.id for file in list_sources(sources)] == ["guide/x.md", "y.pdf"]
     state = admin("GET", response.json()["status"].removeprefix("/admin/indexes")).json()
     assert state["status"] == "RUNNING"
 
 
-def test_deletions_are_queued_for_what_exists(admin, http, index):
+def test_deletions_are_queued_for_what_exists(admin, http, repository, index):
     response = admin("POST", "/docs/documents/delete", json={"documents": ["a.md", "old/"]})
     assert response.status_code == 202
-    assert http.jobs.changes[-1].delete == ("a.md", "old/")
+    assert read_change(repository, *http.jobs.changes[-1])[0].delete == ("a.md", "old/")
     assert admin("POST", "/nobody/documents/delete", json={"documents": ["a.md"]}).status_code == 404
     assert admin("POST", "/docs/documents/delete", json={"documents": []}).status_code == 400
 
@@ -82,7 +84,7 @@ def test_deletions_are_queued_for_what_exists(admin, http, index):
 def test_names_that_could_leave_the_store_are_refused(admin, http, repository, name, status, words):
     response = admin("POST", "/docs/documents", files=[("files", (name, b"x"))])
     assert (response.status_code, words in response.json()["detail"]) == (status, True), response.text
-    assert list(repository.store.list_keys("uploads/")) == []
+    assert list(repository.store.list_keys("changes/")) == []
     assert http.jobs.changes == []
 
 
@@ -94,6 +96,15 @@ def test_strangers_and_large_bodies_are_stopped_before_they_are_read(admin, http
     assert admin("POST", "/Bad Name/documents", files=[("files", ("x.md", b"x"))]).status_code == 400
     assert admin("POST", "/docs/documents", data={"promote": "x"}).status_code in (400, 415)
     assert http.jobs.changes == []
+
+
+def test_what_no_job_takes_is_not_left_behind(admin, http, repository, monkeypatch):
+    def away(*_):
+        raise UnavailableError("no jobs right now")
+
+    monkeypatch.setattr(http.jobs, "submit", away)
+    assert admin("POST", "/docs/documents", files=[("files", ("x.md", b"x"))]).status_code == 503
+    assert list(repository.store.list_keys("changes/")) == []
 
 
 def test_jobs_of_others_are_not_shown(admin):

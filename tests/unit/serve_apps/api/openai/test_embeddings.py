@@ -48,3 +48,4 @@ def test_half_a_character_is_refused(http):
 
 def test_the_model_is_listed(http):
     assert MODEL in [model["id"] for model in http.get("/v1/models").json()["data"]]
+    assert http.get(f"/v1/models/{MODEL}").json()["id"] == MODEL

@@ -1,0 +1,33 @@
+import pytest
+
+from rag.chunking import ChunkingConfig
+from rag.documents.document import Document
+from rag.documents.guarded import make_cutter
+from rag.embedding_model import OFFLINE_MODEL, EmbeddingModel
+from rag.filters import Filters
+from rag.inline import search_inline
+from rag.retriever import Query
+
+
+@pytest.fixture
+def search(embedder):
+    cut = make_cutter(ChunkingConfig(), EmbeddingModel(OFFLINE_MODEL).tokenizer)
+
+    def search(question, *texts, **fields):
+        documents = [Document(f"{number}.md", text, True, "") for number, text in enumerate(texts)]
+        vector = embedder.embed([question])[0]
+        return search_inline(Query(question, **fields), vector, documents, cut, embedder).hits
+
+    return search
+
+
+def test_the_best_of_what_came_along_is_found(search):
+    assert search("green tea", "# Coffee\n\nBlack coffee.", "# Tea\n\nGreen tea.", k=1)[0].chunk.document == "1.md"
+
+
+def test_filters_are_not_for_them(search):
+    assert len(search("green tea", "Green tea.", filters=Filters(tag="none"))) == 1
+
+
+def test_of_headings_alone_nothing_is_found(search):
+    assert search("green tea", "# Green tea") == []
