@@ -120,9 +120,8 @@ def _markdown_blocks(text: str) -> Iterator[_Block]:
             continue
         if token.type == "heading_open":
             depth = int(token.tag[1:])
-            path = [(d, h) for d, h in path if d < depth] + [
-                (depth, " ".join(tokens[index + 1].content.split())[:MAX_HEADING_CHARS])
-            ]
+            heading = " ".join(tokens[index + 1].content.split())[:MAX_HEADING_CHARS]
+            path = [*((d, h) for d, h in path if d < depth), (depth, heading)]
         else:
             start, end = offsets[token.map[0]], offsets[min(token.map[1], len(offsets) - 1)]
             yield from _stripped(text, tuple(heading for _, heading in path), start, end)

@@ -39,9 +39,8 @@ class LexicalIndex:
         # Terms are numbered in their order: the same texts make the same files, in whatever process.
         vocabulary = {term: number for number, term in enumerate(sorted({term for words in found for term in words}))}
         ids = [[vocabulary[term] for term in words] for words in found]
-        bm25.index(
-            bm25s.tokenization.Tokenized(ids=ids, vocab=vocabulary), create_empty_token=False, show_progress=False
-        )
+        corpus = bm25s.tokenization.Tokenized(ids=ids, vocab=vocabulary)
+        bm25.index(corpus, create_empty_token=False, show_progress=False)
         return cls({name: bm25.scores[name] for name in _ARRAYS}, bm25.vocab_dict, len(texts))
 
     def scores(self, question: str) -> Scores | None:

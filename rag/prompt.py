@@ -55,6 +55,9 @@ def fit_prompt(
         history: turns before the question, the user's first, an optional system turn before them.
     """
     past = _newest(history, max_tokens // 3, template)
+    ids = template.encode_prompt(build_messages(question, hits, past))
+    if len(ids) <= max_tokens:  # as a rule
+        return RagPrompt(tuple(hits), tuple(ids))
     used = len(template.encode_prompt(build_messages(question, [], past)))
     fitting: list[Hit] = []
     for hit in hits:

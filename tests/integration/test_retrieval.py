@@ -125,62 +125,58 @@ class Questions:
                     self.failures.append(response.text)
 
 
-def test_upserts_and_deletes_under_load(app, client, repository, submit, tmp_path, production):
-    (tmp_path / "coffee.md").write_text("# Coffee\n\nCoffee is a hot drink, made with boiling water.\n")
-    with Questions(app.url) as asking:
-        job = ("python", "-m", "jobs.build_index")
-        done = submit(
-            *job, mode="update", sources=f"[{tmp_path}]", delete="[tea.md]", promote="production", num_cpus=0.5
-        )
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
-        assert "1 documents left out" in done.stdout
-        newest = repository.latest("index", "docs").version
-        wait_for(lambda: live(app)[:2] == ("live", [newest]), 15)
-        swapped = time.time()
-        time.sleep(3)
-    assert asking.failures == []
-    assert len(asking.answers) > 20
-    for begun, answer in asking.answers:
-        documents = {source["document"] for source in answer["sources"]}
-        if begun > swapped + 1:  # the ingress hears of it within a second
-            assert answer["index"]["version"] == newest
-        if answer["index"]["version"] == newest:
-            assert "tea.md" not in documents
-            assert "coffee.md" in documents
-        else:
-            assert "tea.md" in documents
-    assert {answer["index"]["version"] for _, answer in asking.answers} == {production.version, newest}
+def finished(app, queued):
+    """Return the state of a queued change once its job has ended."""
+    assert queued.status_code == 202, queued.text
 
-
-def test_documents_are_uploaded_listed_and_deleted(app, client, repository, tmp_path):
-    headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
-    files = [
-        ("files", ("soup.html", b"<h1>Soup</h1><p>Onion soup takes an hour.</p>")),
-        ("files", ("faq.csv", b"id,text\n1,Bread is baked for forty minutes.\n")),
-        ("files", ("bomb.docx", b"PK no zip")),
-    ]
-    response = client.post("/admin/indexes/kitchen/documents", files=files, headers=headers)
-    assert response.status_code == 202, response.text
-
-    def finished(queued):
-        state = client.get(queued.json()["status"], headers=headers).json()
+    def ended():
+        state = app.admin("GET", queued.json()["status"].removeprefix("/admin")).json()
         return state if state["status"] in ("SUCCEEDED", "FAILED") else None
 
-    state = wait_for(lambda: finished(response), 90)
+    state = wait_for(ended, 120)
     assert state["status"] == "SUCCEEDED", state["log"]
+    return state
+
+
+def upload(client, name, *files):
+    headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
+    return client.post(f"/admin/indexes/{name}/documents", files=[("files", file) for file in files], headers=headers)
+
+
+def test_upserts_and_deletes_under_load(app, client, repository, production):
+    first = production.version
+    with Questions(app.url) as asking:
+        finished(app, upload(client, "docs", ("coffee.md", b"# Coffee\n\nCoffee is a hot drink, made with water.\n")))
+        wait_for(lambda: live(app)[:2] == ("live", [first + 1]), 15)
+        gone = app.admin("POST", "/indexes/docs/documents/delete", {"documents": ["tea.md", "unknown.md"]})
+        assert any("not there: unknown.md" in line for line in finished(app, gone)["log"])
+        wait_for(lambda: live(app)[:2] == ("live", [first + 2]), 15)
+        swapped = time.time()
+        time.sleep(2)
+    assert asking.failures == []
+    assert len(asking.answers) > 20
+    found = {first: {"tea.md"}, first + 1: {"tea.md", "coffee.md"}, first + 2: {"coffee.md"}}
+    for begun, answer in asking.answers:
+        documents = {source["document"] for source in answer["sources"]}
+        assert documents - {"helm.md"} == found[answer["index"]["version"]]
+        if begun > swapped + 1:  # the ingress hears of it within a second
+            assert answer["index"]["version"] == first + 2
+    assert {answer["index"]["version"] for _, answer in asking.answers} == set(found)
+
+
+def test_uploads_make_an_index_and_say_what_was_not_read(app, client, repository):
+    files = [
+        ("soup.html", b"<h1>Soup</h1><p>Onion soup takes an hour.</p>"),
+        ("faq.csv", b"id,text\n1,Bread is baked for forty minutes.\n"),
+        ("bomb.docx", b"PK no zip"),
+    ]
+    state = finished(app, upload(client, "kitchen", *files))
     assert any("skipped bomb.docx" in line for line in state["log"])
     assert list(repository.store.list_keys("changes/kitchen/")) == []
     answer = ask(client, "How long does bread bake?", index="kitchen")
     assert answer["sources"][0]["document"] == "faq.csv#1"
-    listed = client.get("/admin/indexes/kitchen/documents", headers=headers).json()
+    listed = app.admin("GET", "/indexes/kitchen/documents").json()
     assert [document["id"] for document in listed["documents"]] == ["faq.csv#1", "soup.html"]
-
-    gone = app.admin("POST", "/indexes/kitchen/documents/delete", {"documents": ["faq.csv#"]})
-    assert wait_for(lambda: finished(gone), 90)["status"] == "SUCCEEDED"
-    wait_for(lambda: live(app, "kitchen")[:2] == ("live", [2]), 10)
-    assert ask(client, "How long does bread bake?", index="kitchen", top_k=5)["index"]["version"] == 2
-    texts = [source["text"] for source in ask(client, "soup and bread", index="kitchen", top_k=5)["sources"]]
-    assert texts == ["Onion soup takes an hour."]
 
 
 def test_what_is_damaged_or_of_another_model_never_goes_live(app, client, repository, production, tmp_path):
