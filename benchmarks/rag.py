@@ -30,12 +30,12 @@ from benchmarks.rag_corpus import CACHE, HELD_OUT, INDEXED, sentences, vectors
 from benchmarks.serving import COMMON, TRANSPORTS, Server, free_port
 from llama_platform.artifacts.aliases import Aliases
 from llama_platform.artifacts.location import StoreConfig, repository_from
-from rag.chunking import Chunk
 from rag.dense_index import DenseIndex, IndexingConfig
+from rag.documents.chunking import Chunk
 from rag.embedding import SentenceTransformerEmbedder
 from rag.embedding_model import OFFLINE_MODEL, EmbeddingConfig, EmbeddingModel
 from rag.prompt import build_messages
-from rag.retriever import Hit
+from rag.search.retriever import Hit
 from rag.snapshot import IndexedDocument, make_snapshot, write_snapshot
 
 PACKAGES = Path(".cache/bench/rag-packages")

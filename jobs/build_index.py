@@ -17,10 +17,10 @@ from llama_platform.artifacts.location import absolute, repository_from
 from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
 from llama_platform.cli.exit_codes import run_command
 from llama_platform.logs import setup_logging
-from rag.build import IndexConfig, IndexReport, build_index
-from rag.changes import discard_change, read_change
 from rag.documents.sources import list_sources
-from rag.workers import RayWorkers
+from rag.indexing.build import IndexConfig, IndexReport, build_index
+from rag.indexing.changes import discard_change, read_change
+from rag.indexing.workers import RayWorkers
 
 SHOWN_FILES = 20
 

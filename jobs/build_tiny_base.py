@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from llama_platform.cli.exit_codes import run_command
 from llama_platform.models import tiny_llama
-from rag.chunking import split_document
+from rag.documents.chunking import split_document
 from rag.documents.formats import ReadingConfig, read_file
 from rag.documents.sources import list_sources, local_copy
 

@@ -28,13 +28,13 @@ from llama_platform.cli.exit_codes import run_command
 from llama_platform.config import Config
 from llama_platform.errors import ConfigError
 from llama_platform.logs import setup_logging
-from rag.chunking import ChunkingConfig
 from rag.dense_index import IndexingConfig
+from rag.documents.chunking import ChunkingConfig
 from rag.documents.guarded import make_cutter
 from rag.embedding import Embedder
 from rag.embedding_model import EmbeddingConfig
-from rag.evaluation import Quality, Questions, evaluate, read_questions
-from rag.retriever import Hit, Mode, Query, Retriever
+from rag.search.evaluation import Quality, Questions, evaluate, read_questions
+from rag.search.retriever import Hit, Mode, Query, Retriever
 from rag.snapshot import Snapshot, make_snapshot, read_snapshot
 
 
@@ -101,7 +101,7 @@ def _searcher(
 ) -> Callable[[str, Mode], Sequence[Hit]]:
     reranker = None
     if config.rerank is not None:
-        from rag.reranking import CrossEncoderReranker
+        from rag.search.reranking import CrossEncoderReranker
 
         reranker = CrossEncoderReranker(config.rerank)
     retriever = Retriever(snapshot, (embedder.name, embedder.fingerprint), reranker)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from rapidfuzz import fuzz
 
-from rag.chunking import Chunk
+from rag.documents.chunking import Chunk
 from rag.prompt import shown_text
 
 _MARKER = re.compile(r"\[\s*(?:sources?\s+)?(\d{1,3}(?:\s*[,;]\s*\d{1,3})*)\s*\]", re.IGNORECASE)

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llama_platform.models.prompt import Message, PromptTemplate, neutralize
-from rag.chunking import MAX_TOKEN_CHARS
-from rag.retriever import Hit
+from rag.documents.chunking import MAX_TOKEN_CHARS
+from rag.search.retriever import Hit
 
 INSTRUCTION = "Answer from the sources and cite them by number."
 FRAME_TOKENS = 12

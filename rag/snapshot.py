@@ -14,8 +14,8 @@ from safetensors.numpy import load_file, save_file
 
 from llama_platform.config import Config
 from llama_platform.errors import IntegrityError
-from rag.chunking import Chunk
 from rag.dense_index import DenseIndex, IndexingConfig, Kind, Stored
+from rag.documents.chunking import Chunk
 from rag.lexical_index import LexicalIndex
 
 TEXTS, NUMBERS = ("document", "title", "heading", "text"), ("start", "end")

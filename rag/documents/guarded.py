@@ -13,7 +13,7 @@ from pathlib import Path
 from pebble import ProcessExpired, ProcessPool
 
 from llama_platform.errors import InputError
-from rag.chunking import Chunk, ChunkingConfig, split_document
+from rag.documents.chunking import Chunk, ChunkingConfig, split_document
 from rag.documents.document import Document, Skipped
 from rag.documents.formats import ReadingConfig, read_file
 from rag.embedding import token_counter

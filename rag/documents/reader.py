@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from llama_platform.errors import InputError, NotFoundError, StorageError
-from rag.chunking import ChunkingConfig
+from rag.documents.chunking import ChunkingConfig
 from rag.documents.document import Skipped, check_document_id
 from rag.documents.formats import READERS, ReadingConfig
 from rag.documents.guarded import CutDocument, GuardedReader, make_cutter

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from llama_platform.errors import EngineError, OverloadedError, ReplicaLostError, UnavailableError
 from llama_platform.inference.engine import FinishEvent, Timings, Usage
 from rag.citations import CitationChecker, extracts
-from rag.retriever import Hit
+from rag.search.retriever import Hit
 from serve_apps.answering import NO_REPLICA, Task
 from serve_apps.api.generation import ending, failed_event, make_task, noted
 from serve_apps.api.schemas import RagRequest, RagResponse

@@ -9,8 +9,8 @@ from llama_platform.errors import InputError
 from llama_platform.inference.engine import FinishReason, Sampling
 from llama_platform.inference.fields import GenerationFields, MessageIn, Text
 from llama_platform.models.prompt import check_roles
-from rag.filters import Filters
-from rag.retriever import Mode
+from rag.search.filters import Filters
+from rag.search.retriever import Mode
 
 
 class InlineDocument(BaseModel):

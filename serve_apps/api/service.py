@@ -9,7 +9,7 @@ from fastapi import Depends, Request
 from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
 from rag.documents.document import Document
 from rag.embedding import Embedded
-from rag.retriever import Found, Query
+from rag.search.retriever import Found, Query
 from serve_apps.aliases.live_tables import LiveTables
 from serve_apps.answering import Answering
 from serve_apps.config import AppConfig

@@ -14,7 +14,7 @@ from llama_platform.inference.engine import Sampling
 from llama_platform.models.prompt import Message
 from rag.documents.document import Document, Facts, check_document_id, clean_text
 from rag.prompt import fit_prompt
-from rag.retriever import Hit, Query
+from rag.search.retriever import Hit, Query
 from serve_apps.answering import collect
 from serve_apps.api.generation import subject_of
 from serve_apps.api.request_log import record_of

@@ -14,7 +14,7 @@ from llama_platform.errors import OverloadedError, ReplicaLostError, Unavailable
 from llama_platform.inference.engine import GenerationRequest
 from rag.documents.document import Document
 from rag.embedding import Embedded
-from rag.retriever import Found, Query
+from rag.search.retriever import Found, Query
 from serve_apps.aliases.live_aliases import LiveTable
 from serve_apps.llama.coalesce import Numbered
 

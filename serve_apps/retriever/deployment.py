@@ -16,13 +16,13 @@ from llama_platform.artifacts.location import repository_from
 from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.errors import DeadlineError, InputError
 from llama_platform.logs import setup_logging
-from rag.chunking import ChunkingConfig
+from rag.documents.chunking import ChunkingConfig
 from rag.documents.document import Document
 from rag.documents.guarded import make_cutter
 from rag.embedding import Embedded, SentenceTransformerEmbedder, Vectors
-from rag.inline import search_inline
-from rag.reranking import CrossEncoderReranker
-from rag.retriever import Found, Query, Retriever, merge
+from rag.search.inline import search_inline
+from rag.search.reranking import CrossEncoderReranker
+from rag.search.retriever import Found, Query, Retriever, merge
 from rag.snapshot import read_snapshot
 from serve_apps.aliases.holder import VersionHolder
 from serve_apps.config import AppConfig

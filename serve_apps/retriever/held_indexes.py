@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from llama_platform.artifacts.repository import ArtifactVersion
-from rag.retriever import Retriever
+from rag.search.retriever import Retriever
 
 MAX_UNPINNED = 2
 IDLE_S = 300.0

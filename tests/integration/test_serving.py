@@ -186,7 +186,15 @@ def test_the_servers_deadline_holds_whatever_the_client_says(client):
 
 def test_openapi_describes_the_routes(client):
     paths = client.get("/openapi.json").json()["paths"]
-    assert {"/health", "/model/info", "/predict", "/rag", "/v1/chat/completions", "/admin/adapters"} <= set(paths)
+    assert {
+        "/health",
+        "/model/info",
+        "/predict",
+        "/rag",
+        "/v1/chat/completions",
+        "/admin/adapters",
+        "/admin/indexes",
+    } <= set(paths)
 
 
 def test_metrics_are_on_rays_endpoint(client, cluster):

@@ -1,7 +1,7 @@
 """Aliases of adapters and indexes: what is live, promotions, splits and rollbacks."""
 
 import asyncio
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,9 +14,6 @@ from serve_apps.aliases.live_aliases import LiveAlias
 from serve_apps.api.service import Service, WithService
 
 Alias = Annotated[str, Field(min_length=1, max_length=63)]
-KINDS: dict[str, Kind] = {"adapters": "adapter", "indexes": "index"}
-Kinds = Literal["adapters", "indexes"]
-routes = APIRouter()
 
 
 class Change(BaseModel):
@@ -41,48 +38,49 @@ class Split(Change):
     weights: Annotated[dict[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1, le=10_000)]], Field(min_length=1)]
 
 
-@routes.get("/{kinds}")
-async def list_all(kinds: Kinds, service: WithService) -> list[dict[str, Any]]:
-    """List names with their versions, aliases, and what is live of them, or why it is not."""
-    found = await asyncio.to_thread(list_artifacts, service.repository, KINDS[kinds])
-    return [{**summary.to_json(), "live": _live(service, KINDS[kinds], summary.name)} for summary in found]
+def alias_routes(prefix: str, kind: Kind) -> APIRouter:
+    """Return the routes below `prefix` for the aliases of one kind of artifact."""
+    routes = APIRouter(prefix=prefix)
 
+    @routes.get("")
+    async def list_all(service: WithService) -> list[dict[str, Any]]:
+        """List names with their versions, aliases, and what is live of them, or why it is not."""
+        found = await asyncio.to_thread(list_artifacts, service.repository, kind)
+        return [{**summary.to_json(), "live": _live(service, kind, summary.name)} for summary in found]
 
-@routes.get("/{kinds}/{name}")
-async def show(kinds: Kinds, name: str, service: WithService) -> dict[str, Any]:
-    """Show one name's aliases with their history, and the manifests of the versions that they name."""
-    kind = KINDS[kinds]
-    summary = await asyncio.to_thread(summarize, service.repository, kind, name)
-    if not summary.versions:
-        raise NotFoundError(f"{kind} '{name}' has no versions")
-    manifests = [await asyncio.to_thread(show_version, service.repository, version) for version in summary.aliased]
-    history = [change.model_dump() for change in summary.aliases.history]
-    return {**summary.to_json(), "versions": manifests, "history": history, "live": _live(service, kind, name)}
+    @routes.get("/{name}")
+    async def show(name: str, service: WithService) -> dict[str, Any]:
+        """Show one name's aliases with their history, and the manifests of the versions that they name."""
+        summary = await asyncio.to_thread(summarize, service.repository, kind, name)
+        if not summary.versions:
+            raise NotFoundError(f"{kind} '{name}' has no versions")
+        manifests = [await asyncio.to_thread(show_version, service.repository, version) for version in summary.aliased]
+        history = [change.model_dump() for change in summary.aliases.history]
+        return {**summary.to_json(), "versions": manifests, "history": history, "live": _live(service, kind, name)}
 
+    @routes.post("/{name}/promote")
+    async def promote(name: str, body: Promotion, service: WithService) -> dict[str, Any]:
+        """Point an alias at a version."""
+        aliases = Aliases(service.repository, kind, name)
+        document = await asyncio.to_thread(aliases.promote, body.alias, body.version, body.expected_generation)
+        return _changed(name, body.alias, document)
 
-@routes.post("/{kinds}/{name}/promote")
-async def promote(kinds: Kinds, name: str, body: Promotion, service: WithService) -> dict[str, Any]:
-    """Point an alias at a version."""
-    aliases = Aliases(service.repository, KINDS[kinds], name)
-    document = await asyncio.to_thread(aliases.promote, body.alias, body.version, body.expected_generation)
-    return _changed(name, body.alias, document)
+    @routes.post("/{name}/split")
+    async def split(name: str, body: Split, service: WithService) -> dict[str, Any]:
+        """Spread an alias over versions in proportion to weights."""
+        aliases = Aliases(service.repository, kind, name)
+        document = await asyncio.to_thread(aliases.split, body.alias, body.weights, body.expected_generation)
+        return _changed(name, body.alias, document)
 
+    @routes.post("/{name}/rollback")
+    async def rollback(name: str, service: WithService, body: Change | None = None) -> dict[str, Any]:
+        """Point an alias at what it was before."""
+        change = body or Change()
+        aliases = Aliases(service.repository, kind, name)
+        document = await asyncio.to_thread(aliases.rollback, change.alias, change.expected_generation)
+        return _changed(name, change.alias, document)
 
-@routes.post("/{kinds}/{name}/split")
-async def split(kinds: Kinds, name: str, body: Split, service: WithService) -> dict[str, Any]:
-    """Spread an alias over versions in proportion to weights."""
-    aliases = Aliases(service.repository, KINDS[kinds], name)
-    document = await asyncio.to_thread(aliases.split, body.alias, body.weights, body.expected_generation)
-    return _changed(name, body.alias, document)
-
-
-@routes.post("/{kinds}/{name}/rollback")
-async def rollback(kinds: Kinds, name: str, service: WithService, body: Change | None = None) -> dict[str, Any]:
-    """Point an alias at what it was before."""
-    change = body or Change()
-    aliases = Aliases(service.repository, KINDS[kinds], name)
-    document = await asyncio.to_thread(aliases.rollback, change.alias, change.expected_generation)
-    return _changed(name, change.alias, document)
+    return routes
 
 
 def _changed(name: str, alias: str, document: AliasDocument) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from llama_platform.artifacts.aliases import Aliases
 from llama_platform.artifacts.manifest import check_name
 from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion, parse_ref
 from llama_platform.errors import NotFoundError, PlatformError
-from rag.changes import discard_change, store_change
+from rag.indexing.changes import discard_change, store_change
 from rag.snapshot import DOCUMENTS_FILE, IndexedDocument, read_documents
 from serve_apps.api.service import Service, WithService
 

@@ -2,9 +2,12 @@
 
 from fastapi import APIRouter, Depends
 
-from serve_apps.api.admin import adapters, aliases, documents
+from serve_apps.api.admin import adapters, documents
 from serve_apps.api.admin.access import require_admin
+from serve_apps.api.admin.aliases import alias_routes
 
 routes = APIRouter(prefix="/admin", dependencies=[Depends(require_admin)])
-for module in (adapters, documents, aliases):  # the last one's paths are the widest
-    routes.include_router(module.routes)
+routes.include_router(adapters.routes)
+routes.include_router(documents.routes)
+routes.include_router(alias_routes("/adapters", "adapter"))
+routes.include_router(alias_routes("/indexes", "index"))

@@ -3,8 +3,8 @@ import pytest
 
 from fake_embedder import FakeEmbedder
 from llama_platform.artifacts.location import StoreConfig, repository_from
-from rag.chunking import Chunk
 from rag.dense_index import IndexingConfig
+from rag.documents.chunking import Chunk
 from rag.snapshot import make_snapshot
 
 

@@ -1,7 +1,7 @@
 import pytest
 
-from rag.chunking import Chunk
 from rag.citations import CitationChecker, extracts
+from rag.documents.chunking import Chunk
 
 TEXT = "Promote makes a version live. Roll back with `rollback NAME`. It goes to the one before."
 SOURCES = [Chunk("a.md", "A", "", TEXT, 100, 100 + len(TEXT)), Chunk("b.md", "B", "", "Tea is hot.", 0, 11)]

@@ -12,12 +12,12 @@ from llama_platform.artifacts.location import StoreConfig, repository_from
 from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.errors import EngineError
 from llama_platform.inference.engine import FinishEvent
-from rag.chunking import ChunkingConfig
+from rag.documents.chunking import ChunkingConfig
 from rag.documents.guarded import make_cutter
 from rag.embedding import Embedded
 from rag.embedding_model import OFFLINE_MODEL, EmbeddingModel
-from rag.inline import search_inline
-from rag.retriever import Found, merge
+from rag.search.inline import search_inline
+from rag.search.retriever import Found, merge
 from serve_apps.aliases.live_aliases import LiveAlias, LiveTable, LiveTarget
 from serve_apps.aliases.live_tables import LiveTables
 from serve_apps.answering import Answering

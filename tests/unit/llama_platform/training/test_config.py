@@ -22,7 +22,7 @@ def test_the_7b_defaults_are_the_documented_ones():
 
 def test_every_configuration_file_loads():
     from jobs.batch_answers import BatchConfig
-    from rag.build import IndexConfig
+    from rag.indexing.build import IndexConfig
 
     others = {"index.yaml": IndexConfig, "batch_local.yaml": BatchConfig}
     files = sorted(CONFIGS.rglob("*.yaml"))

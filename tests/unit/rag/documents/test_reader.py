@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from rag.chunking import ChunkingConfig
 from rag.documents import formats
+from rag.documents.chunking import ChunkingConfig
 from rag.documents.document import Skipped
 from rag.documents.formats import ReadingConfig
 from rag.documents.guarded import GuardedReader

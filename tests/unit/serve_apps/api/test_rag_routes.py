@@ -5,9 +5,9 @@ import pytest
 
 from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.errors import EngineError, OverloadedError, ReplicaLostError
-from rag.chunking import Chunk
 from rag.dense_index import IndexingConfig
-from rag.retriever import Retriever
+from rag.documents.chunking import Chunk
+from rag.search.retriever import Retriever
 from rag.snapshot import make_snapshot
 from serve_apps.aliases.live_aliases import LiveAlias, LiveTable, LiveTarget
 

@@ -2,10 +2,10 @@ import pytest
 
 from llama_platform.artifacts.aliases import Aliases
 from llama_platform.errors import NotFoundError, UnavailableError
-from rag.build import IndexConfig, build_index
-from rag.changes import read_change
 from rag.documents.sources import list_sources
-from rag.workers import LocalWorkers
+from rag.indexing.build import IndexConfig, build_index
+from rag.indexing.changes import read_change
+from rag.indexing.workers import LocalWorkers
 
 TOKEN = "t" * 32
 

@@ -2,7 +2,7 @@ import pytest
 
 from llama_platform.errors import InputError
 from rag.embedding_model import OFFLINE_MODEL, EmbeddingModel
-from rag.reranking import CrossEncoderReranker
+from rag.search.reranking import CrossEncoderReranker
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag.chunking import split_document
+from rag.documents.chunking import split_document
 from rag.documents.document import Document, Facts
 
 MARKDOWN = """# Guide

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from llama_platform.errors import InputError
 from rag.documents.document import Document
-from rag.retriever import Hit, Mode
+from rag.search.retriever import Hit, Mode
 
 MODES: tuple[Mode, ...] = get_args(Mode)
 LEAST_SHARED = 0.5

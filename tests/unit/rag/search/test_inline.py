@@ -1,12 +1,12 @@
 import pytest
 
-from rag.chunking import ChunkingConfig
+from rag.documents.chunking import ChunkingConfig
 from rag.documents.document import Document
 from rag.documents.guarded import make_cutter
 from rag.embedding_model import OFFLINE_MODEL, EmbeddingModel
-from rag.filters import Filters
-from rag.inline import search_inline
-from rag.retriever import Query
+from rag.search.filters import Filters
+from rag.search.inline import search_inline
+from rag.search.retriever import Query
 
 
 @pytest.fixture

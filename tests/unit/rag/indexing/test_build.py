@@ -1,14 +1,14 @@
 import pytest
 
 from llama_platform.errors import ConfigError, ConflictError, InputError, IntegrityError
-from rag.build import IndexConfig, build_index
-from rag.chunking import ChunkingConfig
 from rag.dense_index import IndexingConfig
+from rag.documents.chunking import ChunkingConfig
 from rag.embedding import SentenceTransformerEmbedder
 from rag.embedding_model import EmbeddingConfig
-from rag.retriever import Query, Retriever
+from rag.indexing.build import IndexConfig, build_index
+from rag.indexing.workers import LocalWorkers
+from rag.search.retriever import Query, Retriever
 from rag.snapshot import DOCUMENTS_FILE, read_documents, read_snapshot
-from rag.workers import LocalWorkers
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import math
 import pytest
 
 from llama_platform.errors import InputError
-from rag.evaluation import LabelledQuestion, evaluate, quality, read_questions
-from rag.retriever import Hit
+from rag.search.evaluation import LabelledQuestion, evaluate, quality, read_questions
+from rag.search.retriever import Hit
 
 
 def test_measures_agree_with_their_definitions():

@@ -8,11 +8,11 @@ from typing import Literal
 import numpy as np
 
 from llama_platform.errors import InputError
-from rag.chunking import Chunk
+from rag.documents.chunking import Chunk
 from rag.embedding import Vectors
-from rag.filters import Filters
-from rag.fusion import reciprocal_rank_fusion, without_near_duplicates
-from rag.reranking import Reranker
+from rag.search.filters import Filters
+from rag.search.fusion import reciprocal_rank_fusion, without_near_duplicates
+from rag.search.reranking import Reranker
 from rag.snapshot import Snapshot
 
 Mode = Literal["dense", "lexical", "hybrid"]

@@ -13,15 +13,15 @@ from llama_platform.artifacts.location import StoreConfig
 from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
 from llama_platform.config import Config
 from llama_platform.errors import ConfigError, ConflictError, InputError, IntegrityError
-from rag.chunking import Chunk, ChunkingConfig
 from rag.dense_index import IndexingConfig, Stored
+from rag.documents.chunking import Chunk, ChunkingConfig
 from rag.documents.document import Skipped
 from rag.documents.formats import ReadingConfig
 from rag.documents.guarded import CutDocument
 from rag.documents.sources import SourceFile, list_sources
 from rag.embedding import Vectors
 from rag.embedding_model import EmbeddingConfig, EmbeddingModel
-from rag.previous import Previous, read_previous
+from rag.indexing.previous import Previous, read_previous
 from rag.snapshot import IndexedDocument, make_snapshot, write_snapshot
 
 MOST_REPORTED = 200

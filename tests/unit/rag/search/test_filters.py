@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from rag.filters import Filters
+from rag.search.filters import Filters
 
 
 @pytest.fixture

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from rag.build import IndexConfig
 from rag.documents.document import Skipped
 from rag.documents.guarded import CutDocument
 from rag.documents.reader import Reader
 from rag.documents.sources import SourceFile
 from rag.embedding import Embedder, SentenceTransformerEmbedder, Vectors
 from rag.embedding_model import EmbeddingModel
+from rag.indexing.build import IndexConfig
 
-TEXTS_PER_BLOCK = 512
+TEXTS_PER_BLOCK = 128
 DOCUMENTS_PER_BLOCK = 256
 MOST_BLOCKS = 4096
 
@@ -74,10 +74,14 @@ class RayWorkers:
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         config = self._config
         blocks = max(1, min(len(rows) // batch_size, MOST_BLOCKS))
+        workers = min(config.workers, blocks)
+        # One is enough to go on with; the others start at once too, if there is room, and none hoards blocks.
+        pool = ray.data.ActorPoolStrategy(
+            min_size=1, max_size=workers, initial_size=workers, max_tasks_in_flight_per_actor=2
+        )
         found = ray.data.from_items(rows, override_num_blocks=blocks).map_batches(
             actor, fn_constructor_args=(config.model_dump(mode="json"),), batch_size=batch_size, batch_format="numpy",
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(config.workers, blocks)),
-            num_cpus=config.num_cpus, num_gpus=num_gpus or None,
+            compute=pool, num_cpus=config.num_cpus, num_gpus=num_gpus or None,
         )  # fmt: skip
         yield from found.iter_rows()
 

@@ -10,8 +10,8 @@ from rag.dense_index import IndexingConfig
 from rag.documents.document import Document
 from rag.documents.guarded import Cutter
 from rag.embedding import Embedder, Vectors
-from rag.reranking import Reranker
-from rag.retriever import Found, Query, Retriever
+from rag.search.reranking import Reranker
+from rag.search.retriever import Found, Query, Retriever
 from rag.snapshot import make_snapshot
 
 MAX_CHUNKS = 256

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from llama_platform.artifacts.repository import ArtifactRepository
-from rag.chunking import Chunk
 from rag.dense_index import Stored
+from rag.documents.chunking import Chunk
 from rag.snapshot import DOCUMENTS_FILE, IndexedDocument, chunks_of, read_chunks, read_documents
 
 

@@ -1,8 +1,8 @@
 import pytest
 
 from llama_platform.errors import InputError, NotFoundError
-from rag.changes import discard_change, read_change, store_change
 from rag.documents.sources import list_sources, local_copy
+from rag.indexing.changes import discard_change, read_change, store_change
 
 
 def test_a_change_waits_with_its_documents_until_it_is_discarded(repository):

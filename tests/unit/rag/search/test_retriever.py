@@ -1,8 +1,8 @@
 import pytest
 
 from llama_platform.errors import InputError
-from rag.filters import Filters
-from rag.retriever import Query, Retriever
+from rag.search.filters import Filters
+from rag.search.retriever import Query, Retriever
 
 
 @pytest.fixture

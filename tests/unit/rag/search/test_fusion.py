@@ -1,6 +1,6 @@
 import pytest
 
-from rag.fusion import reciprocal_rank_fusion, without_near_duplicates
+from rag.search.fusion import reciprocal_rank_fusion, without_near_duplicates
 
 
 def test_what_both_rankings_like_comes_first():

@@ -1,0 +1,1 @@
+"""Indexing: from sources to a committed version, anew or on top of the one before."""

@@ -1,0 +1,1 @@
+"""Search: the chunks that answer a question, and how well they are found."""
