@@ -15,14 +15,15 @@ def open_store(uri: str) -> ObjectStore:
     Raises:
         ConfigError: the scheme is not known, or the bucket is missing.
     """
-    parts = urlsplit(uri)
-    if parts.scheme == "s3":
-        if not parts.netloc:
+    if uri.startswith("s3://"):  # not a URL: `?` and `#` are ordinary parts of keys
+        bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+        if not bucket:
             raise ConfigError(f"store {uri!r}: no bucket; write s3://bucket/prefix")
         # boto3 takes half a second to import: local runs do without it.
         from llama_platform.storage.s3 import S3Store
 
-        return S3Store(parts.netloc, parts.path.strip("/"))
+        return S3Store(bucket, prefix.strip("/"))
+    parts = urlsplit(uri)
     if parts.scheme == "file":
         if parts.netloc not in ("", "localhost"):
             raise ConfigError(f"store {uri!r}: a local store is written file:///absolute/folder")

@@ -32,6 +32,18 @@ def test_promote_then_resolve(aliases):
     assert aliases.resolve(parse_ref("support@4"), "anyone").version == 4
 
 
+def test_an_alias_advances_and_never_goes_back_by_itself(aliases):
+    assert aliases.advance("production", 2)
+    assert not aliases.advance("production", 1)
+    assert versions(aliases.read()) == [2]
+    aliases.split("production", {1: 90, 3: 10})
+    assert not aliases.advance("production", 2)
+    assert aliases.advance("production", 4)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda version: aliases.advance("racing", version), [1, 3, 2, 4]))
+    assert versions(aliases.read(), "racing") == [4]
+
+
 def test_rollback_goes_back_and_a_second_one_further(aliases):
     for version in (1, 2, 3):
         aliases.promote("production", version)

@@ -6,7 +6,7 @@ import pytest
 
 from llama_platform.artifacts.location import StoreConfig, repository_from
 from llama_platform.artifacts.repository import ArtifactRef, parse_ref
-from llama_platform.errors import InputError, IntegrityError, NotFoundError, StorageError
+from llama_platform.errors import ConflictError, InputError, IntegrityError, NotFoundError, StorageError
 
 
 @pytest.fixture(params=["file", "s3"])
@@ -154,3 +154,25 @@ def test_a_file_named_as_the_manifest_is_refused(repository, folder):
     (folder / "manifest.json").write_text("{}")
     with pytest.raises(InputError, match="the platform's own"):
         repository.publish("dataset", "chats", folder, {})
+
+
+def test_what_was_made_with_knowledge_of_a_version_follows_it_or_conflicts(repository, folder):
+    first = repository.publish("adapter", "support", folder, {"n": 1}, after=0)
+    second = repository.publish("adapter", "support", folder, {"n": 2}, after=first.version)
+    with pytest.raises(ConflictError, match="has got version 2 meanwhile"):
+        repository.publish("adapter", "support", folder, {"n": 3}, after=first.version)
+    assert repository.publish("adapter", "support", folder, {"n": 2}, after=second.version) == second
+    # The content of an older version is a version of its own: the newest is what the next change starts from.
+    third = repository.publish("adapter", "support", folder, {"n": 1}, after=second.version)
+    assert (third.version, third.digest) == (3, first.digest)
+
+
+def test_one_file_is_fetched_and_checked(repository, folder):
+    version = repository.publish("adapter", "support", folder, {})
+    name = next(iter(repository.manifest(version).files))
+    assert repository.fetch_file(version, name) == (folder / name).read_bytes()
+    with pytest.raises(IntegrityError, match="names no such file"):
+        repository.fetch_file(version, "other")
+    repository.store.write(f"models/support/objects/{version.digest}/{name}", b"damaged")
+    with pytest.raises(IntegrityError, match="does not match its sha256"):
+        repository.fetch_file(version, name)

@@ -33,6 +33,13 @@ def test_what_has_not_changed_is_not_read_again(store):
         store.read_if_changed("nothing", etag)
 
 
+def test_an_objects_size_is_known_without_reading_it(store):
+    store.write("a", b"12345")
+    assert store.size("a") == 5
+    with pytest.raises(NotFoundError):
+        store.size("nothing")
+
+
 def test_folders_are_listed_by_name(store):
     for key in ("models/b/versions/1.json", "models/a/x", "models/file", "other/c/x"):
         store.write(key, b"1")
@@ -130,3 +137,8 @@ def test_root_from_the_environment():
     assert root_from_environment({}) is None
     assert root_from_environment({"MODEL_BUCKET": "b"}) == "s3://b"
     assert root_from_environment({"MODEL_BUCKET": "b", "MODEL_S3_PREFIX": "/p/"}) == "s3://b/p"
+
+
+def test_signs_of_urls_are_ordinary_in_keys_of_s3(s3_uri):
+    open_store(f"{s3_uri}/c#/q?a").write("x.md", b"1")
+    assert open_store(s3_uri).read("c#/q?a/x.md").content == b"1"

@@ -60,7 +60,7 @@ def _crash(content, limits):
 
 
 def _eat(content, limits):
-    return "x" * 10**10, formats.Facts(), ()
+    return "x" * 10**12, formats.Facts(), ()
 
 
 def _break(content, limits):
@@ -75,7 +75,7 @@ def test_a_parser_that_misbehaves_costs_one_file(tokenizer, tmp_path, monkeypatc
     # The process is a fork of a server that was started before: what it reads with is set there.
     monkeypatch.setattr("rag.documents.guarded.multiprocessing.get_context", _forking)
     monkeypatch.setattr(formats, "READERS", {**formats.READERS, ".txt": behaviour})
-    reader = GuardedReader(ReadingConfig(timeout_s=2, memory_bytes=2**32), ChunkingConfig(), tokenizer)
+    reader = GuardedReader(ReadingConfig(timeout_s=2, memory_bytes=2**36), ChunkingConfig(), tokenizer)
     try:
         for name in ("bad.txt", "good.md"):
             Path(tmp_path, name).write_text("Tea.")

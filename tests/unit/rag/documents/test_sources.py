@@ -49,3 +49,17 @@ def test_missing_sources_and_equal_ids_are_errors(folder, tmp_path):
     (tmp_path / "other/a.md").write_text("x")
     with pytest.raises(InputError, match="already found"):
         list_sources([str(folder), str(tmp_path / "other")])
+
+
+def test_objects_of_s3_are_documents(s3_uri):
+    from llama_platform.storage.open_store import open_store
+
+    store = open_store(s3_uri)
+    for key in ("docs/a.md", "docs/sub/b.md", "docs-other/c.md"):
+        store.write(key, key.encode())
+    store._client.put_object(Bucket=store._bucket, Key=store._key("docs") + "/folder/", Body=b"")  # as consoles make them
+    files = list_sources([f"{s3_uri}/docs"])
+    assert [file.id for file in files] == ["a.md", "sub/b.md"]
+    with local_copy(files[1]) as path:
+        assert path.read_text() == "docs/sub/b.md"
+    assert [file.id for file in list_sources([f"{s3_uri}/docs/a.md"])] == ["a.md"]

@@ -70,16 +70,16 @@ def test_what_is_unpinned_still_answers_for_a_while(monkeypatch):
 
 
 def test_what_nobody_asks_for_goes(monkeypatch):
-    monkeypatch.setattr(held_indexes, "IDLE_S", 0.1)
+    monkeypatch.setattr(held_indexes, "IDLE_S", 0.8)
 
     async def story():
         opening = Opening()
         held = HeldIndexes(opening)
         for _ in range(3):  # in use all the time
             await held.get(version(1))
-            await asyncio.sleep(0.06)
+            await asyncio.sleep(0.3)
         assert opening.opened == [1]
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(1.0)
         await held.get(version(1))
         assert opening.opened == [1, 1]
 
