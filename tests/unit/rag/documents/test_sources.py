@@ -57,7 +57,9 @@ def test_objects_of_s3_are_documents(s3_uri):
     store = open_store(s3_uri)
     for key in ("docs/a.md", "docs/sub/b.md", "docs-other/c.md"):
         store.write(key, key.encode())
-    store._client.put_object(Bucket=store._bucket, Key=store._key("docs") + "/folder/", Body=b"")  # as consoles make them
+    store._client.put_object(
+        Bucket=store._bucket, Key=store._key("docs") + "/folder/", Body=b""
+    )  # as consoles make them
     files = list_sources([f"{s3_uri}/docs"])
     assert [file.id for file in files] == ["a.md", "sub/b.md"]
     with local_copy(files[1]) as path:
