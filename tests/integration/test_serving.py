@@ -206,7 +206,8 @@ def test_metrics_are_on_rays_endpoint(client, cluster):
         "llama_request_duration_seconds_count",
     )  # fmt: skip
     wait_for(lambda: all(cluster.gauge(f"ray_{name}") for name in names), 30)
-    assert cluster.gauge("ray_llama_requests_total", path="/predict", outcome="not_found")
+    # Each is exported with the next report of the ingress, however long the others have been there.
+    wait_for(lambda: cluster.gauge("ray_llama_requests_total", path="/predict", outcome="not_found"), 30)
     lines = cluster.gauge("ray_llama_requests_total")
     assert not [line for line in lines if "request=" in line or "user-" in line]
 
