@@ -7,7 +7,7 @@ import hashlib
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -205,8 +205,3 @@ READERS: Mapping[str, Callable[[bytes, ReadingConfig], Parsed]] = {
     ".pdf": _pdf,
     ".docx": _docx,
 }
-
-
-def readable_suffixes() -> Iterator[str]:
-    """Yield the suffixes of files with one document."""
-    yield from sorted(READERS)

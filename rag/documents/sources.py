@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llama_platform.errors import InputError
-from llama_platform.storage.open_store import open_store
+from llama_platform.storage.open_store import find_objects, open_store
 
 SKIPPED_FOLDERS = frozenset({".git", ".venv", "node_modules", "__pycache__"})
 """Hold tools' files, never documents."""
@@ -81,13 +81,9 @@ def _local_files(root: Path) -> Iterator[SourceFile]:
 
 
 def _remote_files(source: str) -> Iterator[SourceFile]:
-    # The store's root is the folder of the object, so that the source may be an object as well as a prefix.
-    root, _, last = source.rstrip("/").rpartition("/")
-    root, last = (source.rstrip("/"), "") if root.endswith("/") else (root, last)  # a bucket alone
-    count = 0
-    for key in open_store(root).list_keys(last):
-        if not key.endswith("/") and (last in ("", key) or key.startswith(f"{last}/")):
-            count += 1
-            yield SourceFile(key.removeprefix(f"{last}/") if last else key, root, key)
-    if not count:
+    root, last, found = find_objects(source)
+    keys = [key for key in found if not key.endswith("/")]  # consoles make folders so
+    if not keys:
         raise InputError(f"{source}: no objects there")
+    for key in keys:
+        yield SourceFile(key.removeprefix(f"{last}/") if last else key, root, key)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from llama_platform.errors import InputError
-from llama_platform.storage.open_store import open_store
+from llama_platform.storage.open_store import find_objects, open_store
 
 CHAT_SUFFIXES = frozenset({".json", ".jsonl", ".ndjson", ".txt"})
 WINDOW_CHARS = 2**20
@@ -248,12 +248,9 @@ def _local_files(source: str) -> list[SourceFile]:
 
 
 def _download(source: str, folder: Path) -> list[SourceFile]:
-    # The store's root is the folder of the object, so that the source may be an object as well as a prefix.
-    root, _, last = source.rstrip("/").rpartition("/")
-    root, last = (source.rstrip("/"), "") if root.endswith("/") else (root, last)  # a bucket alone
+    root, _, found = find_objects(source)
     store = open_store(root)
-    keys = [key for key in store.list_keys(last) if last in ("", key) or key.startswith(f"{last}/")]
-    keys = [key for key in keys if Path(key).suffix.lower() in CHAT_SUFFIXES]
+    keys = [key for key in found if Path(key).suffix.lower() in CHAT_SUFFIXES]
     if not keys:
         raise InputError(f"{source}: no {', '.join(sorted(CHAT_SUFFIXES))} objects there")
     files = []

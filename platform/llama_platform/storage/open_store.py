@@ -33,6 +33,22 @@ def open_store(uri: str) -> ObjectStore:
     raise ConfigError(f"store {uri!r}: unknown scheme '{parts.scheme}'; use file:///folder or s3://bucket/prefix")
 
 
+def find_objects(source: str) -> tuple[str, str, list[str]]:
+    """Return (root, last, keys) of what a URI names: an object, a prefix, or a bucket alone.
+
+    `root` is the URI that keys are relative to, the folder of the object or prefix; `last` is its name there, empty for
+    a bucket alone.
+
+    Raises:
+        ConfigError: the scheme is not known, or the bucket is missing.
+        StorageError: the store refuses.
+    """
+    root, _, last = source.rstrip("/").rpartition("/")
+    root, last = (source.rstrip("/"), "") if root.endswith("/") else (root, last)  # a bucket alone
+    keys = open_store(root).list_keys(last)
+    return root, last, [key for key in keys if last in ("", key) or key.startswith(f"{last}/")]
+
+
 def root_from_environment(environ: Mapping[str, str]) -> str | None:
     """Return `s3://$MODEL_BUCKET/$MODEL_S3_PREFIX` where these are set, else None."""
     bucket = environ.get("MODEL_BUCKET", "")
