@@ -89,12 +89,12 @@ class Ours(Async):
         from transformers import AutoTokenizer
 
         from llama_platform.inference.config import EngineConfig
-        from llama_platform.inference.torch_engine import load
+        from llama_platform.inference.torch_engine import loader
         from llama_platform.inference.torch_engine.engine import TorchEngine
         from llama_platform.models.base_model import BaseConfig
 
         if not kernels:
-            load._on_cpu_kernels = lambda *_: None  # type: ignore[assignment]
+            loader._on_cpu_kernels = lambda *_: None  # type: ignore[assignment]
         config = EngineConfig(max_running=24, kv_cache_mib=1024, weights=weights, prefix_cache=prefix)  # type: ignore[arg-type]
         base = BaseConfig(model=str(model), dtype=dtype)  # type: ignore[arg-type]
         self.engine = TorchEngine(base, AutoTokenizer.from_pretrained(model), THREADS, config)
@@ -103,9 +103,9 @@ class Ours(Async):
 
     async def stream(self, name: str, prompt: list[int], new: int, adapter: int | None) -> Any:
         """Yield tokens as they come."""
-        from llama_platform.inference.engine import FinishEvent, GenerationRequest, Sampling
+        from llama_platform.inference.protocol import FinishEvent, GenerationRequest, SamplingParams
 
-        sampling = Sampling(temperature=0.0, max_new_tokens=new, ignore_eos=True)
+        sampling = SamplingParams(temperature=0.0, max_new_tokens=new, ignore_eos=True)
         digest = None if adapter is None else str(adapter)
         request = GenerationRequest(request_id=name, prompt_ids=tuple(prompt), sampling=sampling, adapter_digest=digest)
         async for event in self.engine.generate(request):

@@ -16,9 +16,9 @@ def main() -> None:
     """Load, generate and print."""
     from transformers import AutoTokenizer
 
-    import llama_platform.inference.torch_engine.cpu_model  # noqa: F401 - one of the imports
+    import llama_platform.inference.torch_engine.cpu.model  # noqa: F401 - one of the imports
     from llama_platform.inference.config import EngineConfig
-    from llama_platform.inference.engine import GenerationRequest, Sampling
+    from llama_platform.inference.protocol import GenerationRequest, SamplingParams
     from llama_platform.inference.torch_engine.engine import TorchEngine
     from llama_platform.models.base_model import BaseConfig
 
@@ -31,7 +31,7 @@ def main() -> None:
 
     async def generate() -> None:
         async def one(number: int) -> None:
-            sampling = Sampling(temperature=0.8, seed=number, max_new_tokens=100, ignore_eos=True)
+            sampling = SamplingParams(temperature=0.8, seed=number, max_new_tokens=100, ignore_eos=True)
             prompt = tuple(range(10 + number, 200 + number))
             request = GenerationRequest(request_id=str(number), prompt_ids=prompt, sampling=sampling)
             async for _ in engine.generate(request):

@@ -15,7 +15,7 @@ import httpx
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 
-from jobs.cluster import connect
+from llama_platform.cli.ray_cluster import connect
 
 
 class Echo:

@@ -190,7 +190,7 @@ def contestant(name: str, processes: int, model: str, rows: Path, count: int) ->
 def run_job(model: str, store: Path, count: int) -> dict[str, float]:
     """Run `jobs.finetune` with two workers of one thread, and return what its metrics say of the steps."""
     from llama_platform.storage.open_store import open_store
-    from llama_platform.training.run_log import read_metrics
+    from llama_platform.training.run.log import read_metrics
 
     warm_up, per_step = 1, 8
     with tempfile.TemporaryDirectory() as scratch:

@@ -107,10 +107,10 @@ def run_ours(model: str, dataset: Path, count: int) -> dict[str, float]:
     """Run the platform's step under torch.distributed alone."""
     import torch.distributed as dist
 
-    from llama_platform.training.batches import TrainingData
+    from llama_platform.training.batching.batches import TrainingData
     from llama_platform.training.config import TrainingConfig
-    from llama_platform.training.deepspeed_engine import init_deepspeed, start_engine
     from llama_platform.training.step import TrainingStep, prepare_for_training
+    from llama_platform.training.zero.engine import init_deepspeed, start_engine
 
     dist.init_process_group("gloo")
     rank, world = dist.get_rank(), dist.get_world_size()

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from jobs.arguments import parse_job_args
-from jobs.batch_answers import BatchConfig, BatchProgress, answer_all, prepare
-from jobs.cluster import connect
 from llama_platform.artifacts.location import absolute
+from llama_platform.batch.plan import BatchConfig, BatchProgress, answer_all, prepare
 from llama_platform.cli.exit_codes import run_command
+from llama_platform.cli.job_arguments import parse_job_args
+from llama_platform.cli.ray_cluster import connect
 from llama_platform.logs import setup_logging
 
 

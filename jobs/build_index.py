@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
-from jobs.arguments import job_config, job_parser
-from jobs.cluster import connect
 from llama_platform.artifacts.aliases import Aliases
 from llama_platform.artifacts.location import absolute, repository_from
 from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
 from llama_platform.cli.exit_codes import run_command
+from llama_platform.cli.job_arguments import job_config, job_parser
+from llama_platform.cli.ray_cluster import connect
 from llama_platform.logs import setup_logging
 from rag.documents.sources import list_sources
 from rag.indexing.build import IndexConfig, IndexReport, build_index

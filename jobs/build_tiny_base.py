@@ -1,6 +1,6 @@
 """Makes the tiny base again: tokenizer and weights, in about 40 minutes on two cores.
 
-    python -m jobs.build_tiny_base --out platform/llama_platform/models/tiny_base
+    python -m jobs.build_tiny_base --out platform/llama_platform/models/tiny/weights
 
 It reads the project's documents, the reference that comes with the Python interpreter, and the composed base text.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from llama_platform.cli.exit_codes import run_command
-from llama_platform.models import tiny_llama
+from llama_platform.models.tiny.build import TinyLlamaSpec, build_tiny_llama
 from rag.documents.chunking import split_document
 from rag.documents.formats import ReadingConfig, read_file
 from rag.documents.sources import list_sources, local_copy
@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--documents", nargs="+", default=["docs", "README.md"], help="files and folders to read")
-    parser.add_argument("--steps", type=int, default=tiny_llama.TinyLlamaSpec().steps, help="optimizer steps")
+    parser.add_argument("--steps", type=int, default=TinyLlamaSpec().steps, help="optimizer steps")
     arguments = parser.parse_args(argv)
     return run_command(lambda: build(arguments.out, arguments.documents, arguments.steps))
 
@@ -40,7 +40,7 @@ def build(folder: Path, sources: list[str], steps: int) -> None:
         "passages_sha256": hashlib.sha256(repr(passages).encode()).hexdigest(),
         "python": sys.version.split()[0],
     }
-    spec = tiny_llama.TinyLlamaSpec(steps=steps)
+    spec = TinyLlamaSpec(steps=steps)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:
         task = progress.add_task("tiny base", total=steps)
@@ -50,7 +50,7 @@ def build(folder: Path, sources: list[str], steps: int) -> None:
             if step % 50 == 0 and not progress.console.is_terminal:
                 print(f"{time.strftime('%H:%M:%S')} step {step}/{steps} loss {loss:.3f}", flush=True)
 
-        tiny_llama.build_tiny_llama(folder, passages, spec, origin, on_step)
+        build_tiny_llama(folder, passages, spec, origin, on_step)
 
 
 def read_documents(sources: list[str]) -> Iterator[tuple[str, str]]:

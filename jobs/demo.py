@@ -27,14 +27,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from jobs import prepare_data
-from jobs.cluster import connect
 from jobs.demo_summary import summarize
 from llama_platform.artifacts.aliases import Aliases
 from llama_platform.artifacts.location import StoreConfig, absolute, repository_from
 from llama_platform.artifacts.repository import ArtifactVersion
+from llama_platform.cli.ray_cluster import connect
 from llama_platform.config import load_config
 from llama_platform.errors import InputError, PlatformError
-from llama_platform.training.metrics import StepMetrics
+from llama_platform.training.run.metrics import StepMetrics
 
 JOBS = Path(__file__).parent
 ROOT = JOBS.parent
@@ -121,7 +121,7 @@ class Demo:
 
     def finetune(self) -> str:
         """Train the adapter on two workers."""
-        from llama_platform.training.trainer import finetune
+        from llama_platform.training.run.trainer import finetune
 
         def on_metrics(metrics: StepMetrics) -> None:
             if metrics.step % 5 == 0 or metrics.step in (1, metrics.steps):
@@ -150,7 +150,7 @@ class Demo:
 
     def evaluate(self) -> str:
         """Compare the adapter with its base on held-out chats."""
-        from llama_platform.training.evaluate import evaluate
+        from llama_platform.evaluation.compare import evaluate
 
         adapter = self._published()
         settings = self.config.evaluation.model_copy(update={"adapter": f"{adapter.name}@{adapter.version}"})

@@ -15,14 +15,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from jobs.arguments import job_config, job_parser
 from llama_platform.artifacts.aliases import Aliases
 from llama_platform.artifacts.location import absolute, repository_from
 from llama_platform.cli.exit_codes import run_command
+from llama_platform.cli.job_arguments import job_config, job_parser
 from llama_platform.errors import GateError, InputError
-from llama_platform.logs import setup_logging
-from llama_platform.training.config import FinetuneConfig
-from llama_platform.training.evaluate import (
+from llama_platform.evaluation.compare import (
     BASE,
     MEASURES,
     Comparison,
@@ -30,6 +28,8 @@ from llama_platform.training.evaluate import (
     find_candidate,
     parse_condition,
 )
+from llama_platform.logs import setup_logging
+from llama_platform.training.config import FinetuneConfig
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -20,17 +20,17 @@ from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
-from jobs.arguments import parse_job_args
 from llama_platform.artifacts.aliases import Aliases
 from llama_platform.artifacts.location import StoreConfig, repository_from
 from llama_platform.artifacts.repository import parse_ref
 from llama_platform.cli.exit_codes import run_command
+from llama_platform.cli.job_arguments import parse_job_args
 from llama_platform.config import Config
 from llama_platform.errors import ConfigError
 from llama_platform.logs import setup_logging
 from rag.dense_index import IndexingConfig
 from rag.documents.chunking import ChunkingConfig
-from rag.documents.guarded import make_cutter
+from rag.documents.sandbox import make_cutter
 from rag.embedding import Embedder
 from rag.embedding_model import EmbeddingConfig
 from rag.search.evaluation import Quality, Questions, evaluate, read_questions

@@ -13,13 +13,13 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from jobs.arguments import parse_job_args
-from jobs.cluster import connect
 from llama_platform.cli.exit_codes import run_command
+from llama_platform.cli.job_arguments import parse_job_args
+from llama_platform.cli.ray_cluster import connect
 from llama_platform.errors import StoppedError
 from llama_platform.logs import setup_logging
 from llama_platform.training.config import FinetuneConfig
-from llama_platform.training.metrics import StepMetrics
+from llama_platform.training.run.metrics import StepMetrics
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = parse_job_args(FinetuneConfig, __doc__, argv)
         setup_logging()
         with connect():
-            from llama_platform.training.trainer import finetune
+            from llama_platform.training.run.trainer import finetune
 
             # A cluster that was joined may grow; one that was started here cannot.
             may_grow = bool(os.environ.get("RAY_ADDRESS"))

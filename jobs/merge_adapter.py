@@ -8,11 +8,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.arguments import job_config, job_parser
 from llama_platform.artifacts.aliases import Aliases
 from llama_platform.artifacts.location import repository_from
 from llama_platform.artifacts.repository import parse_ref
 from llama_platform.cli.exit_codes import run_command
+from llama_platform.cli.job_arguments import job_config, job_parser
 from llama_platform.logs import setup_logging
 from llama_platform.models.merge import merge_adapter
 from llama_platform.training.config import FinetuneConfig

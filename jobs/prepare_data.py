@@ -13,10 +13,10 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from jobs.arguments import job_config, job_parser
 from llama_platform.artifacts.location import repository_from
 from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
 from llama_platform.cli.exit_codes import run_command
+from llama_platform.cli.job_arguments import job_config, job_parser
 from llama_platform.data.dataset import find_chat, find_dataset, publish_dataset, report_folder
 from llama_platform.data.records import open_sources
 from llama_platform.data.token_view import view_tokens
@@ -63,8 +63,8 @@ def prepare_dataset(repository: ArtifactRepository, config: FinetuneConfig) -> t
         large = sum(file.path.stat().st_size for file in files) > config.data.ray_above_mib * 2**20
     if not large:
         return publish_dataset(repository, config.data, config.base)
-    from jobs.cluster import connect
     from jobs.ray_examiner import examine_with_ray
+    from llama_platform.cli.ray_cluster import connect
 
     with connect():
         examiner = partial(examine_with_ray, config=config.data, template=load_template(config.base))

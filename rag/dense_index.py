@@ -12,7 +12,7 @@ from llama_platform.config import Config
 from llama_platform.errors import InputError, IntegrityError
 from rag.embedding import Vectors
 
-Kind = Literal["flat", "hnsw", "ivf_pq"]
+IndexKind = Literal["flat", "hnsw", "ivf_pq"]
 Stored = npt.NDArray[np.float16]
 Positive = Annotated[int, Field(ge=1)]
 _BLOCK = 65536
@@ -23,7 +23,7 @@ _LEAST_QUANTIZED = 256
 """Vectors; fewer cannot teach a quantizer, and are compared quicker than looked up."""
 _COMPARED = 20_000
 """Allowed vectors up to which each is compared with."""
-_CANDIDATES: dict[Kind, tuple[int, int]] = {"flat": (1, 1), "hnsw": (2, 30), "ivf_pq": (10, 200)}
+_CANDIDATES: dict[IndexKind, tuple[int, int]] = {"flat": (1, 1), "hnsw": (2, 30), "ivf_pq": (10, 200)}
 """Found in approximate values for each of k, and at least; then compared exactly."""
 
 
@@ -47,7 +47,7 @@ class IndexingConfig(Config):
     probes: Positive = 64
     """Cells that are looked into."""
 
-    def chosen(self, size: int) -> Kind:
+    def chosen(self, size: int) -> IndexKind:
         """Return the kind for a number of vectors."""
         if size < _LEAST_QUANTIZED:
             return "flat"
@@ -59,7 +59,7 @@ class IndexingConfig(Config):
 class DenseIndex:
     """Holds unit vectors in float16; the similarity is their inner product, the cosine."""
 
-    def __init__(self, vectors: Stored, kind: Kind, settings: IndexingConfig, index: Any) -> None:
+    def __init__(self, vectors: Stored, kind: IndexKind, settings: IndexingConfig, index: Any) -> None:
         """Use an index that `build` or `read` has made."""
         self.vectors, self.kind, self._settings, self._index = vectors, kind, settings, index
 
@@ -89,7 +89,7 @@ class DenseIndex:
         return cls(vectors, kind, settings, index)
 
     @classmethod
-    def read(cls, vectors: Stored, kind: Kind, settings: IndexingConfig, path: Path) -> "DenseIndex":
+    def read(cls, vectors: Stored, kind: IndexKind, settings: IndexingConfig, path: Path) -> "DenseIndex":
         """Return the index that `write` wrote.
 
         Raises:

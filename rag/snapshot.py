@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from llama_platform.config import Config
 from llama_platform.errors import IntegrityError
-from rag.dense_index import DenseIndex, IndexingConfig, Kind, Stored
+from rag.dense_index import DenseIndex, IndexingConfig, IndexKind, Stored
 from rag.documents.chunking import Chunk
 from rag.lexical_index import LexicalIndex
 
@@ -37,7 +37,7 @@ class SnapshotFacts(Config):
     embedding_model: str
     embedding_fingerprint: str
     """Of the model that made the vectors; no other can search them."""
-    kind: Kind
+    kind: IndexKind
     indexing: IndexingConfig
 
 

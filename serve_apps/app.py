@@ -12,11 +12,11 @@ from ray.serve import Application
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 
 from llama_platform.artifacts.location import absolute
-from serve_apps.aliases.follower import AliasFollower
 from serve_apps.config import AppConfig, ReplicasConfig, parse_app_args
 from serve_apps.ingress.deployment import Ingress
 from serve_apps.llama.deployment import LlamaDeployment
 from serve_apps.retriever.deployment import RetrieverDeployment
+from serve_apps.routing.controller import AliasController
 
 FOLLOWERS = ReplicasConfig(num_cpus=0.05, max_ongoing_requests=4096, max_queued_requests=4096)
 """One: every replica and every ingress keeps a call open to it."""
@@ -36,7 +36,7 @@ def build_app(config: AppConfig) -> Application:
     config = config.model_copy(update={"store": absolute(config.store, os.environ)})
     values = config.model_dump(mode="json")
     grace_s = config.limits.request_timeout_s
-    follower = serve.deployment(AliasFollower, name="aliases", **_options(FOLLOWERS, grace_s)).bind(values)
+    follower = serve.deployment(AliasController, name="aliases", **_options(FOLLOWERS, grace_s)).bind(values)
     options = {**_options(config.llama, grace_s), "autoscaling_config": _token_scaling(config)}
     options["max_ongoing_requests"] = config.engine.max_running + config.engine.max_waiting
     llama = serve.deployment(LlamaDeployment, name="llama", **options).bind(values, follower)

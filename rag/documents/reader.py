@@ -7,8 +7,8 @@ from llama_platform.errors import InputError, NotFoundError, StorageError
 from rag.documents.chunking import ChunkingConfig
 from rag.documents.document import Skipped, check_document_id
 from rag.documents.formats import READERS, ReadingConfig
-from rag.documents.guarded import CutDocument, GuardedReader, make_cutter
 from rag.documents.rows import ROW_SUFFIXES, read_rows
+from rag.documents.sandbox import CutDocument, GuardedReader, make_cutter
 from rag.documents.sources import SourceFile, local_copy
 
 

@@ -17,11 +17,11 @@ from rag.dense_index import IndexingConfig, Stored
 from rag.documents.chunking import Chunk, ChunkingConfig
 from rag.documents.document import Skipped
 from rag.documents.formats import ReadingConfig
-from rag.documents.guarded import CutDocument
+from rag.documents.sandbox import CutDocument
 from rag.documents.sources import SourceFile, list_sources
 from rag.embedding import Vectors
 from rag.embedding_model import EmbeddingConfig, EmbeddingModel
-from rag.indexing.previous import Previous, read_previous
+from rag.indexing.base_version import Previous, read_previous
 from rag.snapshot import IndexedDocument, make_snapshot, write_snapshot
 
 MOST_REPORTED = 200

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from rag.documents.document import Skipped
-from rag.documents.guarded import CutDocument
 from rag.documents.reader import Reader
+from rag.documents.sandbox import CutDocument
 from rag.documents.sources import SourceFile
 from rag.embedding import Embedder, SentenceTransformerEmbedder, Vectors
 from rag.embedding_model import EmbeddingModel

@@ -8,10 +8,10 @@ import numpy as np
 from llama_platform.errors import InputError
 from rag.dense_index import IndexingConfig
 from rag.documents.document import Document
-from rag.documents.guarded import Cutter
+from rag.documents.sandbox import Cutter
 from rag.embedding import Embedder, Vectors
 from rag.search.reranking import Reranker
-from rag.search.retriever import Found, Query, Retriever
+from rag.search.retriever import Query, Retriever, SearchResult
 from rag.snapshot import make_snapshot
 
 MAX_CHUNKS = 256
@@ -24,7 +24,7 @@ def search_inline(
     cut: Cutter,
     embedder: Embedder,
     reranker: Reranker | None = None,
-) -> Found:
+) -> SearchResult:
     """Return the best chunks of documents; filters do not apply to them.
 
     Args:
@@ -40,7 +40,7 @@ def search_inline(
     """
     chunks = [chunk for document in documents for chunk in cut(document).chunks]
     if not chunks:
-        return Found([])
+        return SearchResult([])
     if len(chunks) > MAX_CHUNKS:
         raise InputError(f"documents: {len(chunks)} chunks, over the limit of {MAX_CHUNKS}; index them instead")
     vectors = embedder.embed([chunk.embedded_text() for chunk in chunks]).astype(np.float16)

@@ -45,7 +45,7 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchResult:
     """The hits, best first, and what finding them took."""
 
     hits: list[Hit]
@@ -75,7 +75,7 @@ class Retriever:
             )
         self._snapshot, self._reranker = snapshot, reranker
 
-    def search(self, query: Query, vector: Vectors) -> Found:
+    def search(self, query: Query, vector: Vectors) -> SearchResult:
         """Return the best chunks, best first; fewer where fewer are allowed or fit.
 
         Args:
@@ -86,7 +86,7 @@ class Retriever:
         snapshot = self._snapshot
         allowed = query.filters.allowed(snapshot.chunks) if query.filters else None
         if allowed is not None and not allowed.any():
-            return Found([], {"search_ms": _since(begun)})
+            return SearchResult([], {"search_ms": _since(begun)})
         ranking = self._rank(query, vector, allowed)
         searched = time.perf_counter()
         timings = {"search_ms": round((searched - begun) * 1000, 2)}
@@ -103,7 +103,7 @@ class Retriever:
             rows, scores = [row for _, row in best], [score for score, _ in best]
             timings["rerank_ms"] = _since(searched)
         hits = [Hit(snapshot.chunk(row), row, _in_range(score)) for row, score in zip(rows, scores, strict=True)]
-        return Found(hits, timings)
+        return SearchResult(hits, timings)
 
     def _rank(self, query: Query, vector: Vectors, allowed: "np.ndarray | None") -> list[int]:
         count = max(LEAST_CANDIDATES, 4 * query.k)
@@ -115,14 +115,14 @@ class Retriever:
         return rankings[0] if len(rankings) == 1 else reciprocal_rank_fusion(rankings)
 
 
-def merge(found: Sequence[Found], k: int) -> Found:
+def merge(found: Sequence[SearchResult], k: int) -> SearchResult:
     """Return the best hits of several searches, and their times together."""
     rankings = [one.hits for one in found if one.hits]
     hits = rankings[0] if len(rankings) == 1 else [hit for hits in rankings for hit in hits]
     if len(rankings) > 1:  # of several, only scores can be compared
         hits.sort(key=lambda hit: -hit.score)
     keys = dict.fromkeys(key for one in found for key in one.timings_ms)
-    return Found(hits[:k], {key: round(sum(one.timings_ms.get(key, 0.0) for one in found), 2) for key in keys})
+    return SearchResult(hits[:k], {key: round(sum(one.timings_ms.get(key, 0.0) for one in found), 2) for key in keys})
 
 
 def _since(begun: float) -> float:

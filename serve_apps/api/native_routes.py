@@ -11,14 +11,14 @@ from fastapi.responses import JSONResponse, Response
 from llama_platform import __version__
 from llama_platform.artifacts.catalog import list_artifacts
 from llama_platform.errors import UnavailableError
-from llama_platform.inference.engine import FinishEvent
-from llama_platform.inference.fields import PredictRequest
-from serve_apps.answering import NO_REPLICA, collect
-from serve_apps.api.generation import ending, failed_event, make_task, noted
-from serve_apps.api.request_log import record_of
+from llama_platform.inference.protocol import FinishEvent
+from llama_platform.inference.requests import PredictRequest
+from serve_apps.api.middleware.access_log import record_of
+from serve_apps.api.responses import error_event, make_task, observed, response_metadata
 from serve_apps.api.schemas import PredictResponse
-from serve_apps.api.service import Service, WithService
 from serve_apps.api.sse import event_stream, message
+from serve_apps.api.state import AppState, WithState
+from serve_apps.generation.service import NO_REPLICA, collect
 
 routes = APIRouter()
 VERSIONS = ("ray", "torch", "transformers", "peft")
@@ -32,64 +32,64 @@ async def live() -> dict[str, str]:
 
 
 @routes.get("/health/ready")
-async def ready(service: WithService) -> dict[str, str]:
+async def ready(state: WithState) -> dict[str, str]:
     """Answer 200 if a replica is ready, or if none need be."""
-    return {"status": _report(service)["status"]}
+    return {"status": _report(state)["status"]}
 
 
 @routes.get("/health")
-async def health(service: WithService) -> Response:
+async def health(state: WithState) -> Response:
     """Tell status, model, CUDA and memory, as replicas last reported them."""
     try:
-        return JSONResponse(_report(service))
+        return JSONResponse(_report(state))
     except UnavailableError:
         return JSONResponse({"status": "degraded", "model_loaded": False, "replicas": 0}, 503)
 
 
 @routes.get("/model/info")
-async def model_info(service: WithService) -> dict[str, Any]:
+async def model_info(state: WithState) -> dict[str, Any]:
     """Tell base, adapters with versions and digests, prompt fingerprint, figures, and versions of the software."""
-    adapters = await asyncio.to_thread(list_artifacts, service.repository, "adapter")
+    adapters = await asyncio.to_thread(list_artifacts, state.repository, "adapter")
     return {
-        "base": service.config.base.model,
-        "prompt_style": service.answering.template.style,
-        "prompt_fingerprint": service.answering.fingerprint,
-        "default_adapter": service.config.adapter,
+        "base": state.config.base.model,
+        "prompt_style": state.answering.template.style,
+        "prompt_fingerprint": state.answering.fingerprint,
+        "default_adapter": state.config.adapter,
         "adapters": [adapter.to_json() for adapter in adapters],
-        "replicas": service.answering.replicas(),
+        "replicas": state.answering.replicas(),
         "versions": {"llama-platform": __version__} | {n: importlib.metadata.version(n) for n in VERSIONS},
     }
 
 
 @routes.post("/predict", response_model=PredictResponse)
-async def predict(body: PredictRequest, request: Request, service: WithService) -> Any:
+async def predict(body: PredictRequest, request: Request, state: WithState) -> Any:
     """Answer a prompt or messages; with `stream`, as server-sent events."""
-    answering, messages = service.answering, body.to_messages()
+    answering, messages = state.answering, body.to_messages()
     deadline = answering.deadline()
-    record_of(request).asked("\n".join(m.content for m in messages), service.config.log_prompts)
+    record_of(request).asked("\n".join(m.content for m in messages), state.config.log_prompts)
     prompt_ids = await asyncio.to_thread(answering.template.encode_prompt, messages)
-    task = await make_task(service, request, body, prompt_ids, body.adapter or service.config.adapter, deadline)
+    task = await make_task(state, request, body, prompt_ids, body.adapter or state.config.adapter, deadline)
     request_id = request.state.request_id
     if not body.stream:
-        (answer,) = await collect(noted(service, request, task), 1)
-        done = ending(service, task.adapter, answer.ended)
+        (answer,) = await collect(observed(state, request, task), 1)
+        done = response_metadata(state, task.adapter, answer.ended)
         return JSONResponse({"id": request_id, "text": answer.text.strip(), **done})
 
     async def messages_of() -> AsyncGenerator[str, None]:
-        async for batch in noted(service, request, task):
+        async for batch in observed(state, request, task):
             for _, event in batch:
                 if isinstance(event, FinishEvent):
-                    yield message({"id": request_id, **ending(service, task.adapter, event)}, "done")
+                    yield message({"id": request_id, **response_metadata(state, task.adapter, event)}, "done")
                 elif event.text:
                     yield message({"text": event.text}, "token")
 
-    return await event_stream(messages_of(), failed_event(request), service.config.heartbeat_s)
+    return await event_stream(messages_of(), error_event(request), state.config.heartbeat_s)
 
 
-def _report(service: Service) -> dict[str, Any]:
-    replicas = service.answering.replicas()
+def _report(state: AppState) -> dict[str, Any]:
+    replicas = state.answering.replicas()
     if not replicas:
-        if service.config.llama.min_replicas == 0:
+        if state.config.llama.min_replicas == 0:
             return {"status": "cold", "model_loaded": False, "replicas": 0}
         raise UnavailableError(NO_REPLICA)
     healthy = [facts for facts in replicas if facts["healthy"]]

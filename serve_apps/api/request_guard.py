@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_apps.api.errors import describe, problem_of, respond
-from serve_apps.api.request_log import Observer, RequestRecord
+from serve_apps.api.middleware.access_log import Observer, RequestRecord
 from serve_apps.api.schemas import Problem
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from llama_platform.errors import InputError
-from llama_platform.inference.engine import FinishReason, Sampling
-from llama_platform.inference.fields import GenerationFields, MessageIn, Text
+from llama_platform.inference.protocol import FinishReason, SamplingParams
+from llama_platform.inference.requests import MessageIn, SamplingFields, Text
 from llama_platform.models.prompt import check_roles
 from rag.search.filters import Filters
 from rag.search.retriever import Mode
@@ -23,7 +23,7 @@ class InlineDocument(BaseModel):
     title: Annotated[str, Field(min_length=1, max_length=300)] | None = None
 
 
-class RagRequest(GenerationFields):
+class RagRequest(SamplingFields):
     """`POST /rag`: a question to the documents, or messages of which the last is one."""
 
     question: Annotated[Text, Field(max_length=8000)] | None = None
@@ -39,7 +39,7 @@ class RagRequest(GenerationFields):
     top_k: Annotated[int, Field(ge=1, le=50, description="sources at most")] = 4
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
 
-    def sampling(self, stop: tuple[str, ...]) -> Sampling:
+    def sampling(self, stop: tuple[str, ...]) -> SamplingParams:
         """Return the library's form; `top_k` counts sources here, not tokens."""
         return replace(super().sampling(stop), top_k=0)
 

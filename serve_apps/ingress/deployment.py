@@ -10,16 +10,16 @@ from ray.serve.handle import DeploymentHandle
 from llama_platform.artifacts.location import repository_from
 from llama_platform.logs import setup_logging
 from llama_platform.models.base_model import load_template
-from serve_apps.aliases.follower import KINDS
-from serve_apps.aliases.live_tables import LiveTables
-from serve_apps.answering import Answering
 from serve_apps.api.admin.access import check_token_file
-from serve_apps.api.fastapi_app import make_api
-from serve_apps.api.service import Service
+from serve_apps.api.application import make_api
+from serve_apps.api.state import AppState
 from serve_apps.config import AppConfig
+from serve_apps.generation.service import GenerationService
 from serve_apps.ingress.index_jobs import RayIndexJobs
 from serve_apps.ingress.metrics import IngressMetrics
 from serve_apps.ingress.remote import RemoteFollower, RemoteGenerator, RemoteRetriever
+from serve_apps.routing.controller import KINDS
+from serve_apps.routing.router import AliasRouter
 
 
 class Ingress:
@@ -38,16 +38,16 @@ class Ingress:
             config: AppConfig as JSON.
             llama: handle of the Llama deployment.
             retriever: handle of the retriever deployment; None where retrieval is off.
-            follower: handle of the AliasFollower.
+            follower: handle of the AliasController.
         """
         setup_logging()
         parsed = AppConfig.model_validate(config)
         repository = repository_from(parsed.store, os.environ)
-        live = LiveTables(RemoteFollower(follower), repository)
+        live = AliasRouter(RemoteFollower(follower), repository)
         template = await asyncio.to_thread(load_template, parsed.base)
-        answering = Answering(parsed, template, live, RemoteGenerator(llama))
+        answering = GenerationService(parsed, template, live, RemoteGenerator(llama))
         searcher = RemoteRetriever(retriever) if retriever is not None else None
-        self._service = Service(parsed, repository, live, answering, searcher, RayIndexJobs(parsed))
+        self._service = AppState(parsed, repository, live, answering, searcher, RayIndexJobs(parsed))
         check_token_file(self._service)
         self._following = [asyncio.ensure_future(live.run(kind)) for kind in KINDS]
 

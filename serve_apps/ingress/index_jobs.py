@@ -12,7 +12,7 @@ import ray
 from ray.job_submission import JobSubmissionClient
 
 from llama_platform.errors import NotFoundError, UnavailableError
-from serve_apps.api.service import JobState
+from serve_apps.api.state import JobState
 from serve_apps.config import AppConfig
 
 LOG_LINES = 20

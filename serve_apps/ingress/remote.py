@@ -8,15 +8,15 @@ from typing import Any
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
-from llama_platform.artifacts.manifest import Kind
+from llama_platform.artifacts.manifest import ArtifactKind
 from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.errors import OverloadedError, ReplicaLostError, UnavailableError
-from llama_platform.inference.engine import GenerationRequest
+from llama_platform.inference.protocol import GenerationRequest
 from rag.documents.document import Document
-from rag.embedding import Embedded
-from rag.search.retriever import Found, Query
-from serve_apps.aliases.live_aliases import LiveTable
-from serve_apps.llama.coalesce import Numbered
+from rag.embedding import EmbeddingResult
+from rag.search.retriever import Query, SearchResult
+from serve_apps.llama.stream_batching import IndexedEvent
+from serve_apps.routing.reconcile import RoutingTable
 
 
 @contextmanager
@@ -47,7 +47,7 @@ class RemoteGenerator:
 
     async def generate(
         self, requests: Sequence[GenerationRequest], adapter: ArtifactVersion | None
-    ) -> AsyncGenerator[list[Numbered], None]:
+    ) -> AsyncGenerator[list[IndexedEvent], None]:
         """Yield the events of the answers; closing it cancels them."""
         stream = self._handle.generate.remote(requests, adapter)
         try:
@@ -67,14 +67,14 @@ class RemoteRetriever:
 
     async def search(
         self, version: ArtifactVersion | None, query: Query, inline: Sequence[Document], deadline: float
-    ) -> Found:
+    ) -> SearchResult:
         """Return the best chunks of an index and of inline documents; see Searcher."""
-        found: Found = await _cancelling(self._handle.search.remote(version, query, inline, deadline))
+        found: SearchResult = await _cancelling(self._handle.search.remote(version, query, inline, deadline))
         return found
 
-    async def embed(self, texts: Sequence[str], deadline: float) -> Embedded:
+    async def embed(self, texts: Sequence[str], deadline: float) -> EmbeddingResult:
         """Return the vectors of texts; see Searcher."""
-        found: Embedded = await _cancelling(self._handle.embed.remote(texts, deadline))
+        found: EmbeddingResult = await _cancelling(self._handle.embed.remote(texts, deadline))
         return found
 
 
@@ -89,19 +89,19 @@ async def _cancelling(response: Any) -> Any:
 
 
 class RemoteFollower:
-    """The AliasFollower; see Follower."""
+    """The AliasController; see Follower."""
 
     def __init__(self, handle: Any) -> None:
         """Ask through `handle`."""
         self._handle = handle
 
-    async def table(self, kind: Kind, revision: int, asked: list[str]) -> LiveTable:
+    async def table(self, kind: ArtifactKind, revision: int, asked: list[str]) -> RoutingTable:
         """Return the table when it has another revision, or after a second."""
-        table: LiveTable = await self._handle.table.remote(kind, revision, asked)
+        table: RoutingTable = await self._handle.table.remote(kind, revision, asked)
         return table
 
-    async def look(self, kind: Kind, name: str) -> LiveTable:
+    async def look(self, kind: ArtifactKind, name: str) -> RoutingTable:
         """Read one name now, and return the table."""
         with translated():
-            table: LiveTable = await self._handle.look.remote(kind, name)
+            table: RoutingTable = await self._handle.look.remote(kind, name)
         return table

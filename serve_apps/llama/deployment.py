@@ -14,15 +14,15 @@ from ray.serve.handle import DeploymentHandle
 from llama_platform.artifacts.location import repository_from
 from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.errors import EngineError, PlatformError
-from llama_platform.inference.engine import FinishEvent, GenerationRequest, TokenEvent
 from llama_platform.inference.make_engine import make_engine
+from llama_platform.inference.protocol import FinishEvent, GenerationRequest, TokenEvent
 from llama_platform.logs import setup_logging
 from llama_platform.models.base_model import load_template
-from serve_apps.aliases.holder import VersionHolder
 from serve_apps.config import AppConfig
-from serve_apps.llama.coalesce import Numbered, coalesced
-from serve_apps.llama.load import Load
+from serve_apps.llama.load_tracker import Load
 from serve_apps.llama.metrics import ReplicaMetrics
+from serve_apps.llama.stream_batching import IndexedEvent, batch_streams
+from serve_apps.routing.replica_agent import ReplicaAgent
 
 
 class LlamaDeployment:
@@ -35,7 +35,7 @@ class LlamaDeployment:
 
         Args:
             config: AppConfig as JSON.
-            follower: the AliasFollower.
+            follower: the AliasController.
         """
         setup_logging()
         self._config = AppConfig.model_validate(config)
@@ -47,7 +47,7 @@ class LlamaDeployment:
         self._metrics = ReplicaMetrics()
         self._loading: dict[str, asyncio.Lock] = {}
         self._process = psutil.Process()
-        self._holder = VersionHolder(
+        self._holder = ReplicaAgent(
             follower,
             "adapter",
             serve.get_replica_context().replica_id.unique_id,
@@ -59,7 +59,7 @@ class LlamaDeployment:
 
     async def generate(
         self, requests: Sequence[GenerationRequest], adapter: ArtifactVersion | None
-    ) -> AsyncIterator[list[Numbered]]:
+    ) -> AsyncIterator[list[IndexedEvent]]:
         """Yield the events of the answers to `requests`, numbered, with `adapter` loaded first if it is not.
 
         Raises:
@@ -69,7 +69,7 @@ class LlamaDeployment:
         if adapter is not None and adapter.digest not in self._engine.stats().adapters:
             await self._load_adapter(adapter)
         hold_s = self._config.stream_hold_ms / 1000
-        async with aclosing(coalesced([self._answer(request) for request in requests], hold_s)) as batches:
+        async with aclosing(batch_streams([self._answer(request) for request in requests], hold_s)) as batches:
             async for batch in batches:
                 yield batch
 

@@ -2,7 +2,7 @@
 
 from ray.serve import metrics
 
-from llama_platform.inference.engine import EngineStats, FinishEvent
+from llama_platform.inference.protocol import EngineStats, FinishEvent
 
 SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120]
 

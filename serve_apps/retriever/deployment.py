@@ -18,15 +18,15 @@ from llama_platform.errors import DeadlineError, InputError
 from llama_platform.logs import setup_logging
 from rag.documents.chunking import ChunkingConfig
 from rag.documents.document import Document
-from rag.documents.guarded import make_cutter
-from rag.embedding import Embedded, SentenceTransformerEmbedder, Vectors
+from rag.documents.sandbox import make_cutter
+from rag.embedding import EmbeddingResult, SentenceTransformerEmbedder, Vectors
 from rag.search.inline import search_inline
 from rag.search.reranking import CrossEncoderReranker
-from rag.search.retriever import Found, Query, Retriever, merge
+from rag.search.retriever import Query, Retriever, SearchResult, merge
 from rag.snapshot import read_snapshot
-from serve_apps.aliases.holder import VersionHolder
 from serve_apps.config import AppConfig
-from serve_apps.retriever.held_indexes import HeldIndexes
+from serve_apps.retriever.index_cache import IndexCache
+from serve_apps.routing.replica_agent import ReplicaAgent
 
 AT_ONCE = 32
 """Texts that are embedded without looking up."""
@@ -44,24 +44,24 @@ class RetrieverDeployment:
 
         Args:
             config: AppConfig as JSON.
-            follower: the AliasFollower.
+            follower: the AliasController.
         """
         setup_logging()
         self._config = AppConfig.model_validate(config)
         self._repository = repository_from(self._config.store, os.environ)
         await asyncio.to_thread(self._load_models)
-        self._held = HeldIndexes(self._open)
+        self._held = IndexCache(self._open)
         # Long work has threads of its own, so that questions need not wait for one.
         self._bulk = ThreadPoolExecutor(BULK_THREADS, "bulk")
         replica = serve.get_replica_context().replica_id.unique_id
-        self._holder = VersionHolder(
+        self._holder = ReplicaAgent(
             follower, "index", replica, load=self._held.pin, release=self._held.unpin, facts=lambda: {"ready": True}
         )
         await self._holder.start()
 
     async def search(
         self, version: ArtifactVersion | None, query: Query, inline: Sequence[Document], deadline: float
-    ) -> Found:
+    ) -> SearchResult:
         """Return the best chunks of an index, which is loaded first if it is not, and of inline documents.
 
         Raises:
@@ -71,7 +71,7 @@ class RetrieverDeployment:
         """
         begun = time.perf_counter()
         vector = await self._embed_question(query.question)
-        found = [Found([], {"embed_ms": round((time.perf_counter() - begun) * 1000, 2)})]
+        found = [SearchResult([], {"embed_ms": round((time.perf_counter() - begun) * 1000, 2)})]
         if version is not None:
             retriever = await self._held.get(version)
             found.append(await self._work(deadline, lambda: retriever.search(query, vector)))
@@ -85,7 +85,7 @@ class RetrieverDeployment:
             )
         return merge(found, query.k)
 
-    async def embed(self, texts: Sequence[str], deadline: float) -> Embedded:
+    async def embed(self, texts: Sequence[str], deadline: float) -> EmbeddingResult:
         """Return the vectors of texts.
 
         Raises:
@@ -102,7 +102,7 @@ class RetrieverDeployment:
         for start in range(0, len(texts), AT_ONCE):  # between these the deadline counts, and whoever asked may leave
             work = partial(self._embedder.embed, texts[start : start + AT_ONCE])
             parts.append(await self._work(deadline, work, self._bulk))
-        return Embedded(np.concatenate(parts), tokens)
+        return EmbeddingResult(np.concatenate(parts), tokens)
 
     @serve.batch(max_batch_size=32, batch_wait_timeout_s=0)  # type: ignore[untyped-decorator]
     async def _embed_question(self, questions: list[str]) -> list[Vectors]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from llama_platform.errors import EngineError, InputError, IntegrityError
-from llama_platform.inference.engine import FinishEvent, GenerationRequest, Sampling, TokenEvent
+from llama_platform.inference.protocol import FinishEvent, GenerationRequest, SamplingParams, TokenEvent
 from llama_platform.models.prompt import Message
 
 QUESTIONS = ["Hello!", "Tell me about a baker.", "What is Ray?", "Count to ten.", "Who are you?"]
@@ -34,7 +34,7 @@ class EngineContract:
         def make(question="Hello!", **fields):
             other = {key: fields.pop(key) for key in ("deadline", "adapter_digest", "priority") if key in fields}
             ids = fields.pop("prompt_ids", None) or tiny_template.encode_prompt([Message("user", question)])
-            sampling = Sampling(**{"temperature": 0.0, "max_new_tokens": 20, **fields})
+            sampling = SamplingParams(**{"temperature": 0.0, "max_new_tokens": 20, **fields})
             return GenerationRequest(
                 request_id=f"r{time.monotonic_ns()}", prompt_ids=tuple(ids), sampling=sampling, **other
             )
@@ -206,7 +206,7 @@ class EngineContract:
         ("prompt_ids", "words"), [((), "no tokens"), ((5,) * 100_000, "context"), ((10_000_000,), "vocabulary")]
     )
     def test_a_prompt_that_cannot_be_answered_is_refused(self, engine, request_of, run, prompt_ids, words):
-        request = GenerationRequest(request_id="x", prompt_ids=prompt_ids, sampling=Sampling())
+        request = GenerationRequest(request_id="x", prompt_ids=prompt_ids, sampling=SamplingParams())
         with pytest.raises(InputError, match=words):
             run(answer(engine, request))
 

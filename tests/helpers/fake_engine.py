@@ -11,7 +11,7 @@ import torch
 
 from llama_platform.errors import EngineError, OverloadedError
 from llama_platform.inference.detokenizer import Detokenizer
-from llama_platform.inference.engine import (
+from llama_platform.inference.protocol import (
     EngineStats,
     FinishEvent,
     FinishReason,

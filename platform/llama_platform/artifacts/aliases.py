@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from llama_platform.artifacts.manifest import Kind, check_name
+from llama_platform.artifacts.manifest import ArtifactKind, check_name
 from llama_platform.artifacts.repository import ArtifactRef, ArtifactRepository, ArtifactVersion, locate
 from llama_platform.errors import ConflictError, InputError, IntegrityError, NotFoundError
 from llama_platform.storage.base import PreconditionFailedError
@@ -70,10 +70,10 @@ def check_alias(alias: str) -> str:
 class Aliases:
     """The aliases of one artifact name."""
 
-    def __init__(self, repository: ArtifactRepository, kind: Kind, name: str) -> None:
+    def __init__(self, repository: ArtifactRepository, kind: ArtifactKind, name: str) -> None:
         """Work on `name`'s `aliases.json`; nothing is read yet."""
         self._repository = repository
-        self._kind: Kind = kind
+        self._kind: ArtifactKind = kind
         self._name = name
         self._key = f"{locate(kind, name)}/aliases.json"
 

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from llama_platform.artifacts.aliases import AliasDocument, Aliases
-from llama_platform.artifacts.manifest import Kind
+from llama_platform.artifacts.manifest import ArtifactKind
 from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
 
 
@@ -33,7 +33,7 @@ class ArtifactSummary:
         }
 
 
-def list_artifacts(repository: ArtifactRepository, kind: Kind) -> list[ArtifactSummary]:
+def list_artifacts(repository: ArtifactRepository, kind: ArtifactKind) -> list[ArtifactSummary]:
     """Return every name that has a version, with its aliases and what they point at.
 
     Raises:
@@ -42,7 +42,7 @@ def list_artifacts(repository: ArtifactRepository, kind: Kind) -> list[ArtifactS
     return [summarize(repository, kind, name) for name in repository.names(kind)]
 
 
-def summarize(repository: ArtifactRepository, kind: Kind, name: str) -> ArtifactSummary:
+def summarize(repository: ArtifactRepository, kind: ArtifactKind, name: str) -> ArtifactSummary:
     """Return one name's summary.
 
     Raises:

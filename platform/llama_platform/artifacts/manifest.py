@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from llama_platform.errors import InputError, IntegrityError
 from llama_platform.storage.base import check_key
 
-Kind = Literal["dataset", "adapter", "index", "checkpoint"]
+ArtifactKind = Literal["dataset", "adapter", "index", "checkpoint"]
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 MANIFEST_FILE = "manifest.json"
 # Formats that run code when they are read.
@@ -38,7 +38,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Kind
+    kind: ArtifactKind
     name: str
     files: dict[str, FileEntry]
     metadata: dict[str, Any]
@@ -67,7 +67,7 @@ def check_name(name: str, what: str = "name") -> str:
     return name
 
 
-def describe_folder(kind: Kind, name: str, folder: Path, metadata: Mapping[str, Any]) -> Manifest:
+def describe_folder(kind: ArtifactKind, name: str, folder: Path, metadata: Mapping[str, Any]) -> Manifest:
     """Return the manifest of the files in `folder`.
 
     Raises:

@@ -24,7 +24,7 @@ from llama_platform.artifacts.cache import ArtifactCache
 from llama_platform.artifacts.manifest import (
     MANIFEST_FILE,
     NAME,
-    Kind,
+    ArtifactKind,
     Manifest,
     Sha256,
     check_name,
@@ -37,7 +37,7 @@ from llama_platform.storage.open_store import open_store
 
 log = logging.getLogger(__name__)
 
-LOCATIONS: Mapping[Kind, str] = {
+LOCATIONS: Mapping[ArtifactKind, str] = {
     "dataset": "datasets/{}",
     "adapter": "models/{}",
     "index": "indexes/{}",
@@ -60,7 +60,7 @@ class CommitRecord(BaseModel):
 class ArtifactVersion:
     """One committed version."""
 
-    kind: Kind
+    kind: ArtifactKind
     name: str
     version: int
     digest: str
@@ -77,7 +77,7 @@ class ArtifactRepository:
         self._cache = cache
 
     def publish(
-        self, kind: Kind, name: str, folder: Path, metadata: Mapping[str, Any], after: int | None = None
+        self, kind: ArtifactKind, name: str, folder: Path, metadata: Mapping[str, Any], after: int | None = None
     ) -> ArtifactVersion:
         """Commit the files of `folder` as the next version of `name`, or return the version that has them.
 
@@ -105,21 +105,21 @@ class ArtifactRepository:
         self.store.write(f"{location}/objects/{digest}/{MANIFEST_FILE}", manifest.to_bytes())
         return self._commit(kind, name, digest, after)
 
-    def versions(self, kind: Kind, name: str) -> list[int]:
+    def versions(self, kind: ArtifactKind, name: str) -> list[int]:
         """Return the committed version numbers, ascending; empty where the name is not known."""
         keys = self.store.list_keys(f"{locate(kind, name)}/versions/")
         return sorted(int(match[1]) for key in keys if (match := _VERSION_KEY.search(key)))
 
-    def names(self, kind: Kind) -> list[str]:
+    def names(self, kind: ArtifactKind) -> list[str]:
         """Return the names that have at least one committed version."""
         return [name for name in self.folders(kind) if self.versions(kind, name)]
 
-    def folders(self, kind: Kind) -> list[str]:
+    def folders(self, kind: ArtifactKind) -> list[str]:
         """Return the names that something was written under, whether or not a version was ever committed."""
         folders = self.store.list_folders(LOCATIONS[kind].partition("{")[0])
         return [name for name in folders if NAME.fullmatch(name)]
 
-    def version(self, kind: Kind, name: str, number: int) -> ArtifactVersion:
+    def version(self, kind: ArtifactKind, name: str, number: int) -> ArtifactVersion:
         """Return one version.
 
         Raises:
@@ -136,7 +136,7 @@ class ArtifactRepository:
             raise IntegrityError(f"{self.store.root}/{key}: damaged commit record") from error
         return ArtifactVersion(kind, name, number, record.digest, record.created)
 
-    def latest(self, kind: Kind, name: str) -> ArtifactVersion:
+    def latest(self, kind: ArtifactKind, name: str) -> ArtifactVersion:
         """Return the newest version.
 
         Raises:
@@ -217,7 +217,7 @@ class ArtifactRepository:
     def _objects(self, version: ArtifactVersion) -> str:
         return f"{locate(version.kind, version.name)}/objects/{version.digest}"
 
-    def _find_digest(self, kind: Kind, name: str, digest: str) -> ArtifactVersion | None:
+    def _find_digest(self, kind: ArtifactKind, name: str, digest: str) -> ArtifactVersion | None:
         location = locate(kind, name)
         try:
             self.store.read(f"{location}/objects/{digest}/{MANIFEST_FILE}")
@@ -228,12 +228,12 @@ class ArtifactRepository:
                 return version
         return None
 
-    def _check_newest(self, kind: Kind, name: str, after: int | None) -> None:
+    def _check_newest(self, kind: ArtifactKind, name: str, after: int | None) -> None:
         newest = max(self.versions(kind, name), default=0)
         if after is not None and newest > after:
             raise ConflictError(f"{kind} '{name}' has got version {newest} meanwhile; start again from that")
 
-    def _commit(self, kind: Kind, name: str, digest: str, after: int | None) -> ArtifactVersion:
+    def _commit(self, kind: ArtifactKind, name: str, digest: str, after: int | None) -> ArtifactVersion:
         for _ in range(COMMIT_TRIES):
             self._check_newest(kind, name, after)
             number = max(self.versions(kind, name), default=0) + 1
@@ -248,7 +248,7 @@ class ArtifactRepository:
         raise ConflictError(f"{kind} '{name}': {COMMIT_TRIES} times in a row somebody else took the next version")
 
 
-def locate(kind: Kind, name: str) -> str:
+def locate(kind: ArtifactKind, name: str) -> str:
     """Return the key prefix of an artifact name."""
     return LOCATIONS[kind].format(check_name(name))
 

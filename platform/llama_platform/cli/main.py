@@ -19,7 +19,7 @@ from rich.table import Table
 from llama_platform.artifacts.aliases import AliasDocument, Aliases, Target
 from llama_platform.artifacts.catalog import list_artifacts, show_version
 from llama_platform.artifacts.location import StoreConfig, repository_from
-from llama_platform.artifacts.manifest import Kind
+from llama_platform.artifacts.manifest import ArtifactKind
 from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion, parse_ref
 from llama_platform.cli.exit_codes import run_command
 from llama_platform.config import Config, load_config
@@ -51,7 +51,7 @@ def build_cli() -> typer.Typer:
     return cli
 
 
-def alias_commands(kind: Kind, help_text: str) -> typer.Typer:
+def alias_commands(kind: ArtifactKind, help_text: str) -> typer.Typer:
     """Return the commands that work on every kind of artifact with aliases."""
     commands = typer.Typer(no_args_is_help=True, help=help_text)
 
@@ -118,7 +118,7 @@ def _add_folder_commands(adapters: typer.Typer) -> None:
         print(export_adapter(repository, _resolve(repository, "adapter", ref), folder))
 
 
-def _resolve(repository: ArtifactRepository, kind: Kind, ref: str) -> ArtifactVersion:
+def _resolve(repository: ArtifactRepository, kind: ArtifactKind, ref: str) -> ArtifactVersion:
     parsed = parse_ref(ref)
     return Aliases(repository, kind, parsed.name).resolve(parsed, subject="")
 

@@ -109,7 +109,7 @@ class Finding:
 
 
 @dataclass(slots=True)
-class Patient:
+class CheckedChat:
     """A chat under examination; `messages` is None once it is dropped."""
 
     messages: list[Message] | None
@@ -123,9 +123,9 @@ class Patient:
             self.messages = None
 
 
-def examine(patient: Patient, policies: Policies, quality: QualityFilters, phone_region: str) -> None:
+def examine(patient: CheckedChat, policies: Policies, quality: QualityFilters, phone_region: str) -> None:
     """Check a chat's texts, turns and quality; what the policies repair is repaired."""
-    checks: tuple[Callable[[Patient], None], ...] = (
+    checks: tuple[Callable[[CheckedChat], None], ...] = (
         lambda p: _check_texts(p, policies, phone_region),
         lambda p: _check_empty_turns(p, policies.empty_turn),
         lambda p: _check_role_order(p, policies.role_order),
@@ -144,7 +144,7 @@ def repetition(text: str) -> float:
     return 1 - len(set(triples)) / len(triples) if len(triples) > 1 else 0.0
 
 
-def _check_texts(patient: Patient, policies: Policies, phone_region: str) -> None:
+def _check_texts(patient: CheckedChat, policies: Policies, phone_region: str) -> None:
     treatments: tuple[tuple[str, Action, Callable[[str], tuple[str, str]]], ...] = (
         ("encoding", policies.encoding, _mend_encoding),
         ("mojibake", policies.mojibake, _mend_mojibake),
@@ -156,7 +156,7 @@ def _check_texts(patient: Patient, policies: Policies, phone_region: str) -> Non
         _check_personal_data(patient, policies, phone_region)
 
 
-def _treat(patient: Patient, kind: str, action: Action, treatment: Callable[[str], tuple[str, str]]) -> None:
+def _treat(patient: CheckedChat, kind: str, action: Action, treatment: Callable[[str], tuple[str, str]]) -> None:
     for index, message in enumerate(patient.messages or []):
         text, problem = treatment(message.content)
         if problem:
@@ -189,7 +189,7 @@ def _remove_control_characters(text: str) -> tuple[str, str]:
     return _CONTROL.sub("", text), "holds control characters: " + ", ".join(f"{c} × {n}" for c, n in found.items())
 
 
-def _check_personal_data(patient: Patient, policies: Policies, phone_region: str) -> None:
+def _check_personal_data(patient: CheckedChat, policies: Policies, phone_region: str) -> None:
     for index, message in enumerate(patient.messages or []):
         places = find_personal_data(message.content, phone_region)
         counts: Counter[PersonalKind] = Counter(place.kind for place in places)
@@ -203,7 +203,7 @@ def _check_personal_data(patient: Patient, policies: Policies, phone_region: str
             patient.messages[index] = replace(message, content=redact(message.content, mended))
 
 
-def _check_empty_turns(patient: Patient, action: Action) -> None:
+def _check_empty_turns(patient: CheckedChat, action: Action) -> None:
     messages = patient.messages or []
     for index, message in enumerate(messages):
         if not message.content.strip():
@@ -227,7 +227,7 @@ def _without_empty(messages: list[Message]) -> Iterator[Message]:
     return (message for index, message in enumerate(messages) if index not in skipped)
 
 
-def _check_role_order(patient: Patient, action: Action) -> None:
+def _check_role_order(patient: CheckedChat, action: Action) -> None:
     messages = patient.messages or []
     if not messages:
         patient.report("untrainable", "drop", "no turns are left")
@@ -264,7 +264,7 @@ def _role_problem(messages: list[Message]) -> str | None:
     return None
 
 
-def _check_unanswered(patient: Patient, action: Action) -> None:
+def _check_unanswered(patient: CheckedChat, action: Action) -> None:
     messages = patient.messages or []
     if messages[-1].role == "user":
         patient.report("unanswered", action, "the last turn is the user's")
@@ -272,7 +272,7 @@ def _check_unanswered(patient: Patient, action: Action) -> None:
             patient.messages = messages[:-1]
 
 
-def _check_quality(patient: Patient, action: Action, bounds: QualityFilters) -> None:
+def _check_quality(patient: CheckedChat, action: Action, bounds: QualityFilters) -> None:
     messages = patient.messages or []
     for problem in _quality_problems([m for m in messages if m.role != "system"], bounds):
         patient.report("quality", action, problem)

@@ -20,7 +20,7 @@ from pydantic import Field
 
 from llama_platform.artifacts.manifest import file_sha256
 from llama_platform.config import Config
-from llama_platform.data.doctor import Action, Finding, Patient, Policies, QualityFilters, examine
+from llama_platform.data.doctor import Action, CheckedChat, Finding, Policies, QualityFilters, examine
 from llama_platform.data.findings import FindingsLog
 from llama_platform.data.formats import FormatName, detect_format, parse_chat
 from llama_platform.data.near_duplicates import NearDuplicates, signature
@@ -205,7 +205,7 @@ def _raw_records(file: SourceFile, chosen: str) -> Iterator[RawRecord]:
 
 
 def _examine(record: RawRecord, config: DataConfig, template: PromptTemplate) -> Examined:
-    patient = Patient(None, record.where)
+    patient = CheckedChat(None, record.where)
     try:
         if record.problem:
             raise InputError(record.problem)
@@ -228,7 +228,7 @@ def _with_loss(messages: list[Message], train_on: str) -> Iterator[tuple[Message
         yield message, counts and message.trained is not False
 
 
-def _fit(patient: Patient, config: DataConfig, template: PromptTemplate) -> tuple[int, int]:
+def _fit(patient: CheckedChat, config: DataConfig, template: PromptTemplate) -> tuple[int, int]:
     """Cut a chat to `max_tokens` if its policy says so, and return (tokens, trained tokens)."""
     policies, original = config.policies, 0
     while patient.messages is not None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from llama_platform.inference.config import EngineConfig
-from llama_platform.inference.engine import Engine
+from llama_platform.inference.protocol import Engine
 from llama_platform.models.base_model import BaseConfig
 
 

@@ -15,12 +15,12 @@ from typing import Any
 from llama_platform.errors import EngineError, InputError, IntegrityError, OverloadedError
 from llama_platform.inference.config import EngineConfig
 from llama_platform.inference.detokenizer import Detokenizer
-from llama_platform.inference.engine import (
+from llama_platform.inference.protocol import (
     EngineStats,
     FinishEvent,
     FinishReason,
     GenerationRequest,
-    Sampling,
+    SamplingParams,
     Timings,
     TokenEvent,
     TokenLogprob,
@@ -258,7 +258,7 @@ class _Answer:
         return event
 
 
-def _sampling_params(sampling: Sampling, room: int, end_ids: frozenset[int]) -> Any:
+def _sampling_params(sampling: SamplingParams, room: int, end_ids: frozenset[int]) -> Any:
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 

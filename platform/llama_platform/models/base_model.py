@@ -8,7 +8,7 @@ from typing import Any, Literal
 from llama_platform.config import Config
 from llama_platform.errors import InputError
 from llama_platform.models.prompt import PromptStyle, PromptTemplate
-from llama_platform.models.tiny_llama import TINY_BASE_FOLDER
+from llama_platform.models.tiny import WEIGHTS_FOLDER
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -30,7 +30,7 @@ class BaseConfig(Config):
 
     def location(self) -> str:
         """Return what transformers is to open."""
-        return str(TINY_BASE_FOLDER) if self.model == "tiny" else self.model
+        return str(WEIGHTS_FOLDER) if self.model == "tiny" else self.model
 
 
 def load_template(config: BaseConfig) -> PromptTemplate:

@@ -10,7 +10,7 @@ from llama_platform.config import Config
 from llama_platform.data.prepare import DataConfig
 from llama_platform.models.adapter import LoraSettings
 from llama_platform.models.base_model import BaseConfig, Precision
-from llama_platform.training.order import Batching
+from llama_platform.training.batching.sampler import Batching
 from llama_platform.training.schedule import Schedule
 
 Positive = Annotated[int, Field(ge=1)]

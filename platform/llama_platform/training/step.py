@@ -11,10 +11,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from llama_platform.data.tokenize import IGNORED_LABEL
-from llama_platform.training.attention import use_packed_attention
-from llama_platform.training.dropout import use_packed_dropout
-from llama_platform.training.head_loss import head_loss
-from llama_platform.training.order import dropout_seed
+from llama_platform.training.batching.sampler import dropout_seed
+from llama_platform.training.objectives.head_loss import head_loss
+from llama_platform.training.objectives.packed_attention import use_packed_attention
+from llama_platform.training.objectives.packed_dropout import use_packed_dropout
 
 
 class AnswerLoss(nn.Module):

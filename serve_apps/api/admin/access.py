@@ -7,18 +7,18 @@ from fastapi import HTTPException, Request
 from llama_platform.errors import ConfigError, ForbiddenError, InputError, PlatformError
 from serve_apps.api.errors import HTTP_CODES, describe, problem_of
 from serve_apps.api.schemas import Problem
-from serve_apps.api.service import Service, WithService
+from serve_apps.api.state import AppState, WithState
 from serve_apps.config import AppConfig
 
 
-async def require_admin(request: Request, service: WithService) -> None:
+async def require_admin(request: Request, state: WithState) -> None:
     """Let administrators through.
 
     Raises:
         HTTPException: 401, the token is missing or wrong.
         ForbiddenError: administration is switched off.
     """
-    check_admin(service.config, request.headers.get("authorization", ""))
+    check_admin(state.config, request.headers.get("authorization", ""))
 
 
 def check_admin(config: AppConfig, authorization: str) -> None:
@@ -46,12 +46,12 @@ def refusal(config: AppConfig, authorization: str, request_id: str) -> Problem |
     return None
 
 
-def check_token_file(service: Service) -> None:
+def check_token_file(state: AppState) -> None:
     """Check at start that an administrator's token can be read and is long enough to be one.
 
     Raises:
         InputError: it is not.
     """
-    file = service.config.admin_token_file
+    file = state.config.admin_token_file
     if file is not None and len(file.expanduser().read_text(encoding="utf-8").strip()) < 16:
         raise InputError(f"admin_token_file: {file} holds fewer than 16 characters")

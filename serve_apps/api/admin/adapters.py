@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from llama_platform.artifacts.aliases import Aliases
 from llama_platform.artifacts.repository import parse_ref
 from llama_platform.models.adapter_folder import export_adapter, import_adapter
-from serve_apps.api.service import WithService
+from serve_apps.api.state import WithState
 
 routes = APIRouter(prefix="/adapters")
 
@@ -32,16 +32,16 @@ class Destination(BaseModel):
 
 
 @routes.post("/{name}/import", status_code=201)
-async def import_from(name: str, body: Source, service: WithService) -> dict[str, Any]:
+async def import_from(name: str, body: Source, state: WithState) -> dict[str, Any]:
     """Publish a PEFT folder of a bucket as the next version."""
-    version = await asyncio.to_thread(import_adapter, service.repository, name, body.source)
+    version = await asyncio.to_thread(import_adapter, state.repository, name, body.source)
     return {"name": name, "version": version.version, "digest": version.digest}
 
 
 @routes.post("/export")
-async def export_to(body: Destination, service: WithService) -> dict[str, Any]:
+async def export_to(body: Destination, state: WithState) -> dict[str, Any]:
     """Write a version as a plain PEFT folder into a bucket."""
     ref = parse_ref(body.ref)
-    version = await asyncio.to_thread(Aliases(service.repository, "adapter", ref.name).resolve, ref, "")
-    where = await asyncio.to_thread(export_adapter, service.repository, version, body.destination)
+    version = await asyncio.to_thread(Aliases(state.repository, "adapter", ref.name).resolve, ref, "")
+    where = await asyncio.to_thread(export_adapter, state.repository, version, body.destination)
     return {"name": version.name, "version": version.version, "digest": version.digest, "destination": where}

@@ -8,10 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from llama_platform.artifacts.aliases import AliasDocument, Aliases
 from llama_platform.artifacts.catalog import list_artifacts, show_version, summarize
-from llama_platform.artifacts.manifest import Kind
+from llama_platform.artifacts.manifest import ArtifactKind
 from llama_platform.errors import NotFoundError
-from serve_apps.aliases.live_aliases import LiveAlias
-from serve_apps.api.service import Service, WithService
+from serve_apps.api.state import AppState, WithState
+from serve_apps.routing.reconcile import Route
 
 Alias = Annotated[str, Field(min_length=1, max_length=63)]
 
@@ -38,45 +38,45 @@ class Split(Change):
     weights: Annotated[dict[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1, le=10_000)]], Field(min_length=1)]
 
 
-def alias_routes(prefix: str, kind: Kind) -> APIRouter:
+def alias_routes(prefix: str, kind: ArtifactKind) -> APIRouter:
     """Return the routes below `prefix` for the aliases of one kind of artifact."""
     routes = APIRouter(prefix=prefix)
 
     @routes.get("")
-    async def list_all(service: WithService) -> list[dict[str, Any]]:
+    async def list_all(state: WithState) -> list[dict[str, Any]]:
         """List names with their versions, aliases, and what is live of them, or why it is not."""
-        found = await asyncio.to_thread(list_artifacts, service.repository, kind)
-        return [{**summary.to_json(), "live": _live(service, kind, summary.name)} for summary in found]
+        found = await asyncio.to_thread(list_artifacts, state.repository, kind)
+        return [{**summary.to_json(), "live": _live(state, kind, summary.name)} for summary in found]
 
     @routes.get("/{name}")
-    async def show(name: str, service: WithService) -> dict[str, Any]:
+    async def show(name: str, state: WithState) -> dict[str, Any]:
         """Show one name's aliases with their history, and the manifests of the versions that they name."""
-        summary = await asyncio.to_thread(summarize, service.repository, kind, name)
+        summary = await asyncio.to_thread(summarize, state.repository, kind, name)
         if not summary.versions:
             raise NotFoundError(f"{kind} '{name}' has no versions")
-        manifests = [await asyncio.to_thread(show_version, service.repository, version) for version in summary.aliased]
+        manifests = [await asyncio.to_thread(show_version, state.repository, version) for version in summary.aliased]
         history = [change.model_dump() for change in summary.aliases.history]
-        return {**summary.to_json(), "versions": manifests, "history": history, "live": _live(service, kind, name)}
+        return {**summary.to_json(), "versions": manifests, "history": history, "live": _live(state, kind, name)}
 
     @routes.post("/{name}/promote")
-    async def promote(name: str, body: Promotion, service: WithService) -> dict[str, Any]:
+    async def promote(name: str, body: Promotion, state: WithState) -> dict[str, Any]:
         """Point an alias at a version."""
-        aliases = Aliases(service.repository, kind, name)
+        aliases = Aliases(state.repository, kind, name)
         document = await asyncio.to_thread(aliases.promote, body.alias, body.version, body.expected_generation)
         return _changed(name, body.alias, document)
 
     @routes.post("/{name}/split")
-    async def split(name: str, body: Split, service: WithService) -> dict[str, Any]:
+    async def split(name: str, body: Split, state: WithState) -> dict[str, Any]:
         """Spread an alias over versions in proportion to weights."""
-        aliases = Aliases(service.repository, kind, name)
+        aliases = Aliases(state.repository, kind, name)
         document = await asyncio.to_thread(aliases.split, body.alias, body.weights, body.expected_generation)
         return _changed(name, body.alias, document)
 
     @routes.post("/{name}/rollback")
-    async def rollback(name: str, service: WithService, body: Change | None = None) -> dict[str, Any]:
+    async def rollback(name: str, state: WithState, body: Change | None = None) -> dict[str, Any]:
         """Point an alias at what it was before."""
         change = body or Change()
-        aliases = Aliases(service.repository, kind, name)
+        aliases = Aliases(state.repository, kind, name)
         document = await asyncio.to_thread(aliases.rollback, change.alias, change.expected_generation)
         return _changed(name, change.alias, document)
 
@@ -88,11 +88,11 @@ def _changed(name: str, alias: str, document: AliasDocument) -> dict[str, Any]:
     return {"name": name, "alias": alias, "targets": targets, "generation": document.generation}
 
 
-def _live(service: Service, kind: Kind, name: str) -> dict[str, Any]:
-    aliases = service.live.table(kind).aliases
+def _live(state: AppState, kind: ArtifactKind, name: str) -> dict[str, Any]:
+    aliases = state.live.table(kind).aliases
     return {alias: _state(live) for (owner, alias), live in aliases.items() if owner == name}
 
 
-def _state(live: LiveAlias) -> dict[str, Any]:
+def _state(live: Route) -> dict[str, Any]:
     targets = [{"version": t.version.version, "digest": t.version.digest, "weight": t.weight} for t in live.targets]
     return {"status": live.status, "reason": live.reason, "targets": targets}

@@ -15,7 +15,7 @@ from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVers
 from llama_platform.errors import NotFoundError, PlatformError
 from rag.indexing.changes import discard_change, store_change
 from rag.snapshot import DOCUMENTS_FILE, IndexedDocument, read_documents
-from serve_apps.api.service import Service, WithService
+from serve_apps.api.state import AppState, WithState
 
 routes = APIRouter(prefix="/indexes")
 Alias = Annotated[str, Field(min_length=1, max_length=63)]
@@ -37,7 +37,7 @@ class Deletion(BaseModel):
 @routes.get("/{name}/documents")
 async def list_documents(
     name: str,
-    service: WithService,
+    state: WithState,
     version: Annotated[str, Query(max_length=63, description="an alias or a number")] = "production",
     start: Annotated[int, Query(ge=0)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
@@ -45,8 +45,8 @@ async def list_documents(
     """List the documents of a version, in the order of their ids."""
     ref = parse_ref(f"{name}@{version}")
     # As the store says, not as it is live: what is refused can be looked at, too.
-    found = await asyncio.to_thread(Aliases(service.repository, "index", name).resolve, ref, "administration")
-    documents = await asyncio.to_thread(_documents, service.repository, found)
+    found = await asyncio.to_thread(Aliases(state.repository, "index", name).resolve, ref, "administration")
+    documents = await asyncio.to_thread(_documents, state.repository, found)
     return {
         "name": name,
         "version": found.version,
@@ -58,37 +58,37 @@ async def list_documents(
 @routes.post("/{name}/documents", status_code=202)
 async def upload(
     name: str,
-    service: WithService,
+    state: WithState,
     files: list[UploadFile],
     promote: Annotated[Alias, Form(description="alias that is pointed at the new version")] = "production",
 ) -> dict[str, Any]:
     """Queue documents for an index: they are added, or replace those with the same id; the index may be a new one."""
     check_name(name)
     contents = [(file.filename or "", await file.read()) for file in files]
-    return await _queue(service, name, files=contents, promote=promote)
+    return await _queue(state, name, files=contents, promote=promote)
 
 
 @routes.post("/{name}/documents/delete", status_code=202)
-async def delete(name: str, body: Deletion, service: WithService) -> dict[str, Any]:
+async def delete(name: str, body: Deletion, state: WithState) -> dict[str, Any]:
     """Queue the next version of an index, without these documents."""
-    await asyncio.to_thread(service.repository.latest, "index", name)
-    return await _queue(service, name, delete=body.documents, promote=body.promote)
+    await asyncio.to_thread(state.repository.latest, "index", name)
+    return await _queue(state, name, delete=body.documents, promote=body.promote)
 
 
 @routes.get("/{name}/jobs/{job_id}")
-async def show_job(name: str, job_id: str, service: WithService) -> dict[str, Any]:
+async def show_job(name: str, job_id: str, state: WithState) -> dict[str, Any]:
     """Tell how far a queued change is."""
     if not re.fullmatch(rf"index-{re.escape(name)}-[0-9a-f]{{12}}", job_id):
         raise NotFoundError(f"index '{name}' has no job '{job_id[:100]}'")
-    return asdict(await asyncio.to_thread(service.jobs.status, job_id))
+    return asdict(await asyncio.to_thread(state.jobs.status, job_id))
 
 
-async def _queue(service: Service, index: str, **change: Any) -> dict[str, Any]:
-    change_id = await asyncio.to_thread(partial(store_change, service.repository, index, **change))
+async def _queue(state: AppState, index: str, **change: Any) -> dict[str, Any]:
+    change_id = await asyncio.to_thread(partial(store_change, state.repository, index, **change))
     try:
-        job = await asyncio.to_thread(service.jobs.submit, index, change_id)
+        job = await asyncio.to_thread(state.jobs.submit, index, change_id)
     except PlatformError:
-        await asyncio.to_thread(discard_change, service.repository, index, change_id)
+        await asyncio.to_thread(discard_change, state.repository, index, change_id)
         raise
     return {"job": job, "status": f"/admin/indexes/{index}/jobs/{job}"}
 

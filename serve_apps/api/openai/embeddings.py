@@ -8,9 +8,9 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from llama_platform.errors import InputError, NotFoundError
-from llama_platform.inference.fields import Text
-from serve_apps.api.request_log import record_of
-from serve_apps.api.service import WithService
+from llama_platform.inference.requests import Text
+from serve_apps.api.middleware.access_log import record_of
+from serve_apps.api.state import WithState
 
 routes = APIRouter(prefix="/v1")
 
@@ -30,19 +30,19 @@ class EmbeddingRequest(BaseModel):
 
 
 @routes.post("/embeddings")
-async def embed(body: EmbeddingRequest, request: Request, service: WithService) -> dict[str, Any]:
+async def embed(body: EmbeddingRequest, request: Request, state: WithState) -> dict[str, Any]:
     """Embed texts with the model that indexes are searched with."""
-    known, limit = service.config.embedding.model, service.config.limits.max_embedding_inputs
+    known, limit = state.config.embedding.model, state.config.limits.max_embedding_inputs
     texts = [body.input] if isinstance(body.input, str) else body.input
-    if service.searcher is None:
+    if state.searcher is None:
         raise NotFoundError("model: retrieval is switched off, and the embedding model with it")
     if body.model != known:
         raise NotFoundError(f"model: '{body.model}' does not embed here; '{known}' does")
     if len(texts) > limit:
         raise InputError(f"input: {len(texts)} texts, over the limit of {limit}")
-    record_of(request).asked("\n".join(texts), service.config.log_prompts)
-    deadline = service.answering.deadline()
-    found = await service.answering.within(deadline, service.searcher.embed(texts, deadline))
+    record_of(request).asked("\n".join(texts), state.config.log_prompts)
+    deadline = state.answering.deadline()
+    found = await state.answering.within(deadline, state.searcher.embed(texts, deadline))
     if body.dimensions not in (None, found.vectors.shape[1]):
         raise InputError(f"dimensions: the model has {found.vectors.shape[1]}, and no others")
     data = [

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from llama_platform.inference.engine import TokenLogprob
+from llama_platform.inference.protocol import TokenLogprob
 
 
 class TokenTexts:

@@ -10,15 +10,15 @@ from fastapi.responses import JSONResponse
 
 from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.errors import InputError, NotFoundError
-from llama_platform.inference.engine import FinishEvent, TokenEvent
-from serve_apps.answering import BASE, Answer, Task, collect
+from llama_platform.inference.protocol import FinishEvent, TokenEvent
 from serve_apps.api.errors import describe, message_of, openai_error
-from serve_apps.api.generation import noted, subject_of
+from serve_apps.api.middleware.access_log import record_of
 from serve_apps.api.openai.logprobs import TokenTexts, chat_logprobs, completion_logprobs
 from serve_apps.api.openai.schemas import ChatRequest, CompletionRequest, OpenAIRequest
-from serve_apps.api.request_log import record_of
-from serve_apps.api.service import Service, WithService
+from serve_apps.api.responses import observed, split_key
 from serve_apps.api.sse import event_stream, message
+from serve_apps.api.state import AppState, WithState
+from serve_apps.generation.service import BASE, Answer, Task, collect
 
 routes = APIRouter(prefix="/v1")
 DONE = message("[DONE]")
@@ -27,32 +27,32 @@ DEFAULT_COMPLETION_TOKENS = 16
 
 
 @routes.get("/models")
-async def list_models(service: WithService) -> dict[str, Any]:
+async def list_models(state: WithState) -> dict[str, Any]:
     """List the base and every adapter with a live alias."""
-    names = sorted({name for (name, _), live in service.live.table("adapter").aliases.items() if live.targets})
-    models = [_model(service, BASE), *(_model(service, f"{BASE}:{n}") for n in names)]
-    if service.searcher is not None:
-        embedding = service.config.embedding.model
-        models.append({**_model(service, embedding), "root": embedding})
+    names = sorted({name for (name, _), live in state.live.table("adapter").aliases.items() if live.targets})
+    models = [_model(state, BASE), *(_model(state, f"{BASE}:{n}") for n in names)]
+    if state.searcher is not None:
+        embedding = state.config.embedding.model
+        models.append({**_model(state, embedding), "root": embedding})
     return {"object": "list", "data": models}
 
 
 @routes.get("/models/{model:path}")
-async def get_model(model: str, request: Request, service: WithService) -> dict[str, Any]:
+async def get_model(model: str, request: Request, state: WithState) -> dict[str, Any]:
     """Tell whether a model exists."""
-    if service.searcher is not None and model == service.config.embedding.model:
-        return {**_model(service, model), "root": model}
-    version = await _resolve(service, request, model, None)
-    return _model(service, model, version)
+    if state.searcher is not None and model == state.config.embedding.model:
+        return {**_model(state, model), "root": model}
+    version = await _resolve(state, request, model, None)
+    return _model(state, model, version)
 
 
 @routes.post("/chat/completions")
-async def chat(body: ChatRequest, request: Request, service: WithService) -> Any:
+async def chat(body: ChatRequest, request: Request, state: WithState) -> Any:
     """Answer a chat."""
-    deadline, answering, record = service.answering.deadline(), service.answering, record_of(request)
+    deadline, answering, record = state.answering.deadline(), state.answering, record_of(request)
     messages = [turn.to_message() for turn in body.messages]
-    record.asked("\n".join(turn.content for turn in messages), service.config.log_prompts)
-    adapter = await _resolve(service, request, body.model, body.user)
+    record.asked("\n".join(turn.content for turn in messages), state.config.log_prompts)
+    adapter = await _resolve(state, request, body.model, body.user)
     prompt_ids = await asyncio.to_thread(answering.template.encode_prompt, messages)
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
     stops, field = answering.template.stop_strings(), "max_tokens" if body.max_tokens else "max_completion_tokens"
@@ -65,16 +65,16 @@ async def chat(body: ChatRequest, request: Request, service: WithService) -> Any
         answers_each=body.n or 1,
         length_field=field,
     )
-    return await _respond(service, request, body, task, ChatForm(service, body, request.state.request_id))
+    return await _respond(state, request, body, task, ChatForm(state, body, request.state.request_id))
 
 
 @routes.post("/completions")
-async def complete(body: CompletionRequest, request: Request, service: WithService) -> Any:
+async def complete(body: CompletionRequest, request: Request, state: WithState) -> Any:
     """Go on with a text."""
-    deadline, answering, record = service.answering.deadline(), service.answering, record_of(request)
+    deadline, answering, record = state.answering.deadline(), state.answering, record_of(request)
     prompts = body.prompts()
-    record.asked("\n".join(map(str, prompts)), service.config.log_prompts)
-    adapter = await _resolve(service, request, body.model, body.user)
+    record.asked("\n".join(map(str, prompts)), state.config.log_prompts)
+    adapter = await _resolve(state, request, body.model, body.user)
     encode = answering.template.encode_text
     ids = await asyncio.to_thread(lambda: [encode(p) if isinstance(p, str) else p for p in prompts])
     new_tokens = DEFAULT_COMPLETION_TOKENS if body.max_tokens is None else max(1, body.max_tokens)
@@ -93,18 +93,18 @@ async def complete(body: CompletionRequest, request: Request, service: WithServi
     )
     texts = [p if isinstance(p, str) else answering.template.tokenizer.decode(p) for p in prompts]
     echoed = [text for text in texts for _ in range(body.n or 1)] if body.echo else None
-    form = CompletionForm(service, body, request.state.request_id, task, echoed)
-    return await _respond(service, request, body, task, form)
+    form = CompletionForm(state, body, request.state.request_id, task, echoed)
+    return await _respond(state, request, body, task, form)
 
 
 class ChatForm:
     """Shapes of `/v1/chat/completions`."""
 
-    def __init__(self, service: Service, body: ChatRequest, request_id: str) -> None:
+    def __init__(self, state: AppState, body: ChatRequest, request_id: str) -> None:
         """Keep what every chunk repeats."""
-        self._texts = TokenTexts(service.answering.template.tokenizer)
+        self._texts = TokenTexts(state.answering.template.tokenizer)
         self._logprobs, self._each = bool(body.logprobs), body.n or 1
-        self._frame = _frame("chatcmpl-", request_id, body.model, service)
+        self._frame = _frame("chatcmpl-", request_id, body.model, state)
 
     def whole(self, answers: Sequence[Answer]) -> dict[str, Any]:
         """Return the response."""
@@ -151,21 +151,21 @@ class CompletionForm:
     """Shapes of `/v1/completions`."""
 
     def __init__(
-        self, service: Service, body: CompletionRequest, request_id: str, task: Task, echoed: list[str] | None
+        self, state: AppState, body: CompletionRequest, request_id: str, task: Task, echoed: list[str] | None
     ) -> None:
         """Keep what every chunk repeats.
 
         Args:
-            service: of the ingress.
+            state: of the ingress.
             body: of the request.
             request_id: of the request.
             task: whose prompts stand before the answers' tokens.
             echoed: the text before each answer; None where prompts are not repeated.
         """
-        self._texts = TokenTexts(service.answering.template.tokenizer)
+        self._texts = TokenTexts(state.answering.template.tokenizer)
         self._logprobs, self._task, self._echoed = body.logprobs is not None, task, echoed
         self._nothing_new, self._each = body.max_tokens == 0, body.n or 1
-        self._frame = _frame("cmpl-", request_id, body.model, service) | {"object": "text_completion"}
+        self._frame = _frame("cmpl-", request_id, body.model, state) | {"object": "text_completion"}
 
     def whole(self, answers: Sequence[Answer]) -> dict[str, Any]:
         """Return the response."""
@@ -214,15 +214,15 @@ class CompletionForm:
 
 
 async def _respond(
-    service: Service, request: Request, body: OpenAIRequest, task: Task, form: ChatForm | CompletionForm
+    state: AppState, request: Request, body: OpenAIRequest, task: Task, form: ChatForm | CompletionForm
 ) -> Any:
     if not body.stream:
-        return JSONResponse(form.whole(await collect(noted(service, request, task), len(task.requests))))
+        return JSONResponse(form.whole(await collect(observed(state, request, task), len(task.requests))))
     answers = [Answer() for _ in task.requests]
 
     async def messages() -> AsyncGenerator[str, None]:
         begun = False
-        async for batch in noted(service, request, task):
+        async for batch in observed(state, request, task):
             if not begun:
                 begun = True
                 for chunk in form.begin(len(answers)):
@@ -239,20 +239,20 @@ async def _respond(
         record_of(request).failed(problem.code)
         return message(openai_error(problem))
 
-    return await event_stream(messages(), failed, service.config.heartbeat_s)
+    return await event_stream(messages(), failed, state.config.heartbeat_s)
 
 
-async def _resolve(service: Service, request: Request, model: str, user: str | None) -> ArtifactVersion | None:
+async def _resolve(state: AppState, request: Request, model: str, user: str | None) -> ArtifactVersion | None:
     """Return the adapter that a model id names; None for the base.
 
     Raises:
         NotFoundError: there is no such model.
     """
     base, _, adapter = model.partition(":")
-    if base not in (BASE, service.config.base.model) or (":" in model and not adapter):
+    if base not in (BASE, state.config.base.model) or (":" in model and not adapter):
         raise NotFoundError(f"model: there is no model '{model}'; /v1/models lists them")
     try:
-        found = await service.answering.resolve(adapter or None, subject_of(request, user))
+        found = await state.answering.resolve(adapter or None, split_key(request, user))
     except (InputError, NotFoundError) as error:
         raise NotFoundError(f"model: there is no model '{model}': {message_of(error)}") from error
     record_of(request).answered_by(found)
@@ -276,22 +276,22 @@ def usage(answers: Sequence[Answer], each: int) -> dict[str, Any]:
     }
 
 
-def _frame(prefix: str, request_id: str, model: str, service: Service) -> dict[str, Any]:
+def _frame(prefix: str, request_id: str, model: str, state: AppState) -> dict[str, Any]:
     return {
         "id": f"{prefix}{request_id}",
         "created": int(time.time()),
         "model": model,
-        "system_fingerprint": service.answering.fingerprint[:16],
+        "system_fingerprint": state.answering.fingerprint[:16],
     }
 
 
-def _model(service: Service, model: str, version: ArtifactVersion | None = None) -> dict[str, Any]:
+def _model(state: AppState, model: str, version: ArtifactVersion | None = None) -> dict[str, Any]:
     facts = {"version": version.version, "digest": version.digest} if version else {}
     return {
         "id": model,
         "object": "model",
         "created": 0,
         "owned_by": "llama-platform",
-        "root": service.config.base.model,
+        "root": state.config.base.model,
         **facts,
     }

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from llama_platform.inference.engine import Sampling
-from llama_platform.inference.fields import effective_temperature
+from llama_platform.inference.protocol import SamplingParams
+from llama_platform.inference.requests import effective_temperature
 from llama_platform.models.prompt import Message
 
 StopText = Annotated[str, Field(min_length=1, max_length=200)]
@@ -103,9 +103,11 @@ class OpenAIRequest(BaseModel):
         """Return whether a stream ends with the usage."""
         return self.stream_options is not None and self.stream_options.include_usage
 
-    def sampling(self, new_tokens: int, stop: tuple[str, ...], logprobs: int | None, scored: int | None) -> Sampling:
+    def sampling(
+        self, new_tokens: int, stop: tuple[str, ...], logprobs: int | None, scored: int | None
+    ) -> SamplingParams:
         """Return the library's form."""
-        return Sampling(
+        return SamplingParams(
             max_new_tokens=new_tokens,
             min_new_tokens=min(self.min_tokens, new_tokens),
             temperature=effective_temperature(1.0 if self.temperature is None else self.temperature),

@@ -11,20 +11,20 @@ from fake_engine import FakeEngine
 from llama_platform.artifacts.location import StoreConfig, repository_from
 from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.errors import EngineError
-from llama_platform.inference.engine import FinishEvent
+from llama_platform.inference.protocol import FinishEvent
 from rag.documents.chunking import ChunkingConfig
-from rag.documents.guarded import make_cutter
-from rag.embedding import Embedded
+from rag.documents.sandbox import make_cutter
+from rag.embedding import EmbeddingResult
 from rag.embedding_model import OFFLINE_MODEL, EmbeddingModel
 from rag.search.inline import search_inline
-from rag.search.retriever import Found, merge
-from serve_apps.aliases.live_aliases import LiveAlias, LiveTable, LiveTarget
-from serve_apps.aliases.live_tables import LiveTables
-from serve_apps.answering import Answering
-from serve_apps.api.fastapi_app import make_api
-from serve_apps.api.service import JobState, Service
+from rag.search.retriever import SearchResult, merge
+from serve_apps.api.application import make_api
+from serve_apps.api.state import AppState, JobState
 from serve_apps.config import AppConfig
-from serve_apps.llama.coalesce import coalesced
+from serve_apps.generation.service import GenerationService
+from serve_apps.llama.stream_batching import batch_streams
+from serve_apps.routing.reconcile import Route, RouteTarget, RoutingTable
+from serve_apps.routing.router import AliasRouter
 
 FACTS = {
     "context_length": 512, "cuda_available": False, "memory": {}, "healthy": True, "failed_steps": 0, "running": 1,
@@ -70,7 +70,7 @@ class LocalGenerator:
 
     async def generate(self, requests, adapter):
         self.asked.append((requests, adapter))
-        async with aclosing(coalesced([self._checked(request) for request in requests], 0.01)) as batches:
+        async with aclosing(batch_streams([self._checked(request) for request in requests], 0.01)) as batches:
             async for batch in batches:
                 yield batch
 
@@ -96,10 +96,10 @@ class LocalSearcher:
         found = [self.indexes[version.digest].search(query, vector)] if version else []
         if inline:
             found.append(search_inline(query, vector, inline, self._cut, self.embedder))
-        return merge([Found([], {"embed_ms": 1.0}), *found], query.k)
+        return merge([SearchResult([], {"embed_ms": 1.0}), *found], query.k)
 
     async def embed(self, texts, deadline):
-        return Embedded(self.embedder.embed(texts), sum(map(self.embedder.count_tokens, texts)))
+        return EmbeddingResult(self.embedder.embed(texts), sum(map(self.embedder.count_tokens, texts)))
 
 
 class FakeJobs:
@@ -154,17 +154,17 @@ def make_http(tiny_template, repository, adapter_folder):
             {"base": {"model": "tiny", "prompt_style": "plain"}, "limits": {"max_new_tokens": 256}, **fields}
         )
         version = ArtifactVersion("adapter", "support", 1, "a" * 64, "2026-01-01")
-        alias = LiveAlias("support", "production", (LiveTarget(version, 1),), "live", ())
-        table = LiveTable(1, {("support", "production"): alias}, {"r1": FACTS})
-        live = LiveTables(StillFollower(table), repository)
+        alias = Route("support", "production", (RouteTarget(version, 1),), "live", ())
+        table = RoutingTable(1, {("support", "production"): alias}, {"r1": FACTS})
+        live = AliasRouter(StillFollower(table), repository)
         live._tables["adapter"] = table
         engine = FakeEngine(tiny_template.tokenizer, context_length=512, step_s=step_s)
         asyncio.run(engine.load_adapter(version.digest, adapter_folder))
         generator, observed = LocalGenerator(engine), Observed()
-        answering = Answering(config, tiny_template, live, generator)
+        answering = GenerationService(config, tiny_template, live, generator)
         searcher, jobs = LocalSearcher(FakeEmbedder()), FakeJobs()
-        service = Service(config, repository, live, answering, searcher if config.index else None, jobs)
-        return Http(make_api(service, observed), generator, observed, live, searcher, jobs)
+        state = AppState(config, repository, live, answering, searcher if config.index else None, jobs)
+        return Http(make_api(state, observed), generator, observed, live, searcher, jobs)
 
     return make
 

@@ -19,7 +19,7 @@ import torch
 from llama_platform.errors import EngineError, OverloadedError
 from llama_platform.inference.config import EngineConfig
 from llama_platform.inference.detokenizer import Detokenizer
-from llama_platform.inference.engine import (
+from llama_platform.inference.protocol import (
     EngineStats,
     FinishEvent,
     FinishReason,
@@ -30,13 +30,13 @@ from llama_platform.inference.engine import (
     Usage,
     check_prompt,
 )
+from llama_platform.inference.torch_engine.adapter_pool import AdapterPool
 from llama_platform.inference.torch_engine.batch import Batch, Chunk, arrange
 from llama_platform.inference.torch_engine.kv_cache import PagePool
-from llama_platform.inference.torch_engine.load import load_model
-from llama_platform.inference.torch_engine.lora_bank import LoraBank
-from llama_platform.inference.torch_engine.pace import Pace
+from llama_platform.inference.torch_engine.loader import load_model
+from llama_platform.inference.torch_engine.prefill_budget import PrefillBudget
 from llama_platform.inference.torch_engine.sampler import Sampler, token_logprob
-from llama_platform.inference.torch_engine.scheduler import Scheduler, Sequence, Work
+from llama_platform.inference.torch_engine.scheduler import ScheduledChunk, Scheduler, Sequence
 from llama_platform.models.base_model import BaseConfig, base_folder, end_ids
 
 _log = logging.getLogger(__name__)
@@ -66,10 +66,12 @@ class TorchEngine:
         folder = base_folder(base)
         self._model, self.context_length, pages = load_model(folder, base.dtype, self._threads, self._config)
         self._tokenizer, self._end_ids = tokenizer, end_ids(folder, tokenizer)
-        self._bank = LoraBank(self._model, self._config.adapter_memory_mib * 2**20, self._config.max_adapter_rank)
+        self._adapters = AdapterPool(
+            self._model, self._config.adapter_memory_mib * 2**20, self._config.max_adapter_rank
+        )
         self._pool = PagePool(pages, self._config.prefix_cache)
         self._scheduler = Scheduler(self._pool, self._config.max_running)
-        self._pace = Pace(self._config.max_step_tokens)
+        self._budget = PrefillBudget(self._config.max_step_tokens)
         self._answers: dict[Sequence, _Answer] = {}
         self._arrived: list[_Answer] = []
         self._change = threading.Condition()
@@ -99,23 +101,23 @@ class TorchEngine:
             IntegrityError: the folder holds no usable adapter, or one that does not fit the base.
             UnavailableError: there is no room beside the adapters in use.
         """
-        await asyncio.to_thread(self._bank.load, digest, folder, pinned)
+        await asyncio.to_thread(self._adapters.load, digest, folder, pinned)
 
     async def unload_adapter(self, digest: str) -> None:
         """Free an adapter when its last request has ended; see Engine."""
-        self._bank.unload(digest)
+        self._adapters.unload(digest)
 
     def stats(self) -> EngineStats:
         """Return the present load; see Engine."""
         with self._change:
             waiting = len(self._arrived) + len(self._answers) - len(self._scheduler.running)
-            memory = {**self._model.memory(), "adapter_bytes": self._bank.size_bytes}
+            memory = {**self._model.memory(), "adapter_bytes": self._adapters.size_bytes}
             if torch.cuda.is_available():
                 memory["cuda_allocated_bytes"] = torch.cuda.memory_allocated()
             return EngineStats(
                 running=len(self._scheduler.running),
                 waiting=max(0, waiting),
-                adapters=self._bank.digests(),
+                adapters=self._adapters.digests(),
                 completion_tokens=self._completion_tokens,
                 memory=memory,
                 healthy=self._thread.is_alive() and self._failures_in_a_row < _BROKEN_AFTER,
@@ -180,15 +182,15 @@ class TorchEngine:
                 return
             self._end_overdue(events)
             generating = self._generating()
-            works = self._scheduler.plan(self._pace.tokens(generating, len(self._answers) - generating))
-            if works:
-                self._step(works, events)
+            scheduled = self._scheduler.schedule(self._budget.tokens(generating, len(self._answers) - generating))
+            if scheduled:
+                self._step(scheduled, events)
             events.deliver()
 
     def _enter(self, answer: "_Answer", events: "_Events") -> None:
         try:
             if answer.request.adapter_digest is not None:
-                answer.adapter = self._bank.borrow(answer.request.adapter_digest)
+                answer.adapter = self._adapters.acquire(answer.request.adapter_digest)
             self._scheduler.add(answer.sequence)
         except (EngineError, ValueError) as error:
             self._end(answer, "error", events, str(error))
@@ -205,52 +207,52 @@ class TorchEngine:
     def _generating(self) -> int:
         return sum(len(s.tokens) - s.computed == 1 for s in self._scheduler.running)
 
-    def _step(self, works: list[Work], events: "_Events") -> None:
+    def _step(self, scheduled: list[ScheduledChunk], events: "_Events") -> None:
         start = time.monotonic()
-        for work in works:
-            answer = self._answers[work.sequence]
+        for chunk in scheduled:
+            answer = self._answers[chunk.sequence]
             if answer.queue_s is None:
                 answer.queue_s = start - answer.start
         try:
-            batch, adapters = self._batch(works)
+            batch, adapters = self._batch(scheduled)
             logits = self._model.forward(batch, adapters)
         except Exception as error:  # whatever broke, the engine's thread must go on
             self._recover(error, events)
             return
         self._failures_in_a_row = 0
-        self._scheduler.advance(works)
-        self._sample([works[place] for place in batch.order], logits, events)
-        prompt_tokens = sum(work.tokens for work in works if work.tokens > 1)
-        self._pace.note(sum(work.tokens == 1 for work in works), prompt_tokens, time.monotonic() - start)
+        self._scheduler.update(scheduled)
+        self._sample([scheduled[place] for place in batch.order], logits, events)
+        prompt_tokens = sum(chunk.tokens for chunk in scheduled if chunk.tokens > 1)
+        self._budget.note(sum(chunk.tokens == 1 for chunk in scheduled), prompt_tokens, time.monotonic() - start)
 
-    def _batch(self, works: list[Work]) -> tuple[Batch, list[Any]]:
+    def _batch(self, scheduled: list[ScheduledChunk]) -> tuple[Batch, list[Any]]:
         places: dict[str, int] = {}
         adapters: list[Any] = []
-        chunks = []
-        for work in works:
-            sequence, adapter = work.sequence, -1
+        parts = []
+        for chunk in scheduled:
+            sequence, adapter = chunk.sequence, -1
             if sequence.adapter is not None:
                 if sequence.adapter not in places:
                     places[sequence.adapter] = len(adapters)
                     adapters.append(self._answers[sequence].adapter)
                 adapter = places[sequence.adapter]
-            tokens = sequence.tokens[sequence.computed : sequence.computed + work.tokens]
-            chunks.append(Chunk(tokens, sequence.computed, sequence.pages, adapter, work.logits))
-        return arrange(chunks), adapters
+            tokens = sequence.tokens[sequence.computed : sequence.computed + chunk.tokens]
+            parts.append(Chunk(tokens, sequence.computed, sequence.pages, adapter, chunk.logits))
+        return arrange(parts), adapters
 
-    def _sample(self, works: list[Work], logits: torch.Tensor, events: "_Events") -> None:
+    def _sample(self, scheduled: list[ScheduledChunk], logits: torch.Tensor, events: "_Events") -> None:
         if not len(logits):
             return
         values = logits.numpy()  # its argmax is an order of magnitude faster than torch's
         best = values.argmax(axis=1).tolist()
         highest = values[range(len(best)), best].tolist()
         end = 0
-        for work in works:
-            answer, first, end = self._answers[work.sequence], end, end + work.logits
+        for chunk in scheduled:
+            answer, first, end = self._answers[chunk.sequence], end, end + chunk.logits
             try:
-                if work.sequence.scored:
-                    answer.score(logits[first:end], work.sequence.computed - work.logits)
-                if not work.samples:
+                if chunk.sequence.scored:
+                    answer.score(logits[first:end], chunk.sequence.computed - chunk.logits)
+                if not chunk.samples:
                     continue
                 row = end - 1
                 if answer.sampler.plain and abs(highest[row]) < float("inf"):
@@ -301,7 +303,7 @@ class TorchEngine:
         with self._change:
             del self._answers[answer.sequence]
         if answer.adapter is not None:
-            self._bank.give_back(answer.request.adapter_digest or "")
+            self._adapters.release(answer.request.adapter_digest or "")
         if reason != "error":
             answer.send(answer.detokenizer.finish(), events, last=True)
         sequence, total = answer.sequence, time.monotonic() - answer.start

@@ -39,13 +39,13 @@ class PagePool:
 
     @property
     def available(self) -> int:
-        """Return how many pages `take` could hand out."""
+        """Return how many pages `allocate` could hand out."""
         return len(self._free) + len(self._unused)
 
     def match(self, adapter: str | None, tokens: Sequence[int]) -> tuple[list[int], int]:
         """Return the pages that hold the beginning of `tokens`, and count as their user; whole pages only.
 
-        The second value names the content up to their end; `publish` wants it back.
+        The second value names the content up to their end; `cache_full_page` wants it back.
         """
         found: list[int] = []
         content = self._root(adapter)
@@ -59,7 +59,7 @@ class PagePool:
             content = self._identity[page][1]
         return found, content
 
-    def take(self, number: int) -> list[int]:
+    def allocate(self, number: int) -> list[int]:
         """Return pages of one's own; `number` is at most `available`."""
         taken = []
         for _ in range(number):
@@ -72,11 +72,11 @@ class PagePool:
             taken.append(page)
         return taken
 
-    def publish(self, content: int, tokens: Sequence[int], page: int) -> int:
+    def cache_full_page(self, content: int, tokens: Sequence[int], page: int) -> int:
         """Make a full page findable, and return the name of the content up to its end.
 
         Args:
-            content: the name of what comes before, as `match` or `publish` returned it.
+            content: the name of what comes before, as `match` or `cache_full_page` returned it.
             tokens: the PAGE tokens whose keys and values the page holds.
             page: where; if another page holds the same already, that one is found, and this one stays private.
         """

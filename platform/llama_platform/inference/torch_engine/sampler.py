@@ -12,13 +12,13 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import torch
 
-from llama_platform.inference.engine import Sampling, TokenLogprob
+from llama_platform.inference.protocol import SamplingParams, TokenLogprob
 
 
 class Sampler:
     """Chooses the tokens of one request."""
 
-    def __init__(self, sampling: Sampling, prompt_ids: Sequence[int], end_ids: Collection[int]) -> None:
+    def __init__(self, sampling: SamplingParams, prompt_ids: Sequence[int], end_ids: Collection[int]) -> None:
         """Start a request.
 
         Args:

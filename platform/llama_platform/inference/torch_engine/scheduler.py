@@ -32,8 +32,8 @@ class Sequence:
     cached: int = 0
     """Tokens of the prompt that the cache held at admission."""
     pages: list[int] = field(default_factory=list)
-    published: int = 0
-    """Pages that were offered to other sequences."""
+    cached_pages: int = 0
+    """Pages that other sequences can find."""
     content: int = 0
     """The pool's name for what these hold."""
     scored: bool = False
@@ -54,7 +54,7 @@ class Sequence:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class ScheduledChunk:
     """Tokens of one sequence that are computed in a step."""
 
     sequence: Sequence
@@ -111,8 +111,8 @@ class Scheduler:
             self._waiting = [entry for entry in self._waiting if entry[2] is not sequence]
             heapq.heapify(self._waiting)
 
-    def plan(self, prompt_tokens: int) -> list[Work]:
-        """Admit what can be admitted, and return the work of the next step; empty if there is none.
+    def schedule(self, prompt_tokens: int) -> list[ScheduledChunk]:
+        """Admit what can be admitted, and return the chunks of the next step; empty if there are none.
 
         Args:
             prompt_tokens: how many tokens of prompts the step may compute beside the generating sequences.
@@ -120,9 +120,9 @@ class Scheduler:
         self._admit()
         generating = [s for s in self.running if len(s.tokens) - s.computed == 1]
         reading = [s for s in self.running if len(s.tokens) - s.computed > 1]
-        works = [Work(s, 1, True) for s in generating]
-        return works + [
-            Work(sequence, tokens, sequence.computed + tokens == len(sequence.tokens))
+        chunks = [ScheduledChunk(s, 1, True) for s in generating]
+        return chunks + [
+            ScheduledChunk(sequence, tokens, sequence.computed + tokens == len(sequence.tokens))
             for sequence, tokens in _share(reading, prompt_tokens, self._most_scored(reading)).items()
         ]
 
@@ -131,15 +131,15 @@ class Scheduler:
         scored = sum(sequence.scored for sequence in reading)
         return (self._max_running - len(self.running) + scored) // max(1, scored)
 
-    def advance(self, works: Iterable[Work]) -> None:
-        """Take note that the work was done; generated tokens are appended to `tokens` by the caller afterwards."""
-        for work in works:
-            sequence = work.sequence
-            sequence.computed += work.tokens
-            for place in range(sequence.published, sequence.computed // PAGE):
+    def update(self, chunks: Iterable[ScheduledChunk]) -> None:
+        """Count computed chunks; the caller appends generated tokens to `tokens` afterwards."""
+        for chunk in chunks:
+            sequence = chunk.sequence
+            sequence.computed += chunk.tokens
+            for place in range(sequence.cached_pages, sequence.computed // PAGE):
                 tokens = sequence.tokens[place * PAGE : (place + 1) * PAGE]
-                sequence.content = self._pool.publish(sequence.content, tokens, sequence.pages[place])
-                sequence.published = place + 1
+                sequence.content = self._pool.cache_full_page(sequence.content, tokens, sequence.pages[place])
+                sequence.cached_pages = place + 1
 
     def _admit(self) -> None:
         while self._waiting and len(self.running) < self._max_running:
@@ -152,9 +152,9 @@ class Scheduler:
                 self._pool.release(shared)
                 return
             heapq.heappop(self._waiting)
-            sequence.pages = shared + self._pool.take(needed)
+            sequence.pages = shared + self._pool.allocate(needed)
             sequence.computed = sequence.cached = len(shared) * PAGE
-            sequence.published, sequence.content = len(shared), content
+            sequence.cached_pages, sequence.content = len(shared), content
             self.running.append(sequence)
 
 

@@ -5,7 +5,7 @@ import pytest
 from llama_platform.config import load_config
 from llama_platform.errors import ConfigError
 from llama_platform.training.config import FinetuneConfig
-from llama_platform.training.deepspeed_config import deepspeed_config
+from llama_platform.training.zero.config import deepspeed_config
 
 CONFIGS = Path(__file__).parents[4] / "jobs/configs"
 
@@ -21,7 +21,7 @@ def test_the_7b_defaults_are_the_documented_ones():
 
 
 def test_every_configuration_file_loads():
-    from jobs.batch_answers import BatchConfig
+    from llama_platform.batch.plan import BatchConfig
     from rag.indexing.build import IndexConfig
 
     others = {"index.yaml": IndexConfig, "batch_local.yaml": BatchConfig}

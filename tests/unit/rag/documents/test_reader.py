@@ -10,8 +10,8 @@ from rag.documents import formats
 from rag.documents.chunking import ChunkingConfig
 from rag.documents.document import Skipped
 from rag.documents.formats import ReadingConfig
-from rag.documents.guarded import GuardedReader
 from rag.documents.reader import Reader
+from rag.documents.sandbox import GuardedReader
 from rag.documents.sources import SourceFile, list_sources
 from rag.embedding_model import OFFLINE_MODEL, EmbeddingModel
 
@@ -73,7 +73,7 @@ def _break(content, limits):
 )
 def test_a_parser_that_misbehaves_costs_one_file(tokenizer, tmp_path, monkeypatch, behaviour, reason):
     # The process is a fork of a server that was started before: what it reads with is set there.
-    monkeypatch.setattr("rag.documents.guarded.multiprocessing.get_context", _forking)
+    monkeypatch.setattr("rag.documents.sandbox.multiprocessing.get_context", _forking)
     monkeypatch.setattr(formats, "READERS", {**formats.READERS, ".txt": behaviour})
     reader = GuardedReader(ReadingConfig(timeout_s=2, memory_bytes=2**36), ChunkingConfig(), tokenizer)
     try:

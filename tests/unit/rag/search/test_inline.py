@@ -2,7 +2,7 @@ import pytest
 
 from rag.documents.chunking import ChunkingConfig
 from rag.documents.document import Document
-from rag.documents.guarded import make_cutter
+from rag.documents.sandbox import make_cutter
 from rag.embedding_model import OFFLINE_MODEL, EmbeddingModel
 from rag.search.filters import Filters
 from rag.search.inline import search_inline

@@ -133,7 +133,7 @@ def test_without_replicas_on_purpose_it_is_cold(make_http):
 
 
 def test_every_request_is_logged_once_without_its_prompt(http, caplog):
-    caplog.set_level("INFO", logger="serve_apps.api.request_log")
+    caplog.set_level("INFO", logger="serve_apps.api.middleware.access_log")
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     http.post(
         "/predict",
@@ -141,7 +141,7 @@ def test_every_request_is_logged_once_without_its_prompt(http, caplog):
         headers={"traceparent": trace},
     )
     predict(http, adapter="nobody")
-    first, second = (r for r in caplog.records if r.name == "serve_apps.api.request_log")
+    first, second = (r for r in caplog.records if r.name == "serve_apps.api.middleware.access_log")
     assert (first.path, first.status, first.adapter, first.version) == ("/predict", 200, "support", 1)
     assert first.outcome in ("stop", "length")
     assert first.trace == "4bf92f3577b34da6a3ce929d0e0e4736"

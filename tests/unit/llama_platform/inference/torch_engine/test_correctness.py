@@ -11,8 +11,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from engine_contract import answer, ids_of
 from llama_platform.inference.config import EngineConfig
-from llama_platform.inference.engine import GenerationRequest, Sampling
-from llama_platform.inference.torch_engine import load
+from llama_platform.inference.protocol import GenerationRequest, SamplingParams
+from llama_platform.inference.torch_engine import loader
 from llama_platform.inference.torch_engine.engine import TorchEngine
 from llama_platform.models.base_model import BaseConfig
 
@@ -77,7 +77,7 @@ def engine(request, folder, adapters, tiny_template, run):
         if request.param != "GPU":
             patch.setattr(torch.cuda, "is_available", lambda: False)
         if request.param != "CPU kernels":
-            patch.setattr(load, "_on_cpu_kernels", lambda *_: None)
+            patch.setattr(loader, "_on_cpu_kernels", lambda *_: None)
         # 40 tokens of prompts in a step: most prompts are computed in several chunks.
         config = EngineConfig(max_running=16, max_waiting=200, max_step_tokens=40)
         base = BaseConfig(model=str(folder), dtype="float32")
@@ -95,7 +95,7 @@ def requests(adapter_of):
     for number in range(PROMPTS):
         own = [choose.randrange(4, 3072) for _ in range(choose.randrange(1, 90))]
         prompt = (beginning if number % 3 == 0 else []) + own
-        sampling = Sampling(temperature=0.0, max_new_tokens=NEW, ignore_eos=True)
+        sampling = SamplingParams(temperature=0.0, max_new_tokens=NEW, ignore_eos=True)
         made.append(
             GenerationRequest(
                 request_id=str(number), prompt_ids=tuple(prompt), sampling=sampling, adapter_digest=adapter_of(number)

@@ -8,7 +8,7 @@ import pytest
 from engine_contract import EngineContract, answer, ids_of
 from llama_platform.errors import InputError, UnavailableError
 from llama_platform.inference.config import EngineConfig
-from llama_platform.inference.engine import FinishEvent, GenerationRequest, Sampling
+from llama_platform.inference.protocol import FinishEvent, GenerationRequest, SamplingParams
 from llama_platform.inference.torch_engine.engine import TorchEngine
 
 
@@ -19,7 +19,7 @@ def make(tiny_config, tiny_template, **fields):
 
 
 def long_request(tokens=1500, **fields):
-    sampling = Sampling(temperature=0.0, max_new_tokens=tokens, ignore_eos=True)
+    sampling = SamplingParams(temperature=0.0, max_new_tokens=tokens, ignore_eos=True)
     return GenerationRequest(request_id="r", prompt_ids=(5, 6, 7), sampling=sampling, **fields)
 
 
@@ -41,7 +41,7 @@ def small(tiny_config, tiny_template, run):
 
 def idle(engine):
     stats, pool = engine.stats(), engine._pool
-    borrowed = [entry.users for entry in engine._bank._loaded.values()]
+    borrowed = [entry.users for entry in engine._adapters._loaded.values()]
     return (stats.running, stats.waiting, len(engine._answers)) == (0, 0, 0) and (
         pool.available == pool.pages and not any(borrowed)
     )
@@ -62,7 +62,7 @@ def test_a_thousand_random_cancels_leave_no_slot_and_no_memory(tiny_config, tiny
     async def leave_somewhere(number):
         adapter = "a" if number % 3 == 0 else None
         prompt = tuple(choose.randrange(4, 3000) for _ in range(choose.randrange(1, 120)))
-        sampling = Sampling(temperature=0.8, max_new_tokens=200, ignore_eos=True, seed=number)
+        sampling = SamplingParams(temperature=0.8, max_new_tokens=200, ignore_eos=True, seed=number)
         request = GenerationRequest(
             request_id=str(number), prompt_ids=prompt, sampling=sampling, adapter_digest=adapter
         )

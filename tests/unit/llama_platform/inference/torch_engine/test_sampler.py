@@ -4,14 +4,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llama_platform.inference.engine import Sampling
+from llama_platform.inference.protocol import SamplingParams
 from llama_platform.inference.torch_engine.sampler import Sampler
 
 END = 0
 
 
 def sampler(prompt=(), **fields):
-    return Sampler(Sampling(**fields), prompt, {END})
+    return Sampler(SamplingParams(**fields), prompt, {END})
 
 
 def allowed(logits, temperature, top_k, top_p, min_p):

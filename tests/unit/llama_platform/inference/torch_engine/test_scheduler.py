@@ -13,14 +13,14 @@ def make(pages=20, max_running=4, prefix_cache=True):
 
 
 def step(scheduler, prompt_tokens=1000, token=1):
-    works = scheduler.plan(prompt_tokens)
-    scheduler.advance(works)
-    for work in works:
-        if work.samples:
-            work.sequence.tokens.append(token)
-            if work.sequence.generated >= work.sequence.max_new_tokens:
-                scheduler.remove(work.sequence)
-    return works
+    chunks = scheduler.schedule(prompt_tokens)
+    scheduler.update(chunks)
+    for chunk in chunks:
+        if chunk.samples:
+            chunk.sequence.tokens.append(token)
+            if chunk.sequence.generated >= chunk.sequence.max_new_tokens:
+                scheduler.remove(chunk.sequence)
+    return chunks
 
 
 @given(
@@ -38,16 +38,16 @@ def test_whatever_comes_everything_ends_and_every_page_comes_back(requests, budg
         scheduler.add(sequence)
     for number in range(3000):
         generating = [s for s in scheduler.running if len(s.tokens) - s.computed == 1]
-        works = step(scheduler, budget)
-        if not works:
+        chunks = step(scheduler, budget)
+        if not chunks:
             break
         assert len(scheduler.running) <= 3
         held = [page for s in scheduler.running for page in s.pages]
         assert all(len(s.pages) == s.total_pages for s in scheduler.running)
         if not prefix_cache:
             assert len(held) == len(set(held))
-        assert [work.sequence for work in works[: len(generating)]] == generating  # every stream gets its token
-        assert sum(work.tokens for work in works if work.tokens > 1) <= budget
+        assert [chunk.sequence for chunk in chunks[: len(generating)]] == generating  # every stream gets its token
+        assert sum(chunk.tokens for chunk in chunks if chunk.tokens > 1) <= budget
         if number in cancelled and scheduler.running:
             scheduler.remove(scheduler.running[0])
     assert not scheduler.running
@@ -60,11 +60,11 @@ def test_admission_is_by_priority_then_arrival_and_nobody_overtakes():
     big, small, urgent = (Sequence((0,) * n, 1, priority=p) for n, p in ((4 * PAGE, 0), (1, 0), (PAGE, 1)))
     for sequence in (big, small, urgent):
         scheduler.add(sequence)
-    scheduler.plan(1000)
+    scheduler.schedule(1000)
     assert scheduler.running == [urgent]  # the big one does not fit beside it, and the small one waits behind the big
     assert scheduler.waiting == [big, small]
     scheduler.remove(urgent)
-    scheduler.plan(1000)
+    scheduler.schedule(1000)
     assert scheduler.running == [big]
 
 
@@ -73,9 +73,9 @@ def test_short_prompts_do_not_wait_for_long_ones():
     long, short = Sequence((0,) * 300, 5), Sequence((1,) * 20, 5)
     scheduler.add(long)
     scheduler.add(short)
-    works = {work.sequence: work for work in scheduler.plan(64)}
-    assert (works[short].tokens, works[short].samples) == (20, True)
-    assert (works[long].tokens, works[long].samples) == (44, False)
+    chunks = {chunk.sequence: chunk for chunk in scheduler.schedule(64)}
+    assert (chunks[short].tokens, chunks[short].samples) == (20, True)
+    assert (chunks[long].tokens, chunks[long].samples) == (44, False)
 
 
 def test_a_request_that_can_never_fit_is_refused():

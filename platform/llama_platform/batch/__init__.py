@@ -1,0 +1,1 @@
+"""Batches of records, answered shard by shard."""

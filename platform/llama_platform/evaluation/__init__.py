@@ -1,0 +1,1 @@
+"""Adapters compared on held-out chats."""

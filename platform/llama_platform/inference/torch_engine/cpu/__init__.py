@@ -1,0 +1,1 @@
+"""The model on processors: compiled kernels, and the steps that call them."""

@@ -1,0 +1,706 @@
+"""CPU kernels: what a step of the model does, as one numba function that runs in torch's own OpenMP threads.
+
+A step is a program, an int64 array with a row for each kernel: a counter of the work items taken, the kernel's number,
+then its values, addresses among them. Threads take items one by one, so one that another process slows down takes
+fewer, and meet after each row; Python is not asked again before the end. Running in the pool of the OpenMP library that
+torch has loaded (`GOMP_parallel`) keeps one set of threads for both.
+
+Sums and the residual stream are float32; inputs of products and the KV cache are of `kind`, float32 or bfloat16.
+Everything is one function because numba compiles, links and caches each one with all that it calls.
+"""
+
+import ctypes
+
+import llvmlite.binding as llvm
+import numpy as np
+from llvmlite import ir
+from numba import carray, cfunc, njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from llama_platform.inference.torch_engine.batch import PAGE
+from llama_platform.inference.torch_engine.cpu.tile import (
+    BLOCK,
+    GROUP,
+    INT8_ROWS,
+    LANES,
+    WeightFormat,
+    has_feature,
+    int8_tile,
+    prefetch,
+    tile,
+    tile_rows,
+)
+
+MAX_HEAD = 256
+"""Largest head dimension."""
+_SPAN = 4 * PAGE
+"""Positions whose scores are normalised together."""
+_QUERIES = 24
+"""Rows of queries that are attended together."""
+_INNER = 1024
+"""Steps of the inner dimension whose weights stay in the second-level cache while many rows pass."""
+_ROWS = tile_rows()
+
+WORDS = 16
+"""Length of a program's row."""
+NORM, LINEAR, SILU, ROPE, ATTEND, SHRINK, EXPAND, QUANTIZE, LINEAR_INT8 = range(9)
+_FAST = {"fastmath": True, "nogil": True, "error_model": "numpy"}
+_ONE, _HALF, _LOWEST = np.float32(1), np.float32(0.5), np.float32(-1e30)
+_ZERO = np.float32(0)
+
+
+class Kernels:
+    """Runs kernels; compiled when first made, in about ten seconds, and kept on disk by numba."""
+
+    def __init__(self, threads: int) -> None:
+        """Prepare to run in `threads` threads.
+
+        Raises:
+            OSError: torch has loaded no OpenMP library of this interface.
+        """
+        openmp = ctypes.CDLL("libgomp.so.1")
+        llvm.add_symbol("GOMP_barrier", ctypes.cast(openmp.GOMP_barrier, ctypes.c_void_p).value)
+        self._body = _body().address
+        self._parallel = openmp.GOMP_parallel
+        self._parallel.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+        self._threads = threads
+
+    def run(self, program: np.ndarray) -> None:
+        """Run a program to its end.
+
+        Args:
+            program: int64 [kernels, WORDS], contiguous; its counters are set to zero.
+        """
+        program[:, 0] = 0
+        task = (ctypes.c_int64 * 2)(len(program), program.ctypes.data)
+        self._parallel(self._body, ctypes.addressof(task), self._threads, 0)
+
+
+def kind_number(kind: WeightFormat) -> int:
+    """Return how kernels are told the kind."""
+    return 1 if kind == "bf16" else 0
+
+
+# --- what numba has no words for ---------------------------------------------------------------------------------
+
+
+@intrinsic
+def _take(typing_context, address):
+    """Return the number at an address and add one, at once for all threads."""
+
+    def emit(_, builder, __, arguments):
+        pointer = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
+        return builder.atomic_rmw("add", pointer, ir.IntType(64)(1), "monotonic")
+
+    return types.int64(types.int64), emit
+
+
+def _pointer_to(numba_type):
+    @intrinsic
+    def pointer(typing_context, address):
+        def emit(context, builder, signature, arguments):
+            return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+        return types.CPointer(numba_type)(types.int64), emit
+
+    return pointer
+
+
+@intrinsic
+def _meet(typing_context):
+    """Wait until all threads are here."""
+
+    def emit(_, builder, __, ___):
+        signature = ir.FunctionType(ir.VoidType(), [])
+        builder.call(cgutils.get_or_insert_function(builder.module, signature, "GOMP_barrier"), [])
+        return cgutils.get_null_value(ir.IntType(64).as_pointer())
+
+    return types.void(), emit
+
+
+@intrinsic
+def _fetch_line(typing_context, address):
+    """Ask for the 64 bytes at an address."""
+
+    def emit(_, builder, __, arguments):
+        prefetch(builder, builder.inttoptr(arguments[0], ir.IntType(8).as_pointer()))
+        return cgutils.get_null_value(ir.IntType(64).as_pointer())
+
+    return types.void(types.int64), emit
+
+
+def _stack(count):
+    """Return a function that reserves `count` floats on the stack and returns their address."""
+
+    @intrinsic
+    def reserve(typing_context):
+        def emit(_, builder, __, ___):
+            memory = cgutils.alloca_once(builder, ir.ArrayType(ir.FloatType(), count))
+            memory.align = 64
+            return builder.ptrtoint(memory, ir.IntType(64))
+
+        return types.int64(), emit
+
+    return reserve
+
+
+def _bitcast(source, target):
+    @intrinsic
+    def cast(typing_context, value):
+        def emit(context, builder, signature, arguments):
+            return builder.bitcast(arguments[0], context.get_value_type(signature.return_type))
+
+        return target(source), emit
+
+    return cast
+
+
+_to_f32, _to_i64 = _pointer_to(types.float32), _pointer_to(types.int64)
+_to_u16, _to_u32, _to_i8 = _pointer_to(types.uint16), _pointer_to(types.uint32), _pointer_to(types.int8)
+_bits_as_float, _float_as_bits = _bitcast(types.int32, types.float32), _bitcast(types.float32, types.uint32)
+_reserve_scores, _reserve_weights = _stack(_QUERIES * _SPAN), _stack(_QUERIES * _SPAN)
+_reserve_sums, _reserve_maxima, _reserve_totals = _stack(_QUERIES * MAX_HEAD), _stack(_QUERIES), _stack(_QUERIES)
+_reserve_row = _stack(MAX_HEAD)
+
+
+@njit(**_FAST)
+def _floats(address, count):
+    return carray(_to_f32(address), (count,))
+
+
+@njit(**_FAST)
+def _halves(address, count):
+    return carray(_to_u16(address), (count,))
+
+
+@njit(**_FAST)
+def _words(address, count):
+    return carray(_to_u32(address), (count,))
+
+
+@njit(**_FAST)
+def _bytes(address, count):
+    return carray(_to_i8(address), (count,))
+
+
+@njit(**_FAST)
+def _integers(address, count):
+    return carray(_to_i64(address), (count,))
+
+
+@njit(**_FAST)
+def _bf16(value):
+    """Round to the nearest bfloat16, ties to even; finite values only."""
+    bits = _float_as_bits(np.float32(value))
+    return np.uint16((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
+
+
+_LOG2_E, _LOWEST_EXPONENT, _HIGHEST_EXPONENT = np.float32(1.4426950408889634), np.float32(-126), np.float32(126)
+_SHIFT_F, _SHIFT_I, _BIAS, _MANTISSA = np.float32(1024.5), np.int32(1024), np.int32(127), np.int32(23)
+_C1, _C2, _C3 = np.float32(0.6931471805599453), np.float32(0.24022650695910072), np.float32(0.05550410866482158)
+_C4, _C5, _C6 = np.float32(0.009618129107628477), np.float32(0.0013333558146428443), np.float32(0.00015403530393381608)
+
+
+@njit(**_FAST)
+def _exp(x):
+    """e^x to about 3e-7 relative: 2^n times the Taylor series of 2^f, |f| <= 1/2, which LLVM can vectorise."""
+    t = min(max(x * _LOG2_E, _LOWEST_EXPONENT), _HIGHEST_EXPONENT)
+    n = np.int32(np.int32(t + _SHIFT_F) - _SHIFT_I)
+    f = t - np.float32(n)
+    series = _ONE + f * (_C1 + f * (_C2 + f * (_C3 + f * (_C4 + f * (_C5 + f * _C6)))))
+    return series * _bits_as_float(np.int32((n + _BIAS) << _MANTISSA))
+
+
+# --- products ----------------------------------------------------------------------------------------------------
+
+
+def _chooser(kind, vectors):
+    """Return a numba function that multiplies one to `_ROWS` rows."""
+    tiles = [tile(kind, min(n, _ROWS), vectors) for n in range(1, 7)]
+    one, two, three, four, five, six = tiles
+
+    @njit(**_FAST)
+    def product(rows, add, w, x, x_stride, out, out_stride, steps, step_vectors):
+        if rows == 1:
+            one(add, w, x, x_stride, out, out_stride, steps, step_vectors)
+        elif rows == 2:
+            two(add, w, x, x_stride, out, out_stride, steps, step_vectors)
+        elif rows == 3:
+            three(add, w, x, x_stride, out, out_stride, steps, step_vectors)
+        elif rows == 4:
+            four(add, w, x, x_stride, out, out_stride, steps, step_vectors)
+        elif rows == 5:
+            five(add, w, x, x_stride, out, out_stride, steps, step_vectors)
+        else:
+            six(add, w, x, x_stride, out, out_stride, steps, step_vectors)
+
+    return product
+
+
+def _multiplier(vectors):
+    """Return a numba function that multiplies any number of rows with 16·vectors columns, of either kind."""
+    of_floats, of_halves = _chooser("f32", vectors), _chooser("bf16", vectors)
+
+    @njit(**_FAST)
+    def multiply(kind, add, rows, w, x, x_stride, out, out_stride, steps, step_vectors):
+        tiles = (rows + _ROWS - 1) // _ROWS
+        done = 0
+        for number in range(tiles):
+            left = tiles - number
+            count = (rows - done + left - 1) // left
+            x_at, out_at = x + done * x_stride * 4, out + done * out_stride * 4
+            if kind == 1:
+                of_halves(count, add, w, x_at, x_stride, out_at, out_stride, steps, step_vectors)
+            else:
+                of_floats(count, add, w, x_at, x_stride, out_at, out_stride, steps, step_vectors)
+            done += count
+
+    return multiply
+
+
+_by_16, _by_32, _by_64 = _multiplier(1), _multiplier(2), _multiplier(4)
+_BLOCK_BYTES, _BLOCK_VECTORS = BLOCK * 4, BLOCK // LANES
+
+
+@njit(**_FAST)
+def _by_columns(kind, add, rows, w, x, x_stride, out, out_stride, steps, step_vectors, columns):
+    """Multiply with columns that lie beside each other in every step; a multiple of 16."""
+    column = 0
+    while column < columns:
+        if columns - column >= BLOCK:
+            _by_64(kind, add, rows, w + column * 4, x, x_stride, out + column * 4, out_stride, steps, step_vectors)
+            column += BLOCK
+        else:
+            _by_16(kind, add, rows, w + column * 4, x, x_stride, out + column * 4, out_stride, steps, step_vectors)
+            column += LANES
+
+
+@njit(**_FAST)
+def _linear(a):
+    """Product of rows with packed weights; values: kind, add, rows, w, x, out, steps, blocks, out_stride."""
+    kind, add, rows, w, x, out, steps, blocks, out_stride = a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10]
+    address = a.ctypes.data
+    block = _take(address)
+    while block < blocks:
+        first = 0
+        while first < steps:
+            inner = steps - first if rows <= _ROWS else min(_INNER, steps - first)
+            _by_64(
+                kind,
+                add if first == 0 else 1,
+                rows,
+                w + (block * steps + first) * _BLOCK_BYTES,
+                x + first * 4,
+                steps,
+                out + block * _BLOCK_BYTES,
+                out_stride,
+                inner,
+                _BLOCK_VECTORS,
+            )
+            first += inner
+        block = _take(address)
+
+
+# --- int8 weights ------------------------------------------------------------------------------------------------
+
+HAS_INT8 = has_feature("avx512vnni")
+"""Whether this processor multiplies bytes."""
+if HAS_INT8:
+    _int8_one, _int8_two, _int8_three = (int8_tile(rows) for rows in range(1, INT8_ROWS + 1))
+else:
+
+    @njit(**_FAST)
+    def _no_int8(add, w, w_scales, x, x_scales, beginnings, out, out_stride, groups):
+        """Stand where the instructions are missing; such weights are refused before they are packed."""
+
+    _int8_one = _int8_two = _int8_three = _no_int8
+_BYTE, _WEIGHT_ZERO = np.float32(127), np.int32(128)
+
+
+@njit(**_FAST)
+def _quantize(a):
+    """Round rows to int8, a scale for each group; values: kind, rows, x, width, out, scales, beginnings."""
+    kind, rows, x, width, out, scales, beginnings = a[2], a[3], a[4], a[5], a[6], a[7], a[8]
+    address, groups, size = a.ctypes.data, width // GROUP, 2 if a[2] == 1 else 4
+    values = _floats(_reserve_row(), GROUP)
+    row = _take(address)
+    while row < rows:
+        scale_of, begin = _floats(scales + row * groups * 4, groups), _words(beginnings + row * groups * 4, groups)
+        for group in range(groups):
+            start = row * width + group * GROUP
+            if kind == 1:
+                halves = _halves(x + start * size, GROUP)
+                for i in range(GROUP):
+                    values[i] = _bits_as_float(np.int32(np.uint32(halves[i]) << np.uint32(16)))
+            else:
+                floats = _floats(x + start * size, GROUP)
+                for i in range(GROUP):
+                    values[i] = floats[i]
+            largest = _ZERO
+            for i in range(GROUP):
+                largest = max(largest, abs(values[i]))
+            factor = _BYTE / largest if largest > _ZERO else _ZERO
+            quantized, total = _bytes(out + start, GROUP), np.int32(0)
+            for i in range(GROUP):
+                # Truncation of a positive number is its floor.
+                number = np.int32(np.int32(values[i] * factor + _SHIFT_F) - _SHIFT_I)
+                quantized[i] = np.int8(number)
+                total += number
+            scale_of[group] = largest / _BYTE
+            begin[group] = np.uint32(np.int32(-_WEIGHT_ZERO * total))
+        row = _take(address)
+
+
+@njit(**_FAST)
+def _linear_int8(a):
+    """Product of int8 rows with packed int8 weights.
+
+    values: kind, add, rows, w, scales of w, x, scales of x, beginnings, out, groups, blocks, out_stride.
+    """
+    add, rows, w, w_scales, x, x_scales, beginnings = a[3], a[4], a[5], a[6], a[7], a[8], a[9]
+    out, groups, blocks, out_stride = a[10], a[11], a[12], a[13]
+    address = a.ctypes.data
+    block = _take(address)
+    while block < blocks:
+        tiles = (rows + INT8_ROWS - 1) // INT8_ROWS
+        done = 0
+        for number in range(tiles):
+            left = tiles - number
+            count = (rows - done + left - 1) // left
+            at = w + block * groups * GROUP * BLOCK
+            of_columns, of_rows = w_scales + block * BLOCK * 4, x_scales + done * groups * 4
+            begin, x_at = beginnings + done * groups * 4, x + done * groups * GROUP
+            to = out + (done * out_stride + block * BLOCK) * 4
+            if count == 1:
+                _int8_one(add, at, of_columns, x_at, of_rows, begin, to, out_stride, groups)
+            elif count == 2:
+                _int8_two(add, at, of_columns, x_at, of_rows, begin, to, out_stride, groups)
+            else:
+                _int8_three(add, at, of_columns, x_at, of_rows, begin, to, out_stride, groups)
+            done += count
+        block = _take(address)
+
+
+# --- row by row --------------------------------------------------------------------------------------------------
+
+
+@njit(**_FAST)
+def _store(kind, address, values, factor):
+    """Store `values` times `factor` as numbers of `kind`."""
+    if kind == 1:
+        halves = _halves(address, len(values))
+        for i in range(len(values)):
+            halves[i] = _bf16(values[i] * factor)
+    else:
+        floats = _floats(address, len(values))
+        for i in range(len(values)):
+            floats[i] = values[i] * factor
+
+
+@njit(**_FAST)
+def _norm(a):
+    """RMSNorm of rows; values: kind, rows, x, weight, out, width, epsilon's bits, and which rows (0 for all)."""
+    kind, rows, x, weight, out, width = a[2], a[3], a[4], a[5], a[6], a[7]
+    epsilon, size = _bits_as_float(np.int32(a[8])), 2 if a[2] == 1 else 4
+    address, scale = a.ctypes.data, _floats(weight, width)
+    row = _take(address)
+    while row < rows:
+        source = row if a[9] == 0 else _integers(a[9], rows)[row]
+        values = _floats(x + source * width * 4, width)
+        total = _ZERO
+        for i in range(width):
+            total += values[i] * values[i]
+        factor = _ONE / np.sqrt(total / np.float32(width) + epsilon)
+        if kind == 1:
+            halves = _halves(out + row * width * size, width)
+            for i in range(width):
+                halves[i] = _bf16(values[i] * factor * scale[i])
+        else:
+            floats = _floats(out + row * width * size, width)
+            for i in range(width):
+                floats[i] = values[i] * factor * scale[i]
+        row = _take(address)
+
+
+@njit(**_FAST)
+def _silu(a):
+    """SwiGLU's product of rows; values: kind, rows, gate and up, out, width, row stride, parts of a row."""
+    kind, rows, x, out, width, stride, parts = a[2], a[3], a[4], a[5], a[6], a[7], a[8]
+    address, size = a.ctypes.data, 2 if a[2] == 1 else 4
+    item = _take(address)
+    while item < rows * parts:
+        row, part = item // parts, item % parts
+        start, end = part * width // parts, (part + 1) * width // parts
+        gate = _floats(x + (row * stride + start) * 4, end - start)
+        up = _floats(x + (row * stride + width + start) * 4, end - start)
+        if kind == 1:
+            halves = _halves(out + (row * width + start) * size, end - start)
+            for i in range(end - start):
+                halves[i] = _bf16(gate[i] / (_ONE + _exp(-gate[i])) * up[i])
+        else:
+            floats = _floats(out + (row * width + start) * size, end - start)
+            for i in range(end - start):
+                floats[i] = gate[i] / (_ONE + _exp(-gate[i])) * up[i]
+        item = _take(address)
+
+
+# --- attention ---------------------------------------------------------------------------------------------------
+
+
+@njit(**_FAST)
+def _rotate(kind, address, values, cos, sin, half, factor):
+    """Store `values`, rotated and times `factor`, as numbers of `kind`."""
+    if kind == 1:
+        low_half, high_half = _halves(address, half), _halves(address + half * 2, half)
+        for i in range(half):
+            low, high = values[i], values[i + half]
+            low_half[i] = _bf16((low * cos[i] - high * sin[i]) * factor)
+            high_half[i] = _bf16((high * cos[i] + low * sin[i]) * factor)
+    else:
+        low_float, high_float = _floats(address, half), _floats(address + half * 4, half)
+        for i in range(half):
+            low, high = values[i], values[i + half]
+            low_float[i] = (low * cos[i] - high * sin[i]) * factor
+            high_float[i] = (high * cos[i] + low * sin[i]) * factor
+
+
+@njit(**_FAST)
+def _rope(a):
+    """Rotate queries and keys (RoPE), and put keys and values into their pages.
+
+    values: kind, rows, qkv, queries out, key pages, value pages, cos and sin, positions, slots, heads, kv heads, head
+    dimension, row stride. A page holds keys as weights of a product with queries, `[dimension][token]`, and values as
+    weights of a product with attention weights, `[token][dimension]`, both in units of four bytes.
+    """
+    kind, rows, qkv, queries, keys, values, table = a[2], a[3], a[4], a[5], a[6], a[7], a[8]
+    positions, slots = _integers(a[9], rows), _integers(a[10], rows)
+    heads, kv_heads, width, stride = a[11], a[12], a[13], a[14]
+    address, half, size = a.ctypes.data, width // 2, 2 if kind == 1 else 4
+    scale, rounded, units = _ONE / np.sqrt(np.float32(width)), _reserve_row(), width * size // 4
+    words, halves = _words(rounded, units), _halves(rounded, width)
+    row = _take(address)
+    while row < rows:
+        angles = table + positions[row] * width * 4
+        cos, sin = _floats(angles, half), _floats(angles + half * 4, half)
+        start = qkv + row * stride * 4
+        for head in range(heads):
+            q = _floats(start + head * width * 4, width)
+            _rotate(kind, queries + (row * heads + head) * width * size, q, cos, sin, half, scale)
+        page, place = slots[row] // PAGE, slots[row] % PAGE
+        for head in range(kv_heads):
+            k = _floats(start + (heads + head) * width * 4, width)
+            v = _floats(start + (heads + kv_heads + head) * width * 4, width)
+            offset = (page * kv_heads + head) * PAGE * width * size
+            _rotate(kind, rounded, k, cos, sin, half, _ONE)
+            k_page = _words(keys + offset, PAGE * units)
+            for unit in range(units):
+                k_page[unit * PAGE + place] = words[unit]
+            if kind == 1:
+                # Only its own half of each word: another thread may be writing the other.
+                _store(kind, rounded, v, _ONE)
+                v_page = _halves(values + offset + (place // 2) * width * 4 + (place % 2) * 2, 2 * width)
+                for d in range(width):
+                    v_page[d * 2] = halves[d]
+            else:
+                _store(kind, values + offset + place * width * 4, v, _ONE)
+        row = _take(address)
+
+
+@njit(**_FAST)
+def _softmax_row(kind, scores, weights, seen, width, largest, total, sums, dimension):
+    """Fold a row's scores into its running softmax (Milakov and Gimelshein, 2018); return maximum and total."""
+    seen = min(seen, width)
+    highest = largest
+    for i in range(seen):
+        highest = max(highest, scores[i])
+    for i in range(seen):
+        scores[i] = _exp(scores[i] - highest)
+    for i in range(seen, width):
+        scores[i] = _ZERO
+    added = _ZERO
+    for i in range(width):
+        added += scores[i]
+    _store(kind, weights, scores[:width], _ONE)
+    factor = _exp(largest - highest)
+    if factor != _ONE:
+        for i in range(dimension):
+            sums[i] *= factor
+    return highest, total * factor + added
+
+
+@njit(**_FAST)
+def _fetch_pages(cache, pages, first, end, kv_heads, head, page_bytes):
+    """Ask for the pages of one span, which lie anywhere in memory; a single query does too little to hide the wait."""
+    for place in range(first // PAGE, (min(end, first + _SPAN) + PAGE - 1) // PAGE):
+        page = cache + (pages[place] * kv_heads + head) * page_bytes
+        for line in range(page_bytes // 64):
+            _fetch_line(page + line * 64)
+
+
+@njit(**_FAST)
+def _attend_rows(kind, q, q_stride, rows, seen, growth, keys, values, pages, kv_heads, head, width, out, out_stride):
+    """Attend `rows` rows of one key head; row i sees the first `seen + i·growth` positions. Strides in elements."""
+    size, per_unit = (2, 2) if kind == 1 else (4, 1)
+    scores, weights, sums = _reserve_scores(), _reserve_weights(), _reserve_sums()
+    maxima, totals = _floats(_reserve_maxima(), rows), _floats(_reserve_totals(), rows)
+    for i in range(rows):
+        maxima[i], totals[i] = _LOWEST, _ZERO
+    everything = _floats(sums, rows * width)
+    for i in range(rows * width):
+        everything[i] = _ZERO
+    longest = seen + (rows - 1) * growth
+    page_bytes, span_units = PAGE * width * size, _SPAN // per_unit
+    if growth == 0:
+        _fetch_pages(keys, pages, 0, longest, kv_heads, head, page_bytes)
+    first = 0
+    while first < longest:
+        count = min(_SPAN // PAGE, (longest - first + PAGE - 1) // PAGE)
+        if growth == 0:
+            _fetch_pages(values, pages, first, longest, kv_heads, head, page_bytes)
+        for number in range(count):
+            page = (pages[first // PAGE + number] * kv_heads + head) * page_bytes
+            _by_32(
+                kind, 0, rows, keys + page, q, q_stride // per_unit, scores + number * PAGE * 4, _SPAN,
+                width // per_unit, PAGE // LANES,
+            )  # fmt: skip
+        if growth == 0:
+            _fetch_pages(keys, pages, first + _SPAN, longest, kv_heads, head, page_bytes)
+        for i in range(rows):
+            maxima[i], totals[i] = _softmax_row(
+                kind, _floats(scores + i * _SPAN * 4, _SPAN), weights + i * _SPAN * size,
+                max(0, seen + i * growth - first), count * PAGE, maxima[i], totals[i],
+                _floats(sums + i * width * 4, width), width,
+            )  # fmt: skip
+        for number in range(count):
+            page = (pages[first // PAGE + number] * kv_heads + head) * page_bytes
+            _by_columns(
+                kind, 1, rows, values + page, weights + number * PAGE * size, span_units, sums, width,
+                PAGE // per_unit, width // LANES, width,
+            )  # fmt: skip
+        first += count * PAGE
+    for i in range(rows):
+        _store(kind, out + i * out_stride * size, _floats(sums + i * width * 4, width), _ONE / totals[i])
+
+
+@njit(**_FAST)
+def _attend(a):
+    """Causal attention over pages.
+
+    values: kind, spans, table of spans, queries, key pages, value pages, page table, heads, kv heads, head dimension,
+    out. A span is (first row, rows, position of the first row, place in the page table); several rows of a span are
+    attended for each head, a single row for all heads that share a key head.
+    """
+    kind, spans, table, queries, keys, values = a[2], a[3], a[4], a[5], a[6], a[7]
+    page_table, heads, kv_heads, width, out = a[8], a[9], a[10], a[11], a[12]
+    address, size, shared = a.ctypes.data, 2 if kind == 1 else 4, heads // kv_heads
+    item = _take(address)
+    while item < spans * kv_heads:
+        # Later spans of a prompt see more: begin with the long ones.
+        span = _integers(table + (spans - 1 - item // kv_heads) * 32, 4)
+        head = item % kv_heads
+        first, rows, position = span[0], span[1], span[2]
+        pages = _integers(page_table + span[3] * 8, (position + rows + PAGE - 1) // PAGE)
+        start = (first * heads + head * shared) * width * size
+        if rows == 1:
+            done = 0
+            while done < shared:
+                count = min(_QUERIES, shared - done)
+                at = start + done * width * size
+                _attend_rows(
+                    kind, queries + at, width, count, position + 1, 0, keys, values, pages, kv_heads, head, width,
+                    out + at, width,
+                )  # fmt: skip
+                done += count
+        else:
+            for one in range(shared):
+                at = start + one * width * size
+                _attend_rows(
+                    kind, queries + at, heads * width, rows, position + 1, 1, keys, values, pages, kv_heads, head,
+                    width, out + at, heads * width,
+                )  # fmt: skip
+        item = _take(address)
+
+
+# --- adapters ----------------------------------------------------------------------------------------------------
+# A group is (first row, rows, address of the adapter's table); its table has, for each layer and projection,
+# (address of A, address of B, rank padded to 16), zeros where the adapter leaves the projection alone.
+
+
+@njit(**_FAST)
+def _shrink(a):
+    """Products with A; values: kind, groups, table, entry of the first part, parts, x, steps, sums, out, rank."""
+    kind, groups, table, entry, parts, x, steps = a[2], a[3], a[4], a[5], a[6], a[7], a[8]
+    sums, out, longest = a[9], a[10], a[11]
+    address, size = a.ctypes.data, 2 if kind == 1 else 4
+    item = _take(address)
+    while item < groups * parts:
+        group, part = _integers(table + (item // parts) * 24, 3), item % parts
+        matrices = _integers(group[2] + (entry + part) * 24, 3)
+        for block in range(matrices[2] // LANES):
+            at = ((group[0] * parts) + part) * longest + block * LANES
+            _by_16(
+                kind, 0, group[1], matrices[0] + block * steps * LANES * 4, x + group[0] * steps * 4, steps,
+                sums + at * 4, parts * longest, steps, 1,
+            )  # fmt: skip
+        for row in range(group[0], group[0] + group[1]):
+            at = (row * parts + part) * longest
+            _store(kind, out + at * size, _floats(sums + at * 4, matrices[2]), _ONE)
+        item = _take(address)
+
+
+@njit(**_FAST)
+def _expand(a):
+    """Add products with B; values: kind, groups, table, entry, parts, their widths, x, out, stride, rank, blocks."""
+    kind, groups, table, entry, parts, widths = a[2], a[3], a[4], a[5], a[6], _integers(a[7], a[6])
+    x, out, stride, longest, blocks = a[8], a[9], a[10], a[11], a[12]
+    address, per_unit = a.ctypes.data, 2 if kind == 1 else 1
+    size = 4 // per_unit
+    item = _take(address)
+    while item < groups * blocks:
+        group, block = _integers(table + (item // blocks) * 24, 3), item % blocks
+        part, offset = 0, 0
+        while block >= (widths[part] + BLOCK - 1) // BLOCK:
+            block -= (widths[part] + BLOCK - 1) // BLOCK
+            offset += widths[part]
+            part += 1
+        matrices = _integers(group[2] + (entry + part) * 24, 3)
+        if matrices[2] > 0:
+            steps = matrices[2] // per_unit
+            _by_columns(
+                kind, 1, group[1], matrices[1] + block * steps * _BLOCK_BYTES,
+                x + ((group[0] * parts + part) * longest) * size, parts * longest // per_unit,
+                out + (group[0] * stride + offset + block * BLOCK) * 4, stride, steps, _BLOCK_VECTORS,
+                min(BLOCK, widths[part] - block * BLOCK),
+            )  # fmt: skip
+        item = _take(address)
+
+
+def _run(task):
+    kernels, program = task[0], task[1]
+    for number in range(kernels):
+        a = _integers(program + number * WORDS * 8, WORDS)
+        kernel = a[1]
+        if kernel == NORM:
+            _norm(a)
+        elif kernel == LINEAR:
+            _linear(a)
+        elif kernel == SILU:
+            _silu(a)
+        elif kernel == ROPE:
+            _rope(a)
+        elif kernel == ATTEND:
+            _attend(a)
+        elif kernel == SHRINK:
+            _shrink(a)
+        elif kernel == EXPAND:
+            _expand(a)
+        elif kernel == QUANTIZE:
+            _quantize(a)
+        elif kernel == LINEAR_INT8:
+            _linear_int8(a)
+        _meet()
+
+
+def _body():
+    return cfunc(types.void(types.CPointer(types.int64)), cache=True, **_FAST)(_run)

@@ -1,0 +1,91 @@
+"""Loading: the model for this machine, and how many pages of KV cache it has room for."""
+
+import logging
+from pathlib import Path
+
+import psutil
+import torch
+
+from llama_platform.errors import InputError
+from llama_platform.inference.config import EngineConfig
+from llama_platform.inference.torch_engine.architecture import Architecture, read_architecture
+from llama_platform.inference.torch_engine.batch import PAGE
+from llama_platform.inference.torch_engine.model import Model
+from llama_platform.inference.torch_engine.torch_model import TorchModel
+from llama_platform.inference.torch_engine.weights import Weights
+from llama_platform.models.base_model import Precision
+
+_log = logging.getLogger(__name__)
+
+
+def load_model(folder: Path, dtype: Precision, threads: int, config: EngineConfig) -> tuple[Model, int, int]:
+    """Return the model, its context length and the pages of its KV cache.
+
+    Raises:
+        InputError: the folder holds no Llama that can be served, or the configuration does not fit it.
+    """
+    architecture, weights = read_architecture(folder), Weights(folder)
+    context = min(config.context_length or architecture.max_positions, architecture.max_positions)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cpu" and dtype == "float16":
+        raise InputError("base.dtype float16 needs a GPU; a CPU serves bfloat16 or float32")
+    pages = _pages(architecture, context, getattr(torch, dtype), device, weights, config)
+    if pages * PAGE < context:
+        _log.warning(
+            "the KV cache holds %d tokens, less than the context of %d: it is shortened", pages * PAGE, context
+        )
+        context = pages * PAGE
+    model = (
+        None
+        if device.type == "cuda"
+        else _on_cpu_kernels(architecture, weights, dtype, threads, context, pages, config)
+    )
+    if model is None:
+        if config.weights == "int8":
+            raise InputError("engine.weights int8 needs the CPU kernels; on a GPU use bfloat16 or float16")
+        model = TorchModel(architecture, weights, getattr(torch, dtype), device, context, pages)
+    return model, context, pages
+
+
+def _on_cpu_kernels(
+    architecture: Architecture,
+    weights: Weights,
+    dtype: Precision,
+    threads: int,
+    context: int,
+    pages: int,
+    config: EngineConfig,
+) -> Model | None:
+    """Return the model on the CPU kernels, or None where they cannot run, with the reason logged."""
+    try:
+        from llama_platform.inference.torch_engine.cpu.model import CpuModel
+        from llama_platform.inference.torch_engine.cpu.tile import WeightFormat
+
+        kind: WeightFormat = "bf16" if dtype == "bfloat16" else "f32"
+        rows, int8 = config.max_step_tokens + config.max_running, config.weights == "int8"
+        return CpuModel(architecture, weights, kind, threads, context, pages, rows, config.max_running, int8)
+    except (ImportError, OSError, InputError) as error:
+        if config.weights == "int8":
+            raise InputError(f"engine.weights int8 cannot be served here: {error}") from error
+        _log.warning("the CPU kernels cannot be used (%s): torch's own operations are slower", error)
+        return None
+
+
+def _pages(
+    shape: Architecture,
+    context: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    weights: Weights,
+    config: EngineConfig,
+) -> int:
+    page_bytes = 2 * shape.layers * shape.kv_heads * shape.head_dim * dtype.itemsize * PAGE
+    useful = config.max_running * -(-context // PAGE)
+    if config.kv_cache_mib is not None:
+        return max(1, min(useful, config.kv_cache_mib * 2**20 // page_bytes))
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info()
+        budget = int(0.9 * (free - weights.size_bytes))
+    else:
+        budget = psutil.virtual_memory().available // 4
+    return max(1, min(useful, budget // page_bytes))

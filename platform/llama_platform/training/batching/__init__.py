@@ -1,0 +1,1 @@
+"""Which chats make up a batch, and in which order."""

@@ -1,0 +1,75 @@
+"""Batches: the collated micro-batches of a step, and those of the held-out chats. Runs without Ray."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from llama_platform.data.packing import balanced_bins, pack
+from llama_platform.data.tokenize import collate
+from llama_platform.training.batching.sampler import Batching, micro_batches, step_chats
+
+
+@dataclass(frozen=True, slots=True)
+class StepBatches:
+    """One worker's part of a step."""
+
+    batches: dict[int, dict[str, Any]]
+    """Collated micro-batches by their number within the step."""
+    count: int
+    """Micro-batches of the step on all workers."""
+    tokens: int
+    """On all workers, padding not counted."""
+    trained_tokens: int
+    """On all workers."""
+
+
+class TrainingData:
+    """Tokenized chats and the way they are batched."""
+
+    def __init__(self, rows: Any, pad_token_id: int, micro_batch_size: int, batching: Batching, seed: int) -> None:
+        """Read the lengths; the tokens stay on disk.
+
+        Args:
+            rows: a `datasets.Dataset` by `load_tokenized`.
+            pad_token_id: fills padded batches.
+            micro_batch_size: chats per micro-batch.
+            batching: see `micro_batches`.
+            seed: of the order.
+        """
+        self._rows, self._pad = rows, pad_token_id
+        self._micro, self._batching, self._seed = micro_batch_size, batching, seed
+        self._lengths = np.asarray(rows.with_format("numpy")["length"][:])
+        self._trained = np.asarray(rows.with_format("numpy")["num_trained"][:])
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def step(self, step: int, global_batch_size: int, rank: int, world: int) -> StepBatches:
+        """Return what worker `rank` of `world` computes in a step (from 0): every `world`-th micro-batch."""
+        chats = step_chats(step, len(self), global_batch_size, self._seed)
+        plan = micro_batches(chats, self._lengths[chats].tolist(), self._micro, self._batching)
+        batches = {
+            number: collate_rows([self._rows[chat] for chat in plan[number]], self._pad, self._batching == "packed")
+            for number in range(rank, len(plan), world)
+        }
+        return StepBatches(batches, len(plan), int(self._lengths[chats].sum()), int(self._trained[chats].sum()))
+
+
+def collate_rows(rows: Sequence[dict[str, Any]], pad_token_id: int, packed: bool) -> dict[str, Any]:
+    """Return chats as one packed row, or as padded rows."""
+    return pack(rows) if packed else collate(rows, pad_token_id)
+
+
+def eval_batches(
+    rows: Sequence[dict[str, Any]], batch_size: int, pad_token_id: int, packed: bool
+) -> Iterator[dict[str, Any]]:
+    """Yield collated batches of held-out chats, about `batch_size` in each."""
+    if packed:
+        bins = balanced_bins([row["length"] for row in rows], -(-len(rows) // batch_size))
+        yield from (pack([rows[index] for index in chosen]) for chosen in bins)
+        return
+    ordered = sorted(rows, key=lambda row: row["length"])
+    for start in range(0, len(ordered), batch_size):
+        yield collate(ordered[start : start + batch_size], pad_token_id)

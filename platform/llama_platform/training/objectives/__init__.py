@@ -1,0 +1,1 @@
+"""The loss on answers, and attention and dropout over packed rows."""

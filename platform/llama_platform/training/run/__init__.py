@@ -1,0 +1,1 @@
+"""A run of training on Ray: trainer, workers, checkpoints, metrics and report."""

@@ -1,0 +1,229 @@
+"""Trainer: from a configuration to a finished run, on whatever Ray cluster this process is connected to."""
+
+import importlib.util
+import os
+import secrets
+import tempfile
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import ray
+import yaml
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from llama_platform.artifacts.location import absolute, repository_from
+from llama_platform.artifacts.manifest import check_name
+from llama_platform.artifacts.repository import ArtifactVersion
+from llama_platform.data.dataset import find_dataset
+from llama_platform.errors import InputError, PlatformError, TrainingError
+from llama_platform.models.base_model import check_quantization, load_template
+from llama_platform.training.batching.sampler import accumulation_for
+from llama_platform.training.config import FinetuneConfig, TrainingConfig
+from llama_platform.training.run.checkpoint import newest_checkpoint
+from llama_platform.training.run.control import RunControl
+from llama_platform.training.run.log import RunLog
+from llama_platform.training.run.metrics import StepMetrics
+from llama_platform.training.run.state import TrainerState, run_identity
+from llama_platform.training.run.worker import train_loop
+
+POLL_S = 0.5
+START_TRIES = 30
+"""How often Ray Train waits a minute for the workers' resources, before it gives up."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run has made."""
+
+    run_id: str
+    adapter: ArtifactVersion | None
+    """None if the run was stopped before its end; submitted again with its id, it goes on."""
+    uri: str
+    """Of the adapter; empty without one."""
+    steps: int
+    workers: int
+    loss_first: float
+    loss_last: float
+    eval_loss: float | None
+    tokens: int
+    tokens_per_s: float
+
+
+def finetune(
+    config: FinetuneConfig,
+    on_metrics: Callable[[StepMetrics], None],
+    *,
+    stop: threading.Event | None = None,
+    may_grow: bool = False,
+) -> RunResult:
+    """Train an adapter on the configured dataset and publish it; blocks until the run ends.
+
+    Args:
+        config: the whole configuration.
+        on_metrics: called in this thread with the records of the steps.
+        stop: once set, the run commits a checkpoint after its present step and ends as `stopped`.
+        may_grow: whether the cluster may still get the nodes that the run needs.
+
+    Raises:
+        NotFoundError: there is no such dataset.
+        InputError: the base cannot be found, the cluster is too small, or the run exists and is of something else.
+        TrainingError: the workers failed more often than allowed, or no step was made.
+    """
+    config = config.model_copy(update={"store": absolute(config.store, os.environ)})
+    repository = repository_from(config.store, os.environ)
+    run_id = check_name(config.training.run_id or new_run_id(), "training.run_id")
+    dataset = find_dataset(repository, config.data.name, config.training.dataset_version)
+    _check_installed(config)
+    template = load_template(config.base)  # what is wrong with the base shows here rather than in every worker
+    checkpoint = newest_checkpoint(repository, run_id)
+    progress = TrainerState(**checkpoint.progress) if checkpoint else TrainerState(config.global_batch_size())
+    progress.claim(run_identity(config, dataset, template), run_id)
+    _check_division(progress.global_batch_size, config.training)
+    if not may_grow:
+        _check_resources(config.training)
+    repository.store.write(f"runs/{run_id}/config.yaml", yaml.safe_dump(config.model_dump(mode="json")).encode())
+    # Beside the driver: on another node it could die without the run.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    board = ray.remote(num_cpus=0, scheduling_strategy=here)(RunControl).remote()
+    arguments = {
+        "config": config.model_dump(mode="json"),
+        "run_id": run_id,
+        "dataset_version": dataset.version,
+        "progress": asdict(progress),
+        "board": board,
+    }
+    with RunLog(repository.store, run_id, config) as run_log:
+        try:
+            result = _follow(config, run_id, arguments, run_log, on_metrics, stop or threading.Event())
+            if result["steps"] == 0:
+                raise TrainingError(f"run {run_id}: no optimizer step was made")
+        except BaseException as error:
+            run_log.close("failed", error=str(error))
+            raise
+        run_log.close("finished" if result["adapter"] else "stopped", **_shown(result))
+        speed = run_log.records()[-1].tokens_per_s if run_log.records() else 0.0
+    found = result["adapter"]
+    return RunResult(
+        run_id=run_id,
+        adapter=repository.version("adapter", found["name"], found["version"]) if found else None,
+        uri=result.get("uri", ""),
+        steps=result["steps"],
+        workers=result["workers"],
+        loss_first=result["loss_first"],
+        loss_last=result["loss_last"],
+        eval_loss=result["eval_loss"],
+        tokens=result["tokens"],
+        tokens_per_s=speed,
+    )
+
+
+def _shown(result: dict[str, Any]) -> dict[str, Any]:
+    adapter = result["adapter"]
+    return {
+        "adapter": f"{adapter['name']}@{adapter['version']}" if adapter else None,
+        "workers": result["workers"],
+        "tokens": f"{result['tokens']:,}",
+        "held_out_loss": _rounded(result["eval_loss"]),
+        "lowest_held_out_loss": _rounded(result["best_eval_loss"]),
+    }
+
+
+def new_run_id() -> str:
+    """Return a name that no other run has."""
+    return f"run-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def _rounded(loss: float | None) -> float | None:
+    return None if loss is None else round(loss, 4)
+
+
+def _follow(
+    config: FinetuneConfig,
+    run_id: str,
+    arguments: dict[str, Any],
+    run_log: RunLog,
+    on_metrics: Callable[[StepMetrics], None],
+    stop: threading.Event,
+) -> dict[str, Any]:
+    """Run the workers in a thread; log what they post, and pass a request to stop on to them."""
+    board, seen, asked = arguments["board"], 0, False
+    # In the main thread, Ray Train would take SIGINT for itself and abort the run.
+    with ThreadPoolExecutor(1, thread_name_prefix="fit") as pool:
+        run = pool.submit(_fit, config, run_id, arguments)
+        ended = False
+        while not ended:
+            ended = bool(wait([run], POLL_S).done)
+            if stop.is_set() and not asked:
+                board.request_stop.remote()
+                asked = True
+            records = [StepMetrics(**values) for values in ray.get(board.read_from.remote(seen))]
+            seen += len(records)
+            for record in run_log.add(records):
+                on_metrics(record)
+        return run.result()
+
+
+def _fit(config: FinetuneConfig, run_id: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    training = config.training
+    failures = FailureConfig(max_failures=training.max_failures, controller_failure_limit=START_TRIES)
+    resources = {"CPU": training.cpus_per_worker} | ({"GPU": 1} if training.use_gpu else {})
+    elastic = training.min_workers is not None and training.min_workers < training.workers
+    with tempfile.TemporaryDirectory(prefix="ray-train-") as scratch:
+        trainer = TorchTrainer(
+            train_loop,
+            train_loop_config=arguments,
+            torch_config=TorchConfig(backend="nccl" if training.use_gpu else "gloo"),
+            scaling_config=ScalingConfig(
+                num_workers=(training.min_workers, training.workers) if elastic else training.workers,
+                elastic_resize_monitor_interval_s=training.resize_check_s,
+                use_gpu=training.use_gpu,
+                resources_per_worker=resources,
+            ),
+            run_config=RunConfig(name=run_id, storage_path=scratch, failure_config=failures),
+        )
+        try:
+            result = trainer.fit()
+        except ray.train.TrainingFailedError as error:
+            cause = _cause(error)
+            kind = type(cause) if isinstance(cause, PlatformError) else TrainingError
+            raise kind(f"run {run_id} failed: {cause}") from error
+    if not isinstance(result.return_value, dict):
+        raise TrainingError(f"run {run_id} ended without a result")
+    return result.return_value
+
+
+def _check_division(global_batch_size: int, training: TrainingConfig) -> None:
+    for workers in {training.min_workers or training.workers, training.workers}:
+        accumulation_for(global_batch_size, training.micro_batch_size, workers)
+
+
+def _check_installed(config: FinetuneConfig) -> None:
+    check_quantization(config.base)
+    if config.training.wandb_project is not None and importlib.util.find_spec("wandb") is None:
+        raise InputError("training.wandb_project needs wandb: install the extra, pip install 'llama-platform[wandb]'")
+
+
+def _check_resources(training: TrainingConfig) -> None:
+    workers = training.min_workers or training.workers
+    needed = {"CPU": workers * training.cpus_per_worker, "GPU": workers * int(training.use_gpu)}
+    there = ray.cluster_resources()
+    for resource, amount in needed.items():
+        if there.get(resource, 0) < amount:
+            raise InputError(
+                f"{workers} training.workers need {amount} {resource}s, this machine has "
+                f"{there.get(resource, 0):g}; use fewer workers"
+                + (", or --set training.use_gpu=false" if resource == "GPU" else "")
+            )
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return the error inside Ray's wrappings: our own if there is one, else the innermost."""
+    failures = list(getattr(error, "worker_failures", {}).values())
+    inner = next(iter(failures), None) or getattr(error, "_base_exc", None) or error.__cause__
+    return error if inner is None or isinstance(error, PlatformError) else _cause(inner)

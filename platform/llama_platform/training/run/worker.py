@@ -1,0 +1,251 @@
+"""The training loop: what every Ray Train worker runs.
+
+A start, first or after a failure, looks for the newest committed checkpoint of the run and continues after it.
+Ray is told metrics only: checkpoints are committed through the artifact repository (decision 4).
+"""
+
+import logging
+import math
+import os
+import tempfile
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import torch
+import torch.distributed as dist
+
+from llama_platform.artifacts.location import repository_from
+from llama_platform.artifacts.repository import ArtifactVersion
+from llama_platform.data.tokenize import IGNORED_LABEL, load_tokenized
+from llama_platform.errors import TrainingError
+from llama_platform.logs import bind_context, setup_logging
+from llama_platform.models.adapter import attach_lora, save_adapter
+from llama_platform.models.base_model import load_base_model, load_template
+from llama_platform.models.model_card import write_model_card
+from llama_platform.training.batching.batches import TrainingData, eval_batches
+from llama_platform.training.batching.sampler import accumulation_for, total_steps
+from llama_platform.training.config import FinetuneConfig
+from llama_platform.training.run.checkpoint import (
+    Checkpoint,
+    best_weights,
+    newest_checkpoint,
+    prune_checkpoints,
+    save_checkpoint,
+)
+from llama_platform.training.run.control import StopRequests
+from llama_platform.training.run.metrics import Gauges, StepMetrics, StepTimer
+from llama_platform.training.run.state import TrainerState
+from llama_platform.training.schedule import learning_rate_at
+from llama_platform.training.step import TrainingStep, prepare_for_training, to_device
+from llama_platform.training.zero.engine import init_deepspeed, start_engine
+from llama_platform.training.zero.state import gather_moments, gather_weights, load_weights, restore
+
+log = logging.getLogger(__name__)
+# Ray's report waits until the controller has polled every worker, about a second; the board does not wait.
+REPORT_EVERY = 25
+PREEMPTION_CHECK_S = 5.0
+
+
+class FinetuneWorker:
+    """One worker's part of a run."""
+
+    def __init__(self, arguments: dict[str, Any]) -> None:
+        """Load data, base and engine, and the newest checkpoint if there is one.
+
+        Args:
+            arguments: `config` (FinetuneConfig as JSON), `run_id`, `dataset_version`, `progress` (TrainerState of a
+                first start), `board` (handle of the RunControl).
+        """
+        self.config = FinetuneConfig.model_validate(arguments["config"])
+        self.run_id: str = arguments["run_id"]
+        self.rank, self.world = dist.get_rank(), dist.get_world_size()
+        self.device = ray.train.torch.get_device()
+        self._board, self._stop_requests = arguments["board"], StopRequests(arguments["board"])
+        self._gauges = Gauges(self.run_id)
+        self._unsaved: list[dict[str, Any]] = []
+        self._looked_at_nodes = time.monotonic()
+        training = self.config.training
+        self.packed = training.batching == "packed"
+        self.repository = repository_from(self.config.store, os.environ)
+        self.template = load_template(self.config.base)
+        self.dataset = self.repository.version("dataset", self.config.data.name, arguments["dataset_version"])
+        self.data = TrainingData(
+            self._rows("train.parquet"),
+            self.template.pad_token_id(),
+            training.micro_batch_size,
+            training.batching,
+            training.seed,
+        )
+        checkpoint = newest_checkpoint(self.repository, self.run_id)
+        self.progress = TrainerState(**(checkpoint.progress if checkpoint else arguments["progress"]))
+        size = self.progress.global_batch_size
+        self.steps = total_steps(len(self.data), size, training.epochs, training.max_steps)
+        self._start_engine(accumulation_for(size, training.micro_batch_size, self.world), checkpoint)
+        if checkpoint is not None:
+            self._resume(checkpoint)
+
+    def run(self) -> dict[str, Any]:
+        """Train to the end or to a request to stop; return the run's result, with the adapter if it came to the end."""
+        timer, stopped = StepTimer(self.progress.step, self.steps), False
+        while self.progress.step < self.steps and not (self.progress.stopped_early or stopped):
+            metrics, stopped = self._step(timer)
+            gained = self._evaluate() if self._evaluation_is_due() else None
+            self._report(replace(metrics, eval_loss=None if gained is None else self.progress.eval_loss))
+            last = self.progress.step == self.steps or self.progress.stopped_early or stopped
+            if last or gained or self.progress.step % self.config.training.checkpoint_every == 0:
+                self._checkpoint(None if gained is None else self.progress.eval_loss)
+        result = {"steps": self.progress.step, "workers": self.world, **self.progress.summary()}
+        if stopped and self.progress.step < self.steps:
+            return result | {"adapter": None}
+        return result | self._publish()
+
+    def _start_engine(self, accumulation_steps: int, checkpoint: Checkpoint | None) -> None:
+        training = self.config.training
+        model = load_base_model(self.config.base.model_copy(update={"dtype": training.precision}))
+        self.model = attach_lora(model, self.config.lora, training.seed)
+        if checkpoint is not None:
+            load_weights(self.model, checkpoint.weights)
+        module = prepare_for_training(
+            self.model, gradient_checkpointing=training.gradient_checkpointing, packed=self.packed
+        )
+        self.engine = start_engine(module, training, accumulation_steps)
+        self._train = TrainingStep(self.engine, self.device, training.seed)
+
+    def _resume(self, checkpoint: Checkpoint) -> None:
+        restore(self.engine, self.model, checkpoint.weights, checkpoint.moments, checkpoint.step)
+        log.info("resumed", extra={"step": checkpoint.step})
+        if self.rank == 0:
+            # The driver that was told of these steps may be gone, and what it had not written with it.
+            self._board.post.remote(self.progress.unlogged)
+
+    def _rows(self, file: str) -> Any:
+        folder = self.repository.fetch(self.dataset)
+        return load_tokenized(folder / file, self.template, self.config.store.tokenized())
+
+    def _step(self, timer: StepTimer) -> tuple[StepMetrics, bool]:
+        """Do a step; return what it measured, and whether all workers are to end after it."""
+        training, progress, start = self.config.training, self.progress, time.perf_counter()
+        part = self.data.step(progress.step, progress.global_batch_size, self.rank, self.world)
+        rate = learning_rate_at(
+            progress.step, self.steps, training.learning_rate, training.warmup_fraction, training.schedule
+        )
+        nll = self._train.run(progress.step, part.batches, part.count, part.trained_tokens, rate)
+        total, stop, look = self._agree(nll)
+        loss = total / max(part.trained_tokens, 1)
+        if not math.isfinite(loss):
+            raise TrainingError(f"step {progress.step + 1}: the loss is {loss}; lower training.learning_rate")
+        progress.add_step(loss, part.tokens)
+        seconds = time.perf_counter() - start
+        speed, eta = timer.measure(progress.step, part.tokens)
+        norm = float(self.engine.get_global_grad_norm() or 0.0)
+        # Ray's look at the nodes is collective, so all workers take it at the same steps.
+        drained = look and ray.train.get_preemption_info() is not None
+        if drained:
+            log.warning("a node of this run is being drained: committing a checkpoint and stopping")
+        metrics = StepMetrics(progress.step, self.steps, loss, rate, norm, speed, eta, None, part.tokens, seconds)
+        return metrics, stop or drained
+
+    def _agree(self, nll: torch.Tensor) -> tuple[float, bool, bool]:
+        """Return the loss over all workers, and the first worker's wish to stop and to look at the nodes."""
+        wishes = [0.0, 0.0]
+        if self.rank == 0:
+            look = time.monotonic() - self._looked_at_nodes > PREEMPTION_CHECK_S
+            self._looked_at_nodes = time.monotonic() if look else self._looked_at_nodes
+            wishes = [float(self._stop_requests.pending()), float(look)]
+        values = torch.cat([nll.detach().float().reshape(1), torch.tensor(wishes, device=self.device)])
+        dist.all_reduce(values)
+        total, stop, look_now = values.tolist()
+        return total, bool(stop), bool(look_now)
+
+    def _evaluation_is_due(self) -> bool:
+        every, step = self.config.training.evaluate_every, self.progress.step
+        return step == self.steps or bool(every and step % every == 0)
+
+    @torch.no_grad()
+    def _evaluate(self) -> bool:
+        """Measure the held-out loss; return whether it is the lowest so far."""
+        training = self.config.training
+        rows = self._rows("eval.parquet")
+        rows = rows.select(range(min(len(rows), self.config.evaluation.max_chats)))
+        batches = list(eval_batches(list(rows), training.micro_batch_size, self.template.pad_token_id(), self.packed))
+        self.engine.eval()
+        sums = torch.zeros(2, device=self.device)
+        for start in range(0, len(batches), self.world):
+            # Every worker makes the same number of passes: with ZeRO 3 each pass is collective.
+            batch = dict(batches[min(start + self.rank, len(batches) - 1)])
+            if start + self.rank >= len(batches):
+                batch["labels"] = torch.full_like(batch["labels"], IGNORED_LABEL)
+            sums[0] += self.engine(**to_device(batch, self.device)).float()
+            sums[1] += (batch["labels"][:, 1:] != IGNORED_LABEL).sum()
+        self.engine.train()
+        dist.all_reduce(sums)
+        # The sums are the same on every worker, and so is what follows from them.
+        return self.progress.add_evaluation((sums[0] / sums[1].clamp(min=1)).item(), training.early_stopping_patience)
+
+    def _report(self, metrics: StepMetrics) -> None:
+        last = metrics.step == self.steps or self.progress.stopped_early
+        if self.rank == 0 and (last or metrics.eval_loss is not None or metrics.step % self._log_every() == 0):
+            self._board.post.remote([asdict(metrics)])
+            self._gauges.set(metrics)
+            self.progress.unlogged.append(asdict(metrics))
+        if metrics.step % REPORT_EVERY == 0 or last:
+            ray.train.report(asdict(metrics))
+
+    def _log_every(self) -> int:
+        return self.config.training.log_every
+
+    def _checkpoint(self, eval_loss: float | None) -> None:
+        weights, moments = gather_weights(self.engine, self.model), gather_moments(self.engine, self.model)
+        if self.rank == 0:
+            checkpoint = Checkpoint(self.progress.step, weights, moments, asdict(self.progress), eval_loss)
+            save_checkpoint(self.repository, self.run_id, checkpoint)
+            prune_checkpoints(self.repository, self.run_id, self.config.training.keep_checkpoints)
+        self.progress.unlogged = []
+        # Nobody goes on before the checkpoint is committed: a failed upload must stop the whole run.
+        dist.barrier()
+
+    def _publish(self) -> dict[str, Any]:
+        weights = gather_weights(self.engine, self.model)
+        published: list[ArtifactVersion | None] = [None]
+        if self.rank == 0:
+            if self.config.training.publish == "best":
+                weights = best_weights(self.repository, self.run_id) or weights
+            facts = self._facts()
+            with tempfile.TemporaryDirectory() as scratch:
+                folder = Path(scratch) / "adapter"
+                save_adapter(self.model, weights, folder, facts)
+                self.template.tokenizer.save_pretrained(folder)
+                write_model_card(folder, self.config.adapter.name, facts)
+                published = [self.repository.publish("adapter", self.config.adapter.name, folder, facts)]
+        dist.broadcast_object_list(published, src=0)
+        version = published[0]
+        if version is None:
+            raise TrainingError("the first worker published no adapter")
+        return {
+            "adapter": {"name": version.name, "version": version.version, "digest": version.digest},
+            "uri": self.repository.uri(version),
+        }
+
+    def _facts(self) -> dict[str, Any]:
+        dataset = {"name": self.dataset.name, "version": self.dataset.version, "digest": self.dataset.digest}
+        return {
+            "base": self.config.base.model,
+            "base_revision": self.config.base.revision,
+            "prompt_style": self.template.style,
+            "prompt_fingerprint": self.template.fingerprint(),
+            "dataset": dataset,
+            "run_id": self.run_id,
+            "metrics": self.progress.summary(),
+            "settings": self.config.settings(),
+        }
+
+
+def train_loop(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Run one worker; the entry point that Ray Train calls."""
+    setup_logging()
+    bind_context(run=arguments["run_id"], rank=dist.get_rank())
+    init_deepspeed(arguments["config"]["training"]["cpus_per_worker"])
+    return FinetuneWorker(arguments).run()

@@ -1,0 +1,1 @@
+"""DeepSpeed: its configuration, its engine, and the state behind its ZeRO stages."""

@@ -1,0 +1,46 @@
+"""DeepSpeed engines around a loss module, on any machine that has torch.distributed running; no Ray here."""
+
+import os
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from llama_platform.training.config import TrainingConfig
+from llama_platform.training.zero.config import deepspeed_config
+
+
+def init_deepspeed(threads: int) -> None:
+    """Prepare this worker's process; torch.distributed is initialised.
+
+    Args:
+        threads: that torch computes with on the CPU.
+    """
+    torch.set_num_threads(threads)
+    os.environ |= {"OMP_NUM_THREADS": str(threads), "LOCAL_SIZE": os.environ.get("LOCAL_WORLD_SIZE", "1")}
+    import deepspeed
+    import deepspeed.ops
+
+    if not torch.cuda.is_available():
+        # On CPUs DeepSpeed would compile an all-reduce that only its inference uses: a minute, and a compiler.
+        vars(deepspeed.ops)["__compatible_ops__"] = {}
+    deepspeed.init_distributed(dist_backend=dist.get_backend(), dist_init_required=False)
+
+
+def start_engine(module: torch.nn.Module, training: TrainingConfig, accumulation_steps: int) -> Any:
+    """Return a DeepSpeed engine that trains the parameters of `module` that want gradients.
+
+    Args:
+        module: an AnswerLoss in training mode.
+        training: the run's configuration.
+        accumulation_steps: micro-batches per step on this worker.
+    """
+    import deepspeed
+
+    engine, *_ = deepspeed.initialize(
+        model=module,
+        model_parameters=[p for p in module.parameters() if p.requires_grad],
+        config=deepspeed_config(training, accumulation_steps),
+        dist_init_required=False,
+    )
+    return engine

@@ -1,0 +1,114 @@
+"""Request log: one JSON line for each request, and the metrics of the ingress.
+
+Prompts are in the log as their sha256 only, unless the configuration says otherwise.
+"""
+
+import hashlib
+import logging
+import re
+import time
+import uuid
+from typing import Any, Protocol
+
+from fastapi import Request
+
+from llama_platform.artifacts.repository import ArtifactVersion
+from llama_platform.inference.protocol import FinishEvent, TokenEvent
+
+log = logging.getLogger(__name__)
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
+
+
+class Observer(Protocol):
+    """Where figures go."""
+
+    def request(self, route: str, code: str, seconds: float) -> None:
+        """Take note of a request that has ended."""
+        ...
+
+    def first_token(self, seconds: float) -> None:
+        """Take note of the time until an answer's first token."""
+        ...
+
+    def between_tokens(self, seconds: float) -> None:
+        """Take note of the time between two pieces of an answer, per token."""
+        ...
+
+
+class RequestRecord:
+    """What is known of one request; kept in `request.state.record`."""
+
+    def __init__(self, request_id: str, method: str, path: str, traceparent: str, observer: Observer) -> None:
+        """Start the clock."""
+        self.request_id = request_id
+        self._start = time.monotonic()
+        self._observer = observer
+        self._route = "none"
+        self._facts: dict[str, Any] = {"request": request_id, "method": method, "path": path}
+        trace = _TRACEPARENT.fullmatch(traceparent)
+        valid = trace is not None and trace[1].strip("0") != "" and trace[2].strip("0") != ""
+        self._facts["trace"] = trace[1] if trace and valid else uuid.uuid4().hex
+        if trace and valid:
+            self._facts["parent_span"] = trace[2]
+        self._last_token_at: dict[int, float] = {}
+        self._tokens = {"prompt_tokens": 0, "completion_tokens": 0, "cached_tokens": 0}
+        self._outcome: str | None = None
+
+    def asked(self, prompt: str, keep: bool) -> None:
+        """Take note of the prompt."""
+        digest = hashlib.sha256(prompt.encode(errors="replace")).hexdigest()
+        self._facts |= {"prompt": prompt} if keep else {"prompt_sha256": digest}
+
+    def routed(self, route: str) -> None:
+        """Take note of the route's template, such as `/v1/models/{model}`: a metric has one line for each."""
+        self._route = route
+
+    def answered_by(self, adapter: ArtifactVersion | None) -> None:
+        """Take note of what answers."""
+        if adapter is not None:
+            self._facts |= {"adapter": adapter.name, "version": adapter.version, "digest": adapter.digest}
+
+    def note(self, number: int, event: TokenEvent | FinishEvent) -> None:
+        """Take note of an event of one of the answers."""
+        now = time.monotonic()
+        if isinstance(event, TokenEvent):
+            last = self._last_token_at.get(number)
+            if last is None:
+                self._facts.setdefault("first_token_ms", round(1000 * (now - self._start), 1))
+                self._observer.first_token(now - self._start)
+            elif event.token_ids:
+                self._observer.between_tokens((now - last) / len(event.token_ids))
+            self._last_token_at[number] = now
+            return
+        for key, tokens in zip(
+            self._tokens,
+            (event.usage.prompt_tokens, event.usage.completion_tokens, event.usage.cached_tokens),
+            strict=True,
+        ):
+            self._tokens[key] += tokens
+        self._facts["queue_ms"] = round(1000 * event.timings.queue_s, 1)
+        self._outcome = self._outcome or event.reason
+
+    def failed(self, code: str) -> None:
+        """Take note of how it ended, other than well."""
+        self._outcome = code
+
+    def close(self, status: int) -> None:
+        """Write the line.
+
+        Args:
+            status: that was sent; 0 where the client left before.
+        """
+        seconds = time.monotonic() - self._start
+        outcome = self._outcome or ("client_gone" if status == 0 else "ok" if status < 400 else f"http_{status}")
+        facts = {**self._facts, "status": status, "outcome": outcome, "total_ms": round(1000 * seconds, 1)}
+        if any(self._tokens.values()):
+            facts |= self._tokens
+        log.info("request", extra=facts)
+        self._observer.request(self._route, outcome, seconds)
+
+
+def record_of(request: Request) -> RequestRecord:
+    """Return the record of a request."""
+    record: RequestRecord = request.state.record
+    return record

@@ -1,0 +1,89 @@
+"""AppState: what the routes work with."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Protocol
+
+from fastapi import Depends, Request
+
+from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
+from rag.documents.document import Document
+from rag.embedding import EmbeddingResult
+from rag.search.retriever import Query, SearchResult
+from serve_apps.config import AppConfig
+from serve_apps.generation.service import GenerationService
+from serve_apps.routing.router import AliasRouter
+
+
+class Searcher(Protocol):
+    """What finds sources: the retriever deployment."""
+
+    async def search(
+        self, version: ArtifactVersion | None, query: Query, inline: Sequence[Document], deadline: float
+    ) -> SearchResult:
+        """Return the best chunks of an index and of inline documents.
+
+        Args:
+            version: of the index; None to search only what is inline.
+            query: what is asked.
+            inline: documents that only this request knows.
+            deadline: `time.time()`
+        """
+        ...
+
+    async def embed(self, texts: Sequence[str], deadline: float) -> EmbeddingResult:
+        """Return the vectors of texts, and how many tokens they have."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class JobState:
+    """How far a job is."""
+
+    job: str
+    status: str
+    """`PENDING`, `RUNNING`, `SUCCEEDED`, `FAILED` or `STOPPED`."""
+    log: list[str]
+    """The last lines."""
+
+
+class IndexJobs(Protocol):
+    """What changes indexes."""
+
+    def submit(self, index: str, change_id: str) -> str:
+        """Queue a change that waits in the store, and return the job's id."""
+        ...
+
+    def status(self, job_id: str) -> JobState:
+        """Tell how far a job is."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AppState:
+    """One for an ingress replica."""
+
+    config: AppConfig
+    repository: ArtifactRepository
+    live: AliasRouter
+    answering: GenerationService
+    searcher: Searcher | None
+    """None where retrieval is off."""
+    jobs: IndexJobs
+
+
+async def _service(request: Request) -> AppState:  # a plain function would cost a visit to a thread pool
+    state: AppState = request.app.state.state
+    return state
+
+
+WithState = Annotated[AppState, Depends(_service)]
+
+
+def retry_after_s(state: AppState) -> int:
+    """Return in how many seconds a place in the queue should be free, from what replicas say of their load."""
+    loads = state.answering.replicas()
+    running = sum(load["running"] for load in loads) or 1
+    waiting = sum(load["waiting"] for load in loads)
+    response_s = max((load["response_s"] for load in loads), default=0.0)
+    return int(min(60, max(1, response_s * (1 + waiting / running) / 2)))

@@ -1,0 +1,273 @@
+"""AliasController: reads aliases in the store, has replicas hold what they name, and publishes what is in force.
+
+One for the application. Names that were asked for lately are read at every turn, the others in turn, so that thousands
+of adapters cost a bounded number of conditional reads. When the follower dies, Serve starts another; meanwhile the
+ingress keeps the last table, and replicas keep what they hold.
+"""
+
+import asyncio
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from llama_platform.artifacts.aliases import AliasDocument, Aliases
+from llama_platform.artifacts.location import repository_from
+from llama_platform.artifacts.manifest import ArtifactKind
+from llama_platform.artifacts.repository import ArtifactVersion, parse_ref
+from llama_platform.errors import IntegrityError, NotFoundError, PlatformError, StorageError
+from llama_platform.logs import setup_logging
+from llama_platform.models.base_model import load_template
+from serve_apps.config import AppConfig
+from serve_apps.routing.reconcile import Holding, Reconciler, RoutingTable
+from serve_apps.routing.validation import check_version
+
+log = logging.getLogger(__name__)
+KINDS: tuple[ArtifactKind, ...] = ("adapter", "index")
+LEASE_S = 2.5
+"""How long a replica counts that says nothing."""
+WAIT_S = 1.0
+"""How long a caller that waits for news waits at most."""
+SETTLE_S = 5.0
+"""How long a caller that asks for one name waits at most for replicas to hold it."""
+HOT_S = 600.0
+"""How long a name counts as asked for."""
+READS_PER_TURN = 50
+"""Names beside the hot ones that are read in a turn."""
+DISCOVERY_S = 3.0
+MOST_PINNED = 64
+
+
+class AliasController:
+    """The deployment; all state lives in its event loop."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        """Start following.
+
+        Args:
+            config: AppConfig as JSON.
+        """
+        setup_logging()
+        self._config = AppConfig.model_validate(config)
+        repository = repository_from(self._config.store, os.environ)
+        fingerprint = load_template(self._config.base).fingerprint()
+        names = (self._config.adapter, self._config.rag_adapter)
+        defaults = {
+            "adapter": [parse_ref(name).name for name in names if name and name != "base"],
+            "index": [parse_ref(self._config.index).name] if self._config.index else [],
+        }
+        self._followed = {kind: Followed(kind, repository, self._config, fingerprint, defaults[kind]) for kind in KINDS}
+        self._tasks = [asyncio.ensure_future(followed.run()) for followed in self._followed.values()]
+
+    async def follow(
+        self, kind: ArtifactKind, replica: str, revision: int, holding: Holding, facts: Mapping[str, Any]
+    ) -> tuple[int, tuple[ArtifactVersion, ...]]:
+        """Take note of a replica; return what replicas are to hold when that has changed, or after a second."""
+        followed = self._followed[kind]
+        followed.live.set_replica(replica, holding, facts, time.monotonic())
+        followed.publish()
+        await followed.wait_beyond(revision)
+        return followed.live.table.revision, followed.live.pinned
+
+    async def pinned(self, kind: ArtifactKind) -> tuple[ArtifactVersion, ...]:
+        """Return what a replica is to hold before it is ready."""
+        followed = self._followed[kind]
+        await followed.started.wait()
+        return followed.live.pinned
+
+    async def table(self, kind: ArtifactKind, revision: int, asked: Iterable[str]) -> RoutingTable:
+        """Return what is in force when that has changed, or after a second.
+
+        Args:
+            kind: of the artifacts.
+            revision: that the caller knows.
+            asked: names that requests have asked for since the last call.
+        """
+        followed = self._followed[kind]
+        followed.warm(asked)
+        await followed.started.wait()
+        await followed.wait_beyond(revision)
+        return followed.live.table
+
+    async def look(self, kind: ArtifactKind, name: str) -> RoutingTable:
+        """Read one name's aliases now, and return the table once it is known what answers under them.
+
+        Raises:
+            StorageError: the store cannot be read.
+        """
+        followed = self._followed[kind]
+        followed.warm([name])
+        await followed.started.wait()
+        await followed.read([name])
+        await followed.check()
+        await followed.settle(name)
+        return followed.live.table
+
+    def check_health(self) -> None:
+        """Let Serve start another follower where a loop has ended.
+
+        Raises:
+            RuntimeError: it has.
+        """
+        for task in self._tasks:
+            if task.done():
+                raise RuntimeError(f"following aliases has ended: {task.exception()}")
+
+
+class Followed:
+    """One kind of artifact: reading, checking, publishing."""
+
+    def __init__(
+        self, kind: ArtifactKind, repository: Any, config: AppConfig, fingerprint: str, defaults: Iterable[str]
+    ) -> None:
+        """Start with nothing known; the defaults are names that always count as asked for."""
+        self._kind, self._repository, self._fingerprint = kind, repository, fingerprint
+        self._base, self._interval_s = config.base, config.alias_interval_s
+        self._defaults = tuple(dict.fromkeys(defaults))
+        self.live = Reconciler(LEASE_S, MOST_PINNED)
+        self.started = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._asked: dict[str, float] = {}
+        self._etags: dict[str, str | None] = {}
+        self._rest: deque[str] = deque()
+        self._retry_at: dict[tuple[str, int], float] = {}
+
+    async def run(self) -> None:
+        """Follow for ever."""
+        begun = time.monotonic()
+        discovered = -DISCOVERY_S
+        while True:
+            try:
+                now = time.monotonic()
+                if now - discovered >= DISCOVERY_S:
+                    await self._discover()
+                    discovered = now
+                await self.read(self._turn())
+                await self.check()
+            except PlatformError as error:  # the store is away: what is in force stays so
+                log.warning("aliases cannot be read; what is in force stays", extra={"reason": str(error)})
+            except Exception:  # following must go on, whatever one turn meets
+                log.exception("a turn of following aliases failed")
+            # Replicas of an earlier follower get the time to say what they hold before anything is published.
+            if not self.started.is_set() and time.monotonic() - begun >= LEASE_S:
+                self.started.set()
+            self.publish()
+            await asyncio.sleep(self._interval_s)
+
+    def warm(self, names: Iterable[str]) -> None:
+        """Take note of names that were asked for."""
+        now = time.monotonic()
+        self._asked.update(dict.fromkeys(names, now))
+
+    def publish(self) -> None:
+        """Publish what has changed, and wake whoever waits for it."""
+        if self.live.publish(self._order(), time.monotonic()):
+            for alias in self.live.table.aliases.values():
+                if alias.status == "refused":
+                    log.error(
+                        "alias refused", extra={"artifact": alias.name, "alias": alias.alias, "reason": alias.reason}
+                    )
+            self._changed.set()
+            self._changed = asyncio.Event()
+
+    async def wait_beyond(self, revision: int) -> None:
+        """Return when the table has another revision, or after a second."""
+        if self.live.table.revision == revision or not self.started.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(WAIT_S):
+                    await self._changed.wait()
+
+    async def settle(self, name: str) -> None:
+        """Return when every alias of a name has something that answers, or is refused, or after some seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_S):
+                while any(
+                    alias.name == name and alias.status == "pending" and not alias.targets
+                    for alias in self.live.table.aliases.values()
+                ):
+                    await self._changed.wait()
+
+    async def read(self, names: Iterable[str]) -> None:
+        """Read the aliases of names, if they have changed.
+
+        Raises:
+            StorageError: the store cannot be read.
+        """
+        wanted = [name for name in dict.fromkeys(names) if name]
+        for start in range(0, len(wanted), 16):
+            await asyncio.gather(*(self._read_one(name) for name in wanted[start : start + 16]))
+
+    async def check(self) -> None:
+        """Check the versions that this is still needed of, and publish."""
+        self.publish()
+        now = time.monotonic()
+        ranks = {name: rank for rank, name in enumerate(self._order())}
+        due = [entry for entry in self.live.unchecked if self._retry_at.get(entry, 0.0) <= now]
+        due.sort(key=lambda entry: (ranks.get(entry[0], len(ranks)), entry))
+        for start in range(0, len(due), 4):
+            await asyncio.gather(
+                # Of what no replica is to hold, every byte is checked when a request first loads it.
+                *(
+                    self._check_one(*entry, whole=start + place < MOST_PINNED)
+                    for place, entry in enumerate(due[start : start + 4])
+                )
+            )
+            self.publish()
+
+    async def _read_one(self, name: str) -> None:
+        aliases = Aliases(self._repository, self._kind, name)
+        try:
+            found = await asyncio.to_thread(aliases.read_if_changed, self._etags.get(name))
+        except NotFoundError:
+            self._forget(name)
+        except IntegrityError as error:
+            log.error("aliases are damaged; what is in force stays", extra={"artifact": name, "reason": str(error)})
+        else:
+            if found is not None:
+                document, self._etags[name] = found
+                self._set(name, document)
+
+    def _set(self, name: str, document: AliasDocument) -> None:
+        self.live.set_document(name, document)
+
+    def _forget(self, name: str) -> None:
+        self.live.set_document(name, None)
+        self._etags.pop(name, None)
+        self._asked.pop(name, None)  # a name that does not exist is not worth reading at every turn
+
+    async def _check_one(self, name: str, number: int, *, whole: bool) -> None:
+        try:
+            version = await asyncio.to_thread(self._repository.version, self._kind, name, number)
+            await asyncio.to_thread(check_version, self._repository, version, self._base, self._fingerprint, whole)
+        except StorageError as error:
+            log.warning(
+                "a version cannot be read yet", extra={"artifact": name, "version": number, "reason": str(error)}
+            )
+            self._retry_at[name, number] = time.monotonic() + 5
+        except PlatformError as error:
+            self.live.set_checked(name, number, str(error))
+        else:
+            self.live.set_checked(name, number, version)
+
+    async def _discover(self) -> None:
+        names = await asyncio.to_thread(self._repository.folders, self._kind)
+        known = set(self._rest)
+        self._rest.extend(name for name in names if name not in known)
+        for gone in known - set(names):
+            self._rest.remove(gone)
+            self._forget(gone)
+
+    def _turn(self) -> list[str]:
+        others = [self._rest[place] for place in range(min(READS_PER_TURN, len(self._rest)))]
+        self._rest.rotate(-len(others))
+        return [*self._order(), *others]
+
+    def _order(self) -> list[str]:
+        """Return the names that count most: the defaults, then the others as they were asked for, latest first."""
+        now = time.monotonic()
+        self._asked = {name: at for name, at in self._asked.items() if now - at <= HOT_S}
+        recent = sorted(self._asked, key=lambda name: -self._asked[name])
+        return list(dict.fromkeys((*self._defaults, *recent)))

@@ -1,0 +1,120 @@
+"""ReplicaAgent: has a replica hold what aliases name, and tells the follower what it holds."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from ray.serve.handle import DeploymentHandle
+
+from llama_platform.artifacts.manifest import ArtifactKind
+from llama_platform.artifacts.repository import ArtifactVersion
+from llama_platform.errors import PlatformError, StorageError, UnavailableError
+
+log = logging.getLogger(__name__)
+PATIENCE_S = 30.0
+"""How long a new replica waits to hear what it is to hold."""
+PAUSE_S = 0.5
+
+
+class ReplicaAgent:
+    """Loads and releases versions of one kind as the follower asks."""
+
+    def __init__(
+        self,
+        follower: DeploymentHandle,
+        kind: ArtifactKind,
+        replica: str,
+        *,
+        load: Callable[[ArtifactVersion], Awaitable[None]],
+        release: Callable[[ArtifactVersion], Awaitable[None]],
+        facts: Callable[[], Mapping[str, Any]],
+    ) -> None:
+        """Do nothing yet.
+
+        Args:
+            follower: the AliasController.
+            kind: of the artifacts.
+            replica: the id of this one.
+            load: makes the replica hold a version; a PlatformError refuses it.
+            release: lets go of a version that no alias names any more.
+            facts: what the replica says of itself.
+        """
+        self._follower, self._kind, self._replica = follower, kind, replica
+        self._load, self._release, self._facts = load, release, facts
+        self._wanted: dict[str, ArtifactVersion] = {}
+        self._held: dict[str, ArtifactVersion] = {}
+        self._refused: dict[str, str] = {}
+        self._news = asyncio.Event()
+        self._loading: asyncio.Task[None] | None = None
+        self._following: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Hold what aliases name now, then go on following; a follower that does not answer is not waited for long."""
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                pinned = await self._follower.pinned.remote(self._kind)
+        except Exception as error:  # a replica that could answer must not stay down because the follower is
+            log.warning("no word of what to hold yet", extra={"reason": repr(error)})
+        else:
+            self._wanted = {version.digest: version for version in pinned}
+            await self._settle()
+        self._following = asyncio.ensure_future(self._follow())
+
+    async def _follow(self) -> None:
+        revision = -1
+        while True:
+            self._news.clear()
+            holding = {**dict.fromkeys(self._held), **self._refused}
+            asking = asyncio.ensure_future(self._ask(revision, holding))
+            news = asyncio.ensure_future(self._news.wait())
+            await asyncio.wait((asking, news), return_when=asyncio.FIRST_COMPLETED)
+            news.cancel()
+            if not asking.done():
+                asking.cancel()  # what has changed here is told at once
+                continue
+            try:
+                revision, pinned = asking.result()
+            except Exception as error:  # the follower is being replaced: what is held stays
+                log.warning("the follower does not answer", extra={"reason": repr(error)})
+                await asyncio.sleep(PAUSE_S)
+                continue
+            self._want({version.digest: version for version in pinned})
+
+    async def _ask(self, revision: int, holding: dict[str, str | None]) -> tuple[int, tuple[ArtifactVersion, ...]]:
+        answer: tuple[int, tuple[ArtifactVersion, ...]] = await self._follower.follow.remote(
+            self._kind, self._replica, revision, holding, self._facts()
+        )
+        return answer
+
+    def _want(self, wanted: dict[str, ArtifactVersion]) -> None:
+        if wanted != self._wanted:
+            self._wanted = wanted
+            self._refused = {digest: reason for digest, reason in self._refused.items() if digest in wanted}
+        missing = wanted.keys() - self._held.keys() - self._refused.keys()
+        if (missing or self._held.keys() - wanted.keys()) and (self._loading is None or self._loading.done()):
+            self._loading = asyncio.ensure_future(self._settle())
+
+    async def _settle(self) -> None:
+        """Load what is wanted and missing, in order, then release what is not wanted."""
+        for digest, version in list(self._wanted.items()):
+            if digest in self._held or digest in self._refused:
+                continue
+            try:
+                await self._load(version)
+            except StorageError as error:  # a store that is away says nothing about the version: tried again
+                log.warning("a version cannot be loaded yet", extra={"digest": digest, "reason": str(error)})
+                await asyncio.sleep(PAUSE_S)
+                continue
+            except UnavailableError as error:  # it will be loaded when a request comes
+                log.warning("a version is not held", extra={"digest": digest, "reason": str(error)})
+            except PlatformError as error:
+                log.error("a version is refused", extra={"digest": digest, "reason": str(error)})
+                self._refused[digest] = str(error)
+                self._news.set()
+                continue
+            self._held[digest] = version
+            self._news.set()
+        for digest in list(self._held):
+            if digest not in self._wanted:
+                await self._release(self._held.pop(digest))

@@ -1,0 +1,72 @@
+"""What is refused before any worker starts."""
+
+import json
+
+import pytest
+
+from llama_platform.artifacts.location import StoreConfig, repository_from
+from llama_platform.config import load_config
+from llama_platform.data.dataset import publish_dataset
+from llama_platform.data.prepare import DataConfig
+from llama_platform.errors import InputError, NotFoundError
+from llama_platform.training.config import FinetuneConfig
+from llama_platform.training.run.checkpoint import Checkpoint, save_checkpoint
+from llama_platform.training.run.trainer import finetune
+
+
+@pytest.fixture
+def start(tmp_path, tiny_config, monkeypatch):
+    """Start a run with these settings; it ends before Ray is needed, or fails for want of it."""
+    import ray
+
+    def no_ray(*_, **__):
+        raise AssertionError("workers would start")
+
+    monkeypatch.setattr(ray, "get_runtime_context", no_ray)
+    path = tmp_path / "chats.jsonl"
+    path.write_text("\n".join(json.dumps({"input": f"q {n}", "output": f"a {n * n}"}) for n in range(30)))
+    store = StoreConfig(uri=(tmp_path / "store").as_uri(), cache=tmp_path / "cache")
+    repository = repository_from(store, {})
+    data = DataConfig(sources=(str(path),), report_folder=tmp_path / "report")
+    publish_dataset(repository, data, tiny_config)
+
+    def start(*overrides):
+        config = load_config(FinetuneConfig, None, ["training.use_gpu=false", *overrides])
+        config = config.model_copy(update={"store": store, "base": tiny_config})
+        return finetune(config, print, may_grow=True)
+
+    start.repository = repository
+    return start
+
+
+def test_what_is_possible_comes_to_the_workers(start):
+    with pytest.raises(AssertionError, match="workers would start"):
+        start()
+
+
+@pytest.mark.parametrize(
+    ("override", "kind", "words"),
+    [
+        ("data.name=nothing", NotFoundError, "prepare_data first"),
+        ("training.dataset_version=7", NotFoundError, "no version 7"),
+        ("training.run_id=../x", InputError, "training.run_id"),
+        ("training.wandb_project=p", InputError, r"llama-platform\[wandb\]"),
+    ],
+)
+def test_wrong_input_is_refused(start, override, kind, words):
+    with pytest.raises(kind, match=words):
+        start(override)
+
+
+def test_checkpoints_of_something_else_are_not_continued(start):
+    progress = {"global_batch_size": 16, "step": 3, "identity": "another"}
+    save_checkpoint(start.repository, "r", Checkpoint(3, {}, {"exp_avg": {}, "exp_avg_sq": {}}, progress))
+    with pytest.raises(InputError, match="its checkpoints are of another dataset version, base or lora"):
+        start("training.run_id=r")
+
+
+def test_a_number_of_workers_that_does_not_divide_the_batch_is_refused(start):
+    progress = {"global_batch_size": 16, "step": 3}
+    save_checkpoint(start.repository, "r", Checkpoint(3, {}, {"exp_avg": {}, "exp_avg_sq": {}}, progress))
+    with pytest.raises(InputError, match="cannot be divided over 3 workers"):
+        start("training.run_id=r", "training.workers=3")

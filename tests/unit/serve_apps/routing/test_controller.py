@@ -1,0 +1,180 @@
+"""The follower and its holders in one event loop, around a real store."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from llama_platform.artifacts.aliases import Aliases
+from llama_platform.errors import IntegrityError, NotFoundError, StorageError
+from llama_platform.models.adapter_folder import import_adapter
+from serve_apps.config import AppConfig
+from serve_apps.routing import controller as module
+from serve_apps.routing.controller import AliasController
+from serve_apps.routing.replica_agent import ReplicaAgent
+from serve_apps.routing.router import AliasRouter
+
+
+class Handle:
+    """A deployment handle to an object in this process."""
+
+    def __init__(self, target):
+        self._target = target
+
+    def __getattr__(self, name):
+        return SimpleNamespace(remote=getattr(self._target, name))
+
+
+@pytest.fixture
+def versions(repository, adapter_folder, tmp_path):
+    """Three versions; the third is damaged."""
+    for n in (1, 2, 3):
+        folder = tmp_path / f"adapter{n}"
+        folder.mkdir()
+        for path in adapter_folder.iterdir():
+            (folder / path.name).write_bytes(path.read_bytes())
+        (folder / "note.txt").write_text(str(n))
+        import_adapter(repository, "support", str(folder))
+    third = repository.version("adapter", "support", 3)
+    repository.store.write(f"models/support/objects/{third.digest}/adapter_model.safetensors", b"\x00" * 100)
+    Aliases(repository, "adapter", "support").promote("production", 1)
+
+
+@pytest.fixture
+def config(tmp_path):
+    return AppConfig.model_validate(
+        {
+            "base": {"model": "tiny", "prompt_style": "plain"},
+            "store": {"uri": str(tmp_path / "store"), "cache": tmp_path / "cache"},
+            "adapter": "support",
+            "alias_interval_s": 0.05,
+        }
+    )
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr(module, "LEASE_S", 0.3)
+    monkeypatch.setattr(module, "WAIT_S", 0.1)
+    monkeypatch.setattr(module, "DISCOVERY_S", 0.1)
+
+
+def holder(follower, name, held, refuse=()):
+    async def load(version):
+        await asyncio.sleep(0.02)
+        if version.version in refuse:
+            raise IntegrityError("does not fit this base")
+        held.add(version.version)
+
+    async def release(version):
+        held.discard(version.version)
+
+    return ReplicaAgent(Handle(follower), "adapter", name, load=load, release=release, facts=lambda: {"name": name})
+
+
+async def until(condition, seconds=5.0):
+    for _ in range(int(seconds / 0.02)):
+        if condition():
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("waited in vain")
+
+
+async def stop(*tasks):
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def run(story):
+    """Run a story with a follower, two replicas and an ingress's tables."""
+
+    async def everything(config, repository, refuse=()):
+        follower = AliasController(config.model_dump(mode="json"))
+        held = {"a": set(), "b": set()}
+        holders = [holder(follower, name, held[name], refuse) for name in held]
+        tables = AliasRouter(follower, repository)
+        following = asyncio.ensure_future(tables.run("adapter"))
+        try:
+            for one in holders:
+                await one.start()
+            await story(follower, tables, held)
+        finally:
+            loading = [one._loading for one in holders if one._loading]
+            await stop(following, *follower._tasks, *(one._following for one in holders), *loading)
+
+    return everything
+
+
+def state(tables, name="support"):
+    live = tables.table("adapter").aliases.get((name, "production"))
+    return live and (live.status, [t.version.version for t in live.targets])
+
+
+def test_a_promotion_reaches_every_replica_before_it_is_live(config, repository, versions):
+    async def story(follower, tables, held):
+        assert held == {"a": {1}, "b": {1}}  # a replica starts with what it is to hold
+        await until(lambda: state(tables) == ("live", [1]) and len(tables.table("adapter").replicas) == 2)
+        seen = []
+        Aliases(repository, "adapter", "support").promote("production", 2)
+        await until(lambda: seen.append((state(tables), {**held})) or state(tables) == ("live", [2]))
+        assert held == {"a": {1, 2}, "b": {1, 2}} or held == {"a": {2}, "b": {2}}
+        await until(lambda: held == {"a": {2}, "b": {2}})
+        assert (await tables.resolve("adapter", "support", "x")).version == 2
+        assert (await tables.resolve("adapter", "support@1", "x")).version == 1
+
+    asyncio.run(run(story)(config, repository))
+
+
+def test_a_damaged_version_never_goes_live(config, repository, versions):
+    async def story(follower, tables, held):
+        await until(lambda: state(tables) == ("live", [1]))
+        Aliases(repository, "adapter", "support").promote("production", 3)
+        await until(lambda: state(tables) == ("refused", [1]))
+        assert "does not match its sha256" in tables.table("adapter").aliases["support", "production"].reason
+        assert 3 not in held["a"] | held["b"]
+        Aliases(repository, "adapter", "support").rollback("production")
+        await until(lambda: state(tables) == ("live", [1]))
+
+    asyncio.run(run(story)(config, repository))
+
+
+def test_what_replicas_refuse_never_goes_live(config, repository, versions):
+    async def story(follower, tables, held):
+        await until(lambda: state(tables) == ("live", [1]))
+        Aliases(repository, "adapter", "support").promote("production", 2)
+        await until(lambda: state(tables) == ("refused", [1]))
+        assert held == {"a": {1}, "b": {1}}
+
+    asyncio.run(run(story)(config, repository, refuse=(2,)))
+
+
+def test_the_last_table_stays_while_the_store_is_away(config, repository, versions, monkeypatch):
+    async def story(follower, tables, held):
+        await until(lambda: state(tables) == ("live", [1]))
+
+        def away(*_):
+            raise StorageError("away")
+
+        for followed in follower._followed.values():
+            monkeypatch.setattr(followed._repository.store, "read_if_changed", away)
+        await asyncio.sleep(0.5)
+        assert state(tables) == ("live", [1])
+        follower.check_health()
+
+    asyncio.run(run(story)(config, repository))
+
+
+def test_a_name_that_is_first_asked_for_is_read_at_once(config, repository, versions, adapter_folder):
+    async def story(follower, tables, held):
+        await until(lambda: state(tables) == ("live", [1]))
+        import_adapter(repository, "other", str(adapter_folder))
+        Aliases(repository, "adapter", "other").promote("production", 1)
+        assert (await tables.resolve("adapter", "other", "x")).name == "other"
+        for text in ("nobody", "support@blue", "support@9"):
+            with pytest.raises(NotFoundError):
+                await tables.resolve("adapter", text, "x")
+        Aliases(repository, "adapter", "other").promote("blue", 1)
+        await until(lambda: ("other", "blue") in tables.table("adapter").aliases)
+
+    asyncio.run(run(story)(config, repository))
