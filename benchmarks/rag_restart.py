@@ -28,7 +28,8 @@ def main() -> int:
     embedder = SentenceTransformerEmbedder(EmbeddingConfig(threads=1))
     vector = embedder.embed(["How do I start?"])[0]
     before = psutil.Process().memory_info().rss
-    snapshot = read_snapshot(repository.fetch(repository.latest("index", index)))
+    with repository.fetched(repository.latest("index", index)) as folder:
+        snapshot = read_snapshot(folder)
     found = Retriever(snapshot, (embedder.name, embedder.fingerprint)).search(Query("How do I start?"), vector)
     assert len(found.hits) == 4
     grown = psutil.Process().memory_info().rss - before

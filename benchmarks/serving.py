@@ -125,12 +125,12 @@ COMMON = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "2", "TOKENIZERS_PARALLELISM
 
 def start_ours(transport: str, model: Path) -> Server:
     """Start our application with one of Ray's transports."""
-    from llama_platform.models.adapter_folder import import_adapter
+    from llama_platform.models.adapter_transfer import import_adapter
 
     shutil.rmtree(STORE, ignore_errors=True)
     repository = _repository()
     for number in (0, 1):
-        import_adapter(repository, "bench", str(model / f"adapter{number}"))
+        import_adapter(repository, "bench", str(model / f"adapter{number}"), "plain")
     port = free_port()
     arguments = {
         "base": {"model": str(model), "dtype": "bfloat16", "prompt_style": "plain"},

@@ -128,7 +128,8 @@ def build_inputs() -> tuple[str, Path, Path]:
         config = StoreConfig(uri=store.absolute().as_uri(), cache=CACHE / "artifacts")
         repository = repository_from(config, {})
         version, _ = publish_dataset(repository, data, base)
-        load_tokenized(repository.fetch(version) / "train.parquet", template, CACHE / "tokenized").to_parquet(str(rows))
+        with repository.fetched(version) as folder:
+            load_tokenized(folder / "train.parquet", template, CACHE / "tokenized").to_parquet(str(rows))
     return str(model), store, rows
 
 

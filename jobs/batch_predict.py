@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from llama_platform.artifacts.location import absolute
-from llama_platform.batch.plan import BatchConfig, BatchProgress, answer_all, prepare
+from llama_platform.batch.plan import BatchConfig, BatchProgress, prepare
+from llama_platform.batch.worker import answer_all
 from llama_platform.cli.exit_codes import run_command
 from llama_platform.cli.job_arguments import parse_job_args
 from llama_platform.cli.ray_cluster import connect

@@ -84,7 +84,8 @@ def _snapshot(config: RetrievalEvaluation, found: Questions, embedder: Embedder)
     if config.index is not None:
         repository, ref = repository_from(config.store, os.environ), parse_ref(config.index)
         version = Aliases(repository, "index", ref.name).resolve(ref, "evaluation")
-        return f"{version.name}@{version.version}", read_snapshot(repository.fetch(version))
+        with repository.fetched(version) as folder:
+            return f"{version.name}@{version.version}", read_snapshot(folder)
     if not found.documents:
         raise ConfigError("index: name one; only files in the form of SQuAD hold the texts that are asked about")
     from rag.embedding_model import EmbeddingModel

@@ -38,8 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             ref = parse_ref(arguments.adapter)
             version = Aliases(repository, "adapter", ref.name).resolve(ref, subject="")
         probes = tuple(arguments.probe or PROBES)
-        folder = repository.fetch(version)
-        gap = merge_adapter(config.base, folder, arguments.output, config.base.dtype, probes)
+        with repository.fetched(version) as folder:
+            gap = merge_adapter(config.base, folder, arguments.output, config.base.dtype, probes)
         print(f"{version.name}@{version.version} merged into {config.base.model}: {arguments.output}")
         print(
             f"logits against base and adapter apart, over {gap.positions} positions: largest gap {gap.largest:.2e}, "

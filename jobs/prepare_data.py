@@ -79,7 +79,8 @@ def show(repository: ArtifactRepository, config: FinetuneConfig, which: str) -> 
         InputError: there is no such chat in it.
     """
     dataset = find_dataset(repository, config.data.name, config.training.dataset_version)
-    source, messages = find_chat(repository.fetch(dataset), which)
+    with repository.fetched(dataset) as folder:
+        source, messages = find_chat(folder, which)
     tokens = view_tokens(messages, load_template(config.base))
     trained = sum(token.trained for token in tokens)
     text = Text()

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from llama_platform.config import Config
 from llama_platform.errors import InputError
+from llama_platform.storage.regular_files import open_file
 from rag.documents.document import Document, Facts, clean_text, make_facts
 
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.{0,20000}?)\n---[ \t]*(?:\n|\Z)", re.DOTALL)
@@ -57,7 +58,8 @@ def read_file(path: Path, name: str, limits: ReadingConfig) -> Document:
         size = path.stat().st_size
         if size > limits.max_bytes:
             raise InputError(f"{size} bytes, over the limit of {limits.max_bytes}")
-        content = path.read_bytes()
+        with open_file(path) as file:
+            content = file.read()
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}") from error
     text, facts, page_starts = reader(content, limits)

@@ -4,10 +4,12 @@ import csv
 import hashlib
 import json
 from collections.abc import Iterator
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TextIO
 
 from llama_platform.errors import InputError
+from llama_platform.storage.regular_files import open_file
 from rag.documents.document import Document, Skipped, check_document_id, clean_text, make_facts
 from rag.documents.formats import ReadingConfig
 
@@ -34,7 +36,7 @@ def read_rows(path: Path, name: str, limits: ReadingConfig) -> Iterator[Document
         size = path.stat().st_size
         if size > limits.max_table_bytes:
             raise InputError(f"{size} bytes, over the limit of {limits.max_table_bytes}")
-        with path.open(encoding="utf-8-sig", newline="") as stream:
+        with open_file(path) as raw, TextIOWrapper(raw, encoding="utf-8-sig", newline="") as stream:
             lines = _lines(stream, limits.max_bytes)
             rows = _json_rows(lines) if suffix in JSON_SUFFIXES else _csv_rows(lines, suffix, limits)
             for number, row in rows:

@@ -1,6 +1,5 @@
 """Sources: the files that paths, folders and `s3://` prefixes name. Nothing else is ever fetched."""
 
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from llama_platform.errors import InputError
 from llama_platform.storage.open_store import find_objects, open_store
+from llama_platform.storage.regular_files import list_files, problem_of
 
 SKIPPED_FOLDERS = frozenset({".git", ".venv", "node_modules", "__pycache__"})
 """Hold tools' files, never documents."""
@@ -19,10 +19,12 @@ class SourceFile:
     """A file that may hold documents."""
 
     id: str
-    """Relative to the source that it was found in."""
+    """Path relative to the source that it was found in."""
     root: str
     """Folder, or URI of the part of a store, that `key` is relative to."""
     key: str
+    problem: str | None = None
+    """Why it must not be read; None for a regular file."""
 
 
 def list_sources(sources: Sequence[str]) -> list[SourceFile]:
@@ -51,10 +53,12 @@ def local_copy(file: SourceFile, max_bytes: int | None = None) -> Iterator[Path]
         max_bytes: bound on what is copied.
 
     Raises:
-        InputError: it is larger.
+        InputError: it is larger, or must not be read.
         StorageError: a store refuses.
         NotFoundError: it is gone.
     """
+    if file.problem is not None:
+        raise InputError(file.problem)
     if "://" not in file.root:
         yield Path(file.root, file.key)
         return
@@ -68,16 +72,15 @@ def local_copy(file: SourceFile, max_bytes: int | None = None) -> Iterator[Path]
 
 
 def _local_files(root: Path) -> Iterator[SourceFile]:
-    if root.is_file():
-        yield SourceFile(root.name, str(root.absolute().parent), root.name)
+    if root.exists() and not root.is_dir():
+        yield SourceFile(root.name, str(root.resolve().parent), root.resolve().name, problem_of(root.resolve()))
         return
     if not root.is_dir():
         raise InputError(f"{root}: no such file or folder")
-    for folder, folders, names in os.walk(root):  # links to folders are not followed
-        folders[:] = sorted(set(folders) - SKIPPED_FOLDERS)
-        for name in sorted(names):
-            key = Path(folder, name).relative_to(root).as_posix()
-            yield SourceFile(key, str(root.absolute()), key)
+    root = root.resolve()
+    for path, problem in list_files(root, SKIPPED_FOLDERS):
+        key = path.relative_to(root).as_posix()
+        yield SourceFile(key, str(root), key, problem)
 
 
 def _remote_files(source: str) -> Iterator[SourceFile]:

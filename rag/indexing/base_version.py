@@ -50,9 +50,9 @@ def read_previous(repository: ArtifactRepository, name: str, fingerprint: str) -
     numbers = repository.versions("index", name)
     if not numbers:
         return Previous(0)
-    folder = repository.fetch(repository.version("index", name, numbers[-1]))
-    facts, chunks, vectors = read_chunks(folder)
-    documents = read_documents((folder / DOCUMENTS_FILE).read_bytes())
+    with repository.fetched(repository.version("index", name, numbers[-1])) as folder:
+        facts, chunks, vectors = read_chunks(folder)
+        documents = read_documents((folder / DOCUMENTS_FILE).read_bytes())
     same_model = facts.embedding_fingerprint == fingerprint
     return Previous(numbers[-1], documents, chunks_of(chunks), vectors if same_model else None)
 

@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from typing import Any
 
 import psutil
@@ -13,7 +13,8 @@ from ray.serve.handle import DeploymentHandle
 
 from llama_platform.artifacts.location import repository_from
 from llama_platform.artifacts.repository import ArtifactVersion
-from llama_platform.errors import EngineError, PlatformError
+from llama_platform.errors import EngineError
+from llama_platform.inference.adapter_holder import AdapterHolder
 from llama_platform.inference.make_engine import make_engine
 from llama_platform.inference.protocol import FinishEvent, GenerationRequest, TokenEvent
 from llama_platform.logs import setup_logging
@@ -45,14 +46,18 @@ class LlamaDeployment:
         self._engine = await asyncio.to_thread(make_engine, self._config.base, tokenizer, threads, self._config.engine)
         self._load = Load()
         self._metrics = ReplicaMetrics()
-        self._loading: dict[str, asyncio.Lock] = {}
+        self._adapters = AdapterHolder(
+            self._engine,
+            self._repository.fetched,
+            lambda outcome: self._metrics.adapter_loads.inc(tags={"outcome": outcome}),
+        )
         self._process = psutil.Process()
         self._holder = ReplicaAgent(
             follower,
             "adapter",
             serve.get_replica_context().replica_id.unique_id,
-            load=lambda version: self._load_adapter(version, pinned=True),
-            release=self._unpin_adapter,
+            load=lambda version: self._adapters.load(version, pinned=True),
+            release=self._adapters.unpin,
             facts=self._facts,
         )
         await self._holder.start()
@@ -66,10 +71,9 @@ class LlamaDeployment:
             IntegrityError: the adapter is damaged; it is never loaded.
             UnavailableError: too many requests wait already.
         """
-        if adapter is not None and adapter.digest not in self._engine.stats().adapters:
-            await self._load_adapter(adapter)
         hold_s = self._config.stream_hold_ms / 1000
-        async with aclosing(batch_streams([self._answer(request) for request in requests], hold_s)) as batches:
+        held = self._adapters.held(adapter, requests[0].deadline) if adapter is not None else nullcontext()
+        async with held, aclosing(batch_streams([self._answer(r) for r in requests], hold_s)) as batches:
             async for batch in batches:
                 yield batch
 
@@ -98,27 +102,6 @@ class LlamaDeployment:
                         if event.reason == "error":
                             raise EngineError(event.error or "the engine failed")
                     yield event
-
-    async def _load_adapter(self, version: ArtifactVersion, pinned: bool = False) -> None:
-        """Load an adapter unless it is; only the follower pins it, and unpins it again."""
-        # One download and one load of an adapter are enough; different ones do not wait for each other.
-        async with self._loading.setdefault(version.digest, asyncio.Lock()):
-            known = version.digest in self._engine.stats().adapters
-            if known and not pinned:
-                return
-            try:
-                folder = await asyncio.to_thread(self._repository.fetch, version)
-                await self._engine.load_adapter(version.digest, folder, pinned)
-            except PlatformError:
-                self._metrics.adapter_loads.inc(tags={"outcome": "refused"})
-                raise
-            if not known:
-                self._metrics.adapter_loads.inc(tags={"outcome": "loaded"})
-
-    async def _unpin_adapter(self, version: ArtifactVersion) -> None:
-        if version.digest in self._engine.stats().adapters:
-            folder = await asyncio.to_thread(self._repository.fetch, version)
-            await self._engine.load_adapter(version.digest, folder, pinned=False)
 
     def _facts(self) -> dict[str, Any]:
         """Return what `/health` and `/model/info` show of this replica."""

@@ -126,4 +126,5 @@ class RetrieverDeployment:
         self._embedder.embed(["the first pass takes longer than the others"])
 
     def _open(self, version: ArtifactVersion) -> Retriever:
-        return Retriever(read_snapshot(self._repository.fetch(version)), self._embedding, self._reranker)
+        with self._repository.fetched(version) as folder:
+            return Retriever(read_snapshot(folder), self._embedding, self._reranker)

@@ -249,6 +249,12 @@ class Followed:
             self._retry_at[name, number] = time.monotonic() + 5
         except PlatformError as error:
             self.live.set_checked(name, number, str(error))
+        except OSError as error:  # this node's disk, not the version
+            log.warning("a version cannot be checked yet", extra={"artifact": name, "version": number}, exc_info=error)
+            self._retry_at[name, number] = time.monotonic() + 5
+        except Exception as error:  # whatever one version does to its check, the others go on
+            log.exception("a check has broken", extra={"artifact": name, "version": number})
+            self.live.set_checked(name, number, f"it cannot be checked ({type(error).__name__})")
         else:
             self.live.set_checked(name, number, version)
 

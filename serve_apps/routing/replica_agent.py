@@ -109,12 +109,19 @@ class ReplicaAgent:
             except UnavailableError as error:  # it will be loaded when a request comes
                 log.warning("a version is not held", extra={"digest": digest, "reason": str(error)})
             except PlatformError as error:
-                log.error("a version is refused", extra={"digest": digest, "reason": str(error)})
-                self._refused[digest] = str(error)
-                self._news.set()
+                self._refuse(digest, str(error))
+                continue
+            except Exception as error:  # whatever one version does to its loading, the others go on
+                log.exception("loading has broken", extra={"digest": digest})
+                self._refuse(digest, f"it cannot be loaded ({type(error).__name__})")
                 continue
             self._held[digest] = version
             self._news.set()
         for digest in list(self._held):
             if digest not in self._wanted:
                 await self._release(self._held.pop(digest))
+
+    def _refuse(self, digest: str, reason: str) -> None:
+        log.error("a version is refused", extra={"digest": digest, "reason": reason})
+        self._refused[digest] = reason
+        self._news.set()

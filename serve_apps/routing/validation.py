@@ -8,13 +8,21 @@ from llama_platform.models.base_model import BaseConfig
 
 
 def check_lineage(version: ArtifactVersion, manifest: Manifest, base: BaseConfig, fingerprint: str) -> None:
-    """Check that an adapter was made for this base and taught with this prompt, as far as it says so itself.
+    """Check that an adapter was made for this base and trained with this prompt.
+
+    An adapter from elsewhere may not tell the fingerprint of its prompts: then the style that was claimed at its import
+    has to be the server's.
 
     Raises:
-        IntegrityError: it was made for another.
+        IntegrityError: it was made for another, or nothing tells for which prompt.
     """
     label, facts = f"adapter {version.name}@{version.version}", manifest.metadata
     taught = facts.get("prompt_fingerprint")
+    if taught is None and facts.get("prompt_style") != base.prompt_style:
+        raise IntegrityError(
+            f"{label}: nothing tells that it was trained with prompts of style {base.prompt_style}, which this server "
+            f"renders (recorded: {facts.get('prompt_style')}); import it again with --prompt-style"
+        )
     if taught is not None and taught != fingerprint:
         raise IntegrityError(
             f"{label} was trained with another prompt (fingerprint {str(taught)[:12]}) than this server renders "
@@ -45,9 +53,9 @@ def check_version(
     if version.kind == "adapter":
         check_lineage(version, manifest, base, fingerprint)
     if whole:
-        folder = repository.fetch(version)
-        if version.kind == "adapter":
-            check_plain(check_adapter(folder))
+        with repository.fetched(version) as folder:
+            if version.kind == "adapter":
+                check_plain(check_adapter(folder))
 
 
 def _is_name(model: str) -> bool:

@@ -108,6 +108,12 @@ class FakeEngine:
         check_adapter(folder)
         self._adapters.add(digest)
 
+    def hold_adapter(self, digest: str) -> bool:
+        return digest in self._adapters
+
+    def release_adapter(self, digest: str) -> None:
+        assert digest is not None
+
     async def unload_adapter(self, digest: str) -> None:
         self._adapters.discard(digest)
 

@@ -15,6 +15,7 @@ import httpx
 import pytest
 import yaml
 
+from artifact_folders import fetched_folder
 from ports import free_port
 from ray_nodes import kill_group
 from served_app import ADMIN_TOKEN, ServedApp
@@ -171,7 +172,7 @@ def versions(trained, repository, tmp_path_factory):
     first = repository.version("adapter", "assistant", 1)
     folder = tmp_path_factory.mktemp("second") / "adapter"
     folder.mkdir()
-    for path in repository.fetch(first).iterdir():
+    for path in fetched_folder(repository, first).iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
     weights = load_file(folder / "adapter_model.safetensors")
     torch.manual_seed(0)

@@ -9,6 +9,7 @@ from safetensors import safe_open
 
 import jobs.evaluate
 import jobs.merge_adapter
+from artifact_folders import fetched_folder
 
 pytestmark = pytest.mark.integration
 CONFIG = ("--config", "jobs/configs/tiny_lora_cpu.yaml")
@@ -44,7 +45,7 @@ def test_finetuning_publishes_an_adapter_with_its_lineage(trained, repository):
     assert facts["dataset"]["digest"] == repository.latest("dataset", "chats").digest
     assert facts["run_id"] == "it-1"
     assert facts["metrics"]["loss_last"] < facts["metrics"]["loss_first"]
-    with safe_open(repository.fetch(version) / "adapter_model.safetensors", framework="pt") as tensors:
+    with safe_open(fetched_folder(repository, version) / "adapter_model.safetensors", framework="pt") as tensors:
         assert len(list(tensors.keys())) == 2 * 7 * 4
 
 
@@ -84,7 +85,7 @@ def test_the_adapter_opens_in_plain_peft_with_the_logits_of_the_platform(trained
     from llama_platform.models.adapter import AdapterSet
     from llama_platform.models.base_model import load_base_model
 
-    folder = repository.fetch(repository.latest("adapter", "assistant"))
+    folder = fetched_folder(repository, repository.latest("adapter", "assistant"))
     names = {path.name for path in folder.iterdir()}
     assert names >= {
         "adapter_config.json",

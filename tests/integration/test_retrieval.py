@@ -9,6 +9,7 @@ import httpx
 import openai
 import pytest
 
+from artifact_folders import fetched_folder
 from llama_platform.artifacts.aliases import Aliases
 from ray_nodes import wait_for
 from served_app import ADMIN_TOKEN
@@ -183,7 +184,7 @@ def test_what_is_damaged_or_of_another_model_never_goes_live(app, client, reposi
     first = production
     folder = tmp_path / "damaged"
     folder.mkdir()
-    for path in repository.fetch(first).iterdir():
+    for path in fetched_folder(repository, first).iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
     facts = json.loads((folder / "index.json").read_text())
     (folder / "index.json").write_text(

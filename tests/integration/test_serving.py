@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from artifact_folders import fetched_folder
 from llama_platform.artifacts.aliases import Aliases
 from ray_nodes import wait_for
 
@@ -86,7 +87,7 @@ def test_promote_split_and_rollback_are_live(client, app, repository):
 def test_a_damaged_adapter_never_goes_live_and_the_old_one_keeps_answering(client, app, repository, versions, tmp_path):
     folder = tmp_path / "third"
     folder.mkdir()
-    for path in repository.fetch(versions[0]).iterdir():
+    for path in fetched_folder(repository, versions[0]).iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
     (folder / "note.txt").write_text("third")
     third = repository.publish("adapter", "assistant", folder, repository.manifest(versions[0]).metadata)
@@ -106,7 +107,7 @@ def test_a_damaged_adapter_never_goes_live_and_the_old_one_keeps_answering(clien
 def test_an_adapter_of_another_prompt_is_refused(client, repository, versions, tmp_path):
     folder = tmp_path / "other"
     folder.mkdir()
-    for path in repository.fetch(versions[0]).iterdir():
+    for path in fetched_folder(repository, versions[0]).iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
     facts = repository.manifest(versions[0]).metadata | {"prompt_fingerprint": "f" * 64}
     other = repository.publish("adapter", "otherwise", folder, facts)

@@ -1,18 +1,26 @@
-"""ArtifactCache: verified copies of artifacts on this node, addressed by digest, bounded in size."""
+"""ArtifactCache: verified copies of artifacts on this node, addressed by digest, bounded in size.
 
+Whoever reads a copy holds a shared lock on `<digest>.use` for as long; only copies that nobody holds are evicted. The
+kernel drops the lock of a process that dies.
+"""
+
+import fcntl
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from llama_platform.artifacts.manifest import Manifest, file_sha256
 from llama_platform.errors import IntegrityError
 
-IN_USE_S = 60
+INCOMING = ".incoming-"
+LEFT_BEHIND_S = 24 * 3600.0
+"""Age from which an unfinished download belongs to nobody any more."""
 
 
 class ArtifactCache:
@@ -23,19 +31,20 @@ class ArtifactCache:
 
         Args:
             folder: on a local disk.
-            max_bytes: bound on all copies together; one that alone is larger is still kept while it is newest.
+            max_bytes: bound on all copies together; copies in use may exceed it.
         """
         self._folder = folder
         self._max_bytes = max_bytes
 
-    def folder(self, digest: str, manifest: Manifest, download: Callable[[str, Path], None]) -> Path:
-        """Return the folder of an artifact, downloading what is not here yet.
+    @contextmanager
+    def held(self, digest: str, manifest: Manifest, download: Callable[[str, Path], None]) -> Iterator[Path]:
+        """Yield the folder of an artifact, downloading what is not here yet; it stays while the context lasts.
 
         Every file is checked against the manifest, also when it was cached before: disks fail, too.
 
         Args:
-            digest: of the artifact.
-            manifest: its verified manifest.
+            digest: sha256 of the manifest, in hex.
+            manifest: what the artifact consists of, verified.
             download: writes the file of this name to this path.
 
         Raises:
@@ -43,36 +52,56 @@ class ArtifactCache:
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         target = self._folder / digest
-        with FileLock(self._folder / f"{digest}.lock"):
-            if target.exists():
-                try:
-                    _verify(manifest, target)
-                except IntegrityError:
-                    shutil.rmtree(target)
-                else:
-                    os.utime(target)
-                    return target
-            with tempfile.TemporaryDirectory(dir=self._folder, prefix=".incoming-") as scratch:
-                incoming = Path(scratch) / digest
-                for file in manifest.files:
-                    path = incoming / file
+        with (self._folder / f"{digest}.use").open("wb") as lease:
+            # Under the lock of the copy, so that nobody evicts it before the lease is taken.
+            with FileLock(self._folder / f"{digest}.lock"):
+                fcntl.flock(lease, fcntl.LOCK_SH)
+                self._complete(target, manifest, download)
+            self._evict(keep=target)
+            yield target
+
+    def _complete(self, target: Path, manifest: Manifest, download: Callable[[str, Path], None]) -> None:
+        """Download the files that are missing or damaged; those in use are replaced as wholes, never written over."""
+        damaged = {file for file in manifest.files if not _is_whole(manifest, file, target)}
+        if damaged:
+            with tempfile.TemporaryDirectory(dir=self._folder, prefix=INCOMING) as scratch:
+                for file in damaged:
+                    path = Path(scratch, file)
                     path.parent.mkdir(parents=True, exist_ok=True)
                     download(file, path)
-                _verify(manifest, incoming)
-                incoming.rename(target)
-        self._evict(keep=target)
-        return target
+                    if not _is_whole(manifest, file, Path(scratch)):
+                        raise IntegrityError(
+                            f"{manifest.kind} '{manifest.name}': {file} does not match its sha256 "
+                            f"{manifest.files[file].sha256}; the stored artifact is damaged and was not loaded"
+                        )
+                for file in damaged:
+                    path = target / file
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    Path(scratch, file).replace(path)
+        os.utime(target)
 
     def _evict(self, keep: Path) -> None:
+        for left in self._folder.glob(f"{INCOMING}*"):
+            if time.time() - _used_at(left) > LEFT_BEHIND_S:
+                shutil.rmtree(left, ignore_errors=True)
         entries = [p for p in self._folder.iterdir() if p.is_dir() and not p.name.startswith(".")]
         entries.sort(key=_used_at, reverse=True)
         total = 0
         for entry in [keep, *(e for e in entries if e != keep)]:
             total += _size(entry)
-            # What was handed out a moment ago may be about to be read.
-            if total > self._max_bytes and entry != keep and time.time() - _used_at(entry) > IN_USE_S:
-                with FileLock(self._folder / f"{entry.name}.lock"):
-                    shutil.rmtree(entry, ignore_errors=True)
+            if total > self._max_bytes and entry != keep:
+                self._remove(entry)
+
+    def _remove(self, entry: Path) -> None:
+        """Remove a copy unless somebody holds it, or is about to."""
+        # Lock files stay: removing one while another process waits on it would let two in.
+        with (
+            suppress(Timeout, BlockingIOError),
+            FileLock(self._folder / f"{entry.name}.lock", timeout=0),
+            (self._folder / f"{entry.name}.use").open("wb") as lease,
+        ):
+            fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(entry, ignore_errors=True)
 
 
 def _used_at(entry: Path) -> float:
@@ -89,11 +118,6 @@ def _size(entry: Path) -> int:
         return 0
 
 
-def _verify(manifest: Manifest, folder: Path) -> None:
-    for file, entry in manifest.files.items():
-        path = folder / file
-        if not path.is_file() or path.stat().st_size != entry.bytes or file_sha256(path) != entry.sha256:
-            raise IntegrityError(
-                f"{manifest.kind} '{manifest.name}': {file} does not match its sha256 {entry.sha256}; "
-                "the stored artifact is damaged and was not loaded"
-            )
+def _is_whole(manifest: Manifest, file: str, folder: Path) -> bool:
+    path, entry = folder / file, manifest.files[file]
+    return path.is_file() and path.stat().st_size == entry.bytes and file_sha256(path) == entry.sha256

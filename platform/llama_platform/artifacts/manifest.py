@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from llama_platform.errors import InputError, IntegrityError
 from llama_platform.storage.base import check_key
+from llama_platform.storage.regular_files import list_files, open_file
 
 ArtifactKind = Literal["dataset", "adapter", "index", "checkpoint"]
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -71,11 +72,14 @@ def describe_folder(kind: ArtifactKind, name: str, folder: Path, metadata: Mappi
     """Return the manifest of the files in `folder`.
 
     Raises:
-        InputError: the name is not allowed, the folder is empty, or a file's format could run code.
+        InputError: the name is not allowed, the folder is empty, a file's format could run code, or something in
+            it is a link or no file.
     """
     check_name(name)
     files = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for path, problem in list_files(folder):
+        if problem is not None:
+            raise InputError(f"{path}: {problem}")
         key = check_key(path.relative_to(folder).as_posix())
         if key == MANIFEST_FILE:
             raise InputError(f"{path}: the name {MANIFEST_FILE} is the platform's own; leave the file out")
@@ -84,8 +88,15 @@ def describe_folder(kind: ArtifactKind, name: str, folder: Path, metadata: Mappi
         files[key] = FileEntry(sha256=file_sha256(path), bytes=path.stat().st_size)
     if not files:
         raise InputError(f"{folder}: nothing to publish: no files")
-    # Through JSON, so that the digest is the same after reading back (tuples become lists, keys texts).
-    return Manifest(kind=kind, name=name, files=files, metadata=json.loads(json.dumps(metadata, allow_nan=False)))
+    try:
+        # Through JSON, so that the digest is the same after reading back (tuples become lists, keys texts).
+        manifest = Manifest(
+            kind=kind, name=name, files=files, metadata=json.loads(json.dumps(metadata, allow_nan=False))
+        )
+        manifest.to_bytes()
+    except ValueError as error:  # NaN, or half a character
+        raise InputError(f"{folder}: what is recorded with it is no JSON: {error}") from error
+    return manifest
 
 
 def parse_manifest(content: bytes, digest: str, where: str) -> Manifest:
@@ -107,6 +118,6 @@ def parse_manifest(content: bytes, digest: str, where: str) -> Manifest:
 
 
 def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file's content, in hex."""
-    with path.open("rb") as file:
+    """Return the sha256 of a regular file's content, in hex."""
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,7 +12,8 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,6 +45,8 @@ LOCATIONS: Mapping[ArtifactKind, str] = {
     "checkpoint": "runs/{}/checkpoints",
 }
 COMMIT_TRIES = 20
+VERSION_DIGITS = 9
+"""No name has more versions than numbers of so many digits count."""
 _VERSION_KEY = re.compile(r"/versions/([1-9][0-9]*)\.json")
 
 
@@ -97,6 +100,7 @@ class ArtifactRepository:
         digest, location = manifest.digest(), locate(kind, name)
         existing = self._find_digest(kind, name, digest)
         if existing is not None and after in (None, existing.version):
+            self._repair(existing, manifest, folder)
             return existing  # with `after`, only as the newest: an older one would bring back what was changed since
         self._check_newest(kind, name, after)
         # Durable by order: a reader trusts only what a commit record names, and that is written last.
@@ -164,8 +168,9 @@ class ArtifactRepository:
             raise IntegrityError(f"{where}: belongs to {manifest.kind} '{manifest.name}'")
         return manifest
 
-    def fetch(self, version: ArtifactVersion) -> Path:
-        """Return a local, verified, read-only folder with the version's files.
+    @contextmanager
+    def fetched(self, version: ArtifactVersion) -> Iterator[Path]:
+        """Yield a local, verified, read-only folder with the version's files; it stays while the context lasts.
 
         Raises:
             IntegrityError: a file is missing or does not match its digest.
@@ -179,7 +184,8 @@ class ArtifactRepository:
             except NotFoundError as error:
                 raise IntegrityError(f"{self.store.root}/{key}: named by the manifest, but missing") from error
 
-        return self._cache.folder(version.digest, manifest, download)
+        with self._cache.held(version.digest, manifest, download) as folder:
+            yield folder
 
     def fetch_file(self, version: ArtifactVersion, file: str) -> bytes:
         """Return the verified content of one small file of a version.
@@ -224,9 +230,28 @@ class ArtifactRepository:
         except NotFoundError:
             return None
         for number in reversed(self.versions(kind, name)):
-            if (version := self.version(kind, name, number)).digest == digest:
+            try:
+                version = self.version(kind, name, number)
+            except IntegrityError as error:  # one damaged record says nothing of the others
+                log.warning("a version is passed over", extra={"reason": str(error)})
+                continue
+            if version.digest == digest:
                 return version
         return None
+
+    def _repair(self, version: ArtifactVersion, manifest: Manifest, folder: Path) -> None:
+        """Write again what the store holds damaged, or not at all, of a version that has the files of `folder`."""
+        objects = self._objects(version)
+        damaged = [
+            path
+            for path, entry in manifest.files.items()
+            if not self.store.matches(folder / path, f"{objects}/{path}", entry.sha256)
+        ]
+        for path in damaged:
+            self.store.upload(folder / path, f"{objects}/{path}", manifest.files[path].sha256)
+        if damaged or self.store.read(f"{objects}/{MANIFEST_FILE}").content != manifest.to_bytes():
+            self.store.write(f"{objects}/{MANIFEST_FILE}", manifest.to_bytes())
+            log.warning("a damaged version was repaired", extra={"uri": self.uri(version), "files": damaged})
 
     def _check_newest(self, kind: ArtifactKind, name: str, after: int | None) -> None:
         newest = max(self.versions(kind, name), default=0)
@@ -282,7 +307,9 @@ def parse_ref(text: str) -> ArtifactRef:
     if not at:
         return ArtifactRef(name, "production", None)
     if target.isascii() and target.isdigit():
-        if int(target) < 1:
-            raise InputError(f"reference {text!r}: versions start at 1")
+        if len(target) > VERSION_DIGITS or int(target) < 1:
+            raise InputError(
+                f"reference {text[:100]!r}: versions are numbers from 1 of at most {VERSION_DIGITS} digits"
+            )
         return ArtifactRef(name, None, int(target))
     return ArtifactRef(name, check_name(target, "alias"), None)

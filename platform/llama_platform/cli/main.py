@@ -24,10 +24,15 @@ from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVers
 from llama_platform.cli.exit_codes import run_command
 from llama_platform.config import Config, load_config
 from llama_platform.errors import InputError
+from llama_platform.models.prompt import PromptStyle
 
 Store = Annotated[str | None, typer.Option("--store", help="s3://bucket/prefix or file:///folder")]
 Alias = Annotated[str, typer.Option("--alias", help="the alias to change")]
 Ref = Annotated[str, typer.Argument(help="NAME, NAME@ALIAS or NAME@VERSION")]
+Style = Annotated[
+    PromptStyle | None,
+    typer.Option("--prompt-style", help="prompts it was trained with, where the folder tells no fingerprint"),
+]
 
 
 class CliConfig(Config):
@@ -102,17 +107,17 @@ def open_store(uri: str | None) -> ArtifactRepository:
 def _add_folder_commands(adapters: typer.Typer) -> None:
     # safetensors and numpy are imported by these two commands only: the others answer at once.
     @adapters.command("import")
-    def import_folder(name: str, folder: str, store: Store = None) -> None:
+    def import_folder(name: str, folder: str, prompt_style: Style = None, store: Store = None) -> None:
         """Publish a PEFT FOLDER, local or s3://bucket/folder, as the next version of NAME."""
-        from llama_platform.models.adapter_folder import import_adapter
+        from llama_platform.models.adapter_transfer import import_adapter
 
-        version = import_adapter(open_store(store), name, folder)
+        version = import_adapter(open_store(store), name, folder, prompt_style)
         print(f"{name}@{version.version} {version.digest}")
 
     @adapters.command("export")
     def export_folder(ref: Ref, folder: str, store: Store = None) -> None:
         """Write an adapter version as a plain PEFT FOLDER, local or s3://bucket/folder."""
-        from llama_platform.models.adapter_folder import export_adapter
+        from llama_platform.models.adapter_transfer import export_adapter
 
         repository = open_store(store)
         print(export_adapter(repository, _resolve(repository, "adapter", ref), folder))

@@ -4,6 +4,7 @@ import math
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -153,11 +154,12 @@ def evaluate(repository: ArtifactRepository, config: FinetuneConfig, cache: Path
     if candidate == against:
         raise InputError(f"evaluation: {candidate.label} is compared with itself; set evaluation.against")
     dataset = _dataset(repository, config, candidate, against)
-    evaluator = Evaluator(config.base, repository.fetch(dataset) / "eval.parquet", settings, cache)
+    with repository.fetched(dataset) as folder:
+        evaluator = Evaluator(config.base, folder / "eval.parquet", settings, cache)
     scores, answers = {}, {}
     for one in (candidate, against):
-        folder = repository.fetch(one.version) if one.version else None
-        scores[one.label], answers[one.label] = evaluator.evaluate(one.label, folder)
+        with repository.fetched(one.version) if one.version else nullcontext() as adapter:
+            scores[one.label], answers[one.label] = evaluator.evaluate(one.label, adapter)
     samples = [
         Sample(question.text(), {label: said[number] for label, said in answers.items()}, question.reference)
         for number, question in enumerate(evaluator.questions)

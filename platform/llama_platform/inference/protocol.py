@@ -164,6 +164,14 @@ class Engine(Protocol):
         """
         ...
 
+    def hold_adapter(self, digest: str) -> bool:
+        """Keep a loaded adapter loaded until it is released; return False where it is not loaded."""
+        ...
+
+    def release_adapter(self, digest: str) -> None:
+        """End what `hold_adapter` began."""
+        ...
+
     async def unload_adapter(self, digest: str) -> None:
         """Free an adapter; nothing happens if it is not loaded."""
         ...

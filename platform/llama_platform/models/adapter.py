@@ -9,11 +9,10 @@ from typing import Annotated, Any, Literal
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from pydantic import Field
-from safetensors import safe_open
 
 from llama_platform.config import Config
 from llama_platform.errors import EngineError, InputError, IntegrityError
-from llama_platform.models.adapter_folder import FACTS_FILE, WEIGHTS_FILE, check_adapter, check_plain
+from llama_platform.models.adapter_folder import FACTS_FILE, WEIGHTS_FILE, check_adapter, check_plain, open_weights
 
 Projection = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
@@ -112,7 +111,7 @@ def check_fits(base: Any, folder: Path) -> None:
         name.removesuffix(".base_layer"): m for name, m in base.named_modules() if isinstance(m, torch.nn.Linear)
     }
     rank = config.get("r")
-    with safe_open(folder / WEIGHTS_FILE, framework="pt") as tensors:
+    with open_weights(folder / WEIGHTS_FILE) as tensors:
         for name in tensors.keys():  # noqa: SIM118 - not a mapping
             path, _, kind = name.removeprefix("base_model.model.").removesuffix(".weight").rpartition(".")
             linear, shape = linears.get(path), tensors.get_slice(name).get_shape()

@@ -1,28 +1,31 @@
 """Adapter folders: the plain PEFT layout on disk, checked before it is published, served or exported.
 
-Reads safetensors headers and JSON only; nothing here loads a model.
+Headers come first: what a folder says of itself is checked against bounds before any of its tensors takes memory.
+Nothing here loads a model.
 """
 
 import json
-import shutil
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 
-from llama_platform.artifacts.manifest import REFUSED_SUFFIXES, check_name
-from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
 from llama_platform.errors import InputError, IntegrityError
-from llama_platform.storage.open_store import open_store
+from llama_platform.storage.regular_files import open_file
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 FACTS_FILE = "training_args.json"
 """What the platform knows of the adapter's origin: base, prompt style and fingerprint, dataset, metrics."""
-
+DTYPES = frozenset({"F32", "F16", "BF16"})
+MAX_RANK = 1024
+MAX_ALPHA = 1e6
+MAX_JSON_BYTES = 16 * 2**20
+CHECKED_VALUES = 2**24
+"""Values of a tensor that are looked at together: memory does not grow with a tensor."""
 
 # Options of LoRA under which an adapter is more than two matrices per layer, and the values that leave them off.
 _PLAIN_OPTIONS: Mapping[str, tuple[Any, ...]] = {
@@ -40,27 +43,22 @@ def check_adapter(folder: Path) -> dict[str, Any]:
     """Return the adapter's configuration if the folder holds a usable LoRA adapter.
 
     Raises:
-        IntegrityError: files are missing, or weights are empty, all zero or not finite.
+        IntegrityError: files are missing, rank or alpha is no usable number, or weights are of other types or shapes,
+            all zero or not finite.
     """
-    config = _read_json(folder / CONFIG_FILE)
+    config = read_json(folder / CONFIG_FILE)
     if config.get("peft_type") != "LORA":
         raise IntegrityError(f"{folder}: peft_type is {config.get('peft_type')!r}; only LORA is supported")
     if config.get("auto_mapping") and "custom" in str(config["auto_mapping"]):
         raise IntegrityError(f"{folder}: the adapter asks for custom code, which is never run")
+    rank = _check_scale(config, folder / CONFIG_FILE)
     weights = folder / WEIGHTS_FILE
-    if not weights.is_file():
-        raise IntegrityError(f"{folder}: {WEIGHTS_FILE} is missing (pickled weights are not read)")
-    try:
-        with safe_open(weights, framework="pt") as tensors:
-            names = list(tensors.keys())
-            learned = False
-            for name in names:
-                values = tensors.get_tensor(name).float().numpy()
-                _check_tensor(values, f"{weights}: {name}")
-                learned = learned or ("lora_B" in name and bool(np.any(values)))
-    except (SafetensorError, OSError) as error:
-        raise IntegrityError(f"{weights}: not a safetensors file: {error}") from error
-    if not any("lora_A" in name for name in names) or not learned:
+    with open_weights(weights) as tensors:
+        shapes = {name: _check_header(tensors, name, weights) for name in tensors.keys()}  # noqa: SIM118
+        if not config.get("rank_pattern"):
+            _check_ranks(shapes, rank, weights)
+        learned = [name for name in shapes if _check_values(tensors, name, weights) and "lora_B" in name]
+    if not any("lora_A" in name for name in shapes) or not learned:
         raise IntegrityError(f"{weights}: every lora_B is zero or absent: this adapter changes nothing")
     return config
 
@@ -76,84 +74,104 @@ def check_plain(config: Mapping[str, Any]) -> None:
             raise IntegrityError(f"the adapter sets {option} to {config[option]!r}, which is not supported")
 
 
-def import_adapter(repository: ArtifactRepository, name: str, source: str) -> ArtifactVersion:
-    """Publish a PEFT folder made elsewhere; pickled side files, such as training_args.bin, are left behind.
-
-    Args:
-        repository: where it is committed.
-        name: of the adapter.
-        source: a folder, or the URI of one, such as `s3://bucket/folder`.
+def open_weights(path: Path) -> Any:
+    """Return the opened tensors of a safetensors file, as a context.
 
     Raises:
-        IntegrityError: the folder holds no usable adapter.
-        InputError: it is no folder, or the name is not allowed.
-        StorageError: the URI cannot be read.
+        IntegrityError: it is missing, no regular file, or no safetensors file.
     """
-    check_name(name)
-    if "://" in source:
-        store = open_store(source)
-        with TemporaryDirectory() as scratch:
-            for key in store.list_keys(""):
-                if "/" not in key and not key.endswith(tuple(REFUSED_SUFFIXES)):
-                    store.download(key, Path(scratch) / key)
-            return _import_folder(repository, name, Path(scratch))
-    if not Path(source).is_dir():
-        raise InputError(f"{source}: no such folder; give the folder with {CONFIG_FILE} and {WEIGHTS_FILE}")
-    return _import_folder(repository, name, Path(source))
-
-
-def _import_folder(repository: ArtifactRepository, name: str, folder: Path) -> ArtifactVersion:
-    config = check_adapter(folder)
-    facts_path = folder / FACTS_FILE
-    facts = _read_json(facts_path) if facts_path.is_file() else {}
-    facts.setdefault("base", config.get("base_model_name_or_path"))
-    refused = shutil.ignore_patterns(*(f"*{suffix}" for suffix in REFUSED_SUFFIXES), "checkpoint-*", ".*")
-    with TemporaryDirectory() as scratch:
-        clean = Path(scratch) / "adapter"
-        shutil.copytree(folder, clean, ignore=refused)
-        return repository.publish("adapter", name, clean, {"imported": True, **facts})
-
-
-def export_adapter(repository: ArtifactRepository, version: ArtifactVersion, destination: str) -> str:
-    """Write a version as a plain PEFT folder that other tools open, and return the folder.
-
-    Args:
-        repository: where the version is.
-        version: to be written.
-        destination: a folder, or the URI of one, such as `s3://bucket/folder`.
-
-    Raises:
-        InputError: the folder exists and is not empty.
-        StorageError: it cannot be written.
-    """
-    if "://" in destination:
-        store, source = open_store(destination), repository.fetch(version)
-        if next(iter(store.list_keys("")), None) is not None:
-            raise InputError(f"{destination}: exists and is not empty; choose another folder")
-        for path, entry in repository.manifest(version).files.items():
-            store.upload(source / path, path, entry.sha256)
-        return destination
-    folder = Path(destination)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder}: exists and is not empty; choose another folder")
-    shutil.copytree(repository.fetch(version), folder, dirs_exist_ok=True)
-    return destination
-
-
-def _check_tensor(values: "np.ndarray[Any, Any]", where: str) -> None:
-    if values.size == 0:
-        raise IntegrityError(f"{where}: tensor is empty (shape {values.shape})")
-    if not np.isfinite(values).all():
-        raise IntegrityError(f"{where}: holds values that are not finite")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        with open_file(path):
+            return safe_open(path, framework="pt")
+    except FileNotFoundError as error:
+        raise IntegrityError(f"{path}: missing (pickled weights are not read)") from error
+    except (SafetensorError, OSError, ValueError, InputError) as error:
+        raise IntegrityError(f"{path}: not a safetensors file: {error}") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file.
+
+    Raises:
+        IntegrityError: it is missing, no regular file, too large, or no JSON object.
+    """
+    try:
+        with open_file(path) as file:
+            content = file.read(MAX_JSON_BYTES + 1)
+        if len(content) > MAX_JSON_BYTES:
+            raise ValueError(f"more than {MAX_JSON_BYTES} bytes")
+        values = json.loads(content, parse_constant=_refuse_constant)
+        json.dumps(values, ensure_ascii=False).encode()  # half a character could not be written again
     except FileNotFoundError as error:
         raise IntegrityError(f"{path}: missing") from error
-    except (OSError, ValueError) as error:
+    except RecursionError as error:
+        raise IntegrityError(f"{path}: not JSON: nested too deeply") from error
+    except (OSError, ValueError, InputError) as error:
         raise IntegrityError(f"{path}: not JSON: {error}") from error
     if not isinstance(values, dict):
         raise IntegrityError(f"{path}: expected a JSON object")
     return values
+
+
+def _refuse_constant(text: str) -> None:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+def _check_scale(config: Mapping[str, Any], where: Path) -> int:
+    rank, alpha = config.get("r"), config.get("lora_alpha")
+    if type(rank) is not int or not 1 <= rank <= MAX_RANK:
+        raise IntegrityError(f"{where}: r is {_short(rank)}; a rank is a whole number from 1 to {MAX_RANK}")
+    # Compared before anything is computed with it: a whole number of JSON may be larger than any float.
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha <= MAX_ALPHA:
+        raise IntegrityError(f"{where}: lora_alpha is {_short(alpha)}; it is a number above 0, at most {MAX_ALPHA:g}")
+    return rank
+
+
+def _check_header(tensors: Any, name: str, where: Path) -> tuple[int, ...]:
+    """Return the shape of a tensor; no value is read."""
+    try:
+        found = tensors.get_slice(name)
+        dtype, shape = found.get_dtype(), tuple(found.get_shape())
+    except (SafetensorError, ValueError, TypeError, RuntimeError, NotImplementedError) as error:
+        raise IntegrityError(f"{where}: {name} cannot be read: {error}") from error
+    if dtype not in DTYPES:
+        raise IntegrityError(f"{where}: {name} is of type {dtype}; known are {', '.join(sorted(DTYPES))}")
+    if not shape or len(shape) > 2 or 0 in shape:
+        raise IntegrityError(f"{where}: {name} is empty or no matrix (shape {list(shape)})")
+    return shape
+
+
+def _check_ranks(shapes: Mapping[str, tuple[int, ...]], rank: int, where: Path) -> None:
+    for name, shape in shapes.items():
+        if "lora_A" in name or "lora_B" in name:
+            found = shape[0] if "lora_A" in name else shape[-1]
+            if found != rank or len(shape) != 2:
+                raise IntegrityError(f"{where}: {name} is {list(shape)}, which does not fit the rank {rank}")
+
+
+def _check_values(tensors: Any, name: str, where: Path) -> bool:
+    """Return whether a tensor holds anything but zeros."""
+    learned = False
+    for values in _pieces(tensors, name):
+        if not bool(torch.isfinite(values).all()):
+            raise IntegrityError(f"{where}: {name} holds values that are not finite")
+        learned = learned or bool(values.any())
+    return learned
+
+
+def _pieces(tensors: Any, name: str) -> Iterator[torch.Tensor]:
+    found = tensors.get_slice(name)
+    shape = found.get_shape()
+    if len(shape) == 1:
+        yield tensors.get_tensor(name)
+        return
+    rows, columns = max(1, CHECKED_VALUES // shape[1]), CHECKED_VALUES
+    for row in range(0, shape[0], rows):
+        for column in range(0, shape[1], columns):
+            yield found[row : row + rows, column : column + columns]
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 10**12:
+        return "a number of more than 12 digits"
+    return f"{value!r:.80}" if not isinstance(value, float) or math.isfinite(value) else str(value)

@@ -75,6 +75,16 @@ class ObjectStore(Protocol):
         """
         ...
 
+    def matches(self, path: Path, key: str, sha256: str) -> bool:
+        """Return whether the store holds exactly this file under a key; False where it holds nothing.
+
+        Args:
+            path: local file.
+            key: relative key.
+            sha256: hex digest of the file's content.
+        """
+        ...
+
     def download(self, key: str, path: Path) -> None:
         """Copy an object of any size to a local file; the caller verifies its digest.
 

@@ -4,16 +4,24 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock
 
 from llama_platform.errors import IntegrityError, NotFoundError, StorageError
 from llama_platform.storage.base import PreconditionFailedError, StoredObject, check_key
+from llama_platform.storage.regular_files import list_files, open_file
 
 LOCK_FOLDER = ".locks"
+TEMPORARY = "tmp"
+"""How the names of files begin that are being written."""
+LEFT_BEHIND_S = 24 * 3600.0
+"""Age from which an unfinished file belongs to a writer that has died."""
+SWEEP_S = 3600.0
+"""How often a process looks for unfinished files, at most."""
 
 
 class LocalStore:
@@ -22,6 +30,7 @@ class LocalStore:
     def __init__(self, folder: Path) -> None:
         """Open the store in `folder`, which is made when something is first written."""
         self._folder = folder.absolute()
+        self._swept_at = -SWEEP_S
 
     @property
     def root(self) -> str:
@@ -32,7 +41,7 @@ class LocalStore:
         """Write atomically; see ObjectStore."""
         path = self._path(key)
         with self._reported(key), self._lock(key), self._replacing(path) as temporary:
-            current = _etag(path.read_bytes()) if path.exists() else None
+            current = _sha256(path) if path.exists() else None
             if (if_absent and current is not None) or (if_match is not None and current != if_match):
                 raise PreconditionFailedError(f"{self.root}/{key}: changed by somebody else")
             temporary.write_bytes(content)
@@ -40,8 +49,8 @@ class LocalStore:
 
     def read(self, key: str) -> StoredObject:
         """Read whole; see ObjectStore."""
-        with self._reported(key):
-            content = self._path(key).read_bytes()
+        with self._reported(key), open_file(self._path(key)) as file:
+            content = file.read()
         return StoredObject(content, _etag(content))
 
     def read_if_changed(self, key: str, etag: str | None) -> StoredObject | None:
@@ -53,16 +62,24 @@ class LocalStore:
         """Copy, flush to disk and read back; see ObjectStore."""
         target = self._path(key)
         with self._reported(key), self._replacing(target) as temporary:
-            shutil.copyfile(path, temporary)
-            with temporary.open("rb") as file:
-                arrived = hashlib.file_digest(file, "sha256").hexdigest()
+            with open_file(path) as source, temporary.open("wb") as file:
+                shutil.copyfileobj(source, file)
+            arrived = _sha256(temporary)
             if arrived != sha256:
                 raise IntegrityError(f"{self.root}/{key}: arrived with sha256 {arrived}, sent {sha256}")
 
+    def matches(self, path: Path, key: str, sha256: str) -> bool:
+        """Read and hash; see ObjectStore."""
+        try:
+            with self._reported(key):
+                return _sha256(self._path(key)) == sha256
+        except NotFoundError:
+            return False
+
     def download(self, key: str, path: Path) -> None:
         """Copy out; see ObjectStore."""
-        with self._reported(key):
-            shutil.copyfile(self._path(key), path)
+        with self._reported(key), open_file(self._path(key)) as source, path.open("wb") as file:
+            shutil.copyfileobj(source, file)
 
     def size(self, key: str) -> int:
         """Of the file; see ObjectStore."""
@@ -70,9 +87,10 @@ class LocalStore:
             return self._path(key).stat().st_size
 
     def list_keys(self, prefix: str) -> Iterator[str]:
-        """List by walking only the folder that the prefix names; see ObjectStore."""
+        """List by walking only the folder that the prefix names; links are no objects; see ObjectStore."""
         parent = self._folder / prefix.rpartition("/")[0]
-        paths = sorted(p.relative_to(self._folder).as_posix() for p in parent.rglob("*") if p.is_file())
+        files = (path for path, problem in list_files(parent) if problem is None)
+        paths = sorted(path.relative_to(self._folder).as_posix() for path in files)
         yield from (key for key in paths if key.startswith(prefix) and not key.startswith(LOCK_FOLDER))
 
     def list_folders(self, prefix: str) -> list[str]:
@@ -100,7 +118,8 @@ class LocalStore:
         # The temporary file lies outside the listed tree, on the same file system.
         scratch = self._folder / LOCK_FOLDER
         scratch.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=scratch)
+        self._sweep(scratch)
+        handle, name = tempfile.mkstemp(dir=scratch, prefix=TEMPORARY)
         os.close(handle)
         temporary = Path(name)
         try:
@@ -111,6 +130,16 @@ class LocalStore:
         finally:
             temporary.unlink(missing_ok=True)
 
+    def _sweep(self, scratch: Path) -> None:
+        """Remove what writers left behind that were killed."""
+        if time.monotonic() - self._swept_at < SWEEP_S:
+            return
+        self._swept_at = time.monotonic()
+        for left in scratch.glob(f"{TEMPORARY}*"):
+            with suppress(FileNotFoundError):  # another process sweeps, too
+                if time.time() - left.stat().st_mtime > LEFT_BEHIND_S:
+                    left.unlink()
+
     @contextmanager
     def _reported(self, key: str) -> Iterator[None]:
         try:
@@ -119,6 +148,11 @@ class LocalStore:
             raise NotFoundError(f"{self.root}/{key}: does not exist") from error
         except OSError as error:
             raise StorageError(f"{self.root}/{key}: {error.strerror or error}") from error
+
+
+def _sha256(path: Path) -> str:
+    with open_file(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _etag(content: bytes) -> str:

@@ -20,6 +20,7 @@ from s3transfer.exceptions import RetriesExceededError as S3TransferError
 
 from llama_platform.errors import IntegrityError, NotFoundError, StorageError
 from llama_platform.storage.base import PreconditionFailedError, StoredObject, check_key
+from llama_platform.storage.regular_files import open_file
 
 PART_BYTES = 8 * 1024 * 1024
 PERMISSIONS = {
@@ -94,7 +95,7 @@ class S3Store:
 
     def upload(self, path: Path, key: str, sha256: str) -> None:
         """Multipart above 8 MiB, a SHA-256 with every part, then compared with the server's; see ObjectStore."""
-        with self._reported("upload", key), path.open("rb") as file:
+        with self._reported("upload", key), open_file(path) as file:
             # upload_fileobj, unlike upload_file, lets the server's own error through.
             self._client.upload_fileobj(
                 file,
@@ -104,6 +105,15 @@ class S3Store:
                 Config=self._transfer,
             )
             self._verify(path, key, sha256)
+
+    def matches(self, path: Path, key: str, sha256: str) -> bool:
+        """One HeadObject, compared with the server's checksum; see ObjectStore."""
+        try:
+            with self._reported("read", key):
+                self._verify(path, key, sha256)
+        except (IntegrityError, NotFoundError):
+            return False
+        return True
 
     def download(self, key: str, path: Path) -> None:
         """Ranged, parallel GetObject; see ObjectStore."""

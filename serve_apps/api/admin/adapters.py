@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from llama_platform.artifacts.aliases import Aliases
 from llama_platform.artifacts.repository import parse_ref
-from llama_platform.models.adapter_folder import export_adapter, import_adapter
+from llama_platform.models.adapter_transfer import export_adapter, import_adapter
+from llama_platform.models.prompt import PromptStyle
 from serve_apps.api.state import WithState
 
 routes = APIRouter(prefix="/adapters")
@@ -20,6 +21,9 @@ class Source(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     source: Annotated[str, Field(pattern=r"^s3://[^/]+", max_length=1000, description="s3://bucket/folder")]
+    prompt_style: PromptStyle | None = Field(
+        None, description="form of the prompts it was trained with; needed where the folder tells no fingerprint"
+    )
 
 
 class Destination(BaseModel):
@@ -34,7 +38,7 @@ class Destination(BaseModel):
 @routes.post("/{name}/import", status_code=201)
 async def import_from(name: str, body: Source, state: WithState) -> dict[str, Any]:
     """Publish a PEFT folder of a bucket as the next version."""
-    version = await asyncio.to_thread(import_adapter, state.repository, name, body.source)
+    version = await asyncio.to_thread(import_adapter, state.repository, name, body.source, body.prompt_style)
     return {"name": name, "version": version.version, "digest": version.digest}
 
 

@@ -1,4 +1,4 @@
-"""LoRA bank: the adapters that are loaded, bounded by memory; the one unused for longest gives way."""
+"""AdapterPool: the adapters that are loaded, bounded by memory; the least recently used is evicted first."""
 
 import threading
 from collections import OrderedDict
@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 
-from llama_platform.errors import EngineError, IntegrityError, UnavailableError
+from llama_platform.errors import IntegrityError, UnavailableError
 from llama_platform.inference.torch_engine.architecture import Architecture
 from llama_platform.inference.torch_engine.model import LoraMatrices, Model
-from llama_platform.models.adapter_folder import WEIGHTS_FILE, check_adapter, check_plain
+from llama_platform.models.adapter_folder import WEIGHTS_FILE, check_adapter, check_plain, open_weights
 
 
 @dataclass(slots=True)
@@ -59,15 +58,15 @@ class AdapterPool:
             UnavailableError: it does not fit beside the adapters in use.
         """
         with self._lock:
-            if (entry := self._loaded.get(digest)) is not None:
-                entry.leaving = False
-                self._pin(entry, pinned)
-                self._loaded.move_to_end(digest)
+            if self._renew(digest, pinned):
                 return []
         packed = self._model.pack_adapter(read_adapter(folder, self._model.architecture, self._max_rank))
         with self._lock:
+            if self._renew(digest, pinned):  # another thread has loaded it meanwhile
+                return []
             gone = self._make_room(packed.size_bytes, digest)
-            self._pin(self._loaded.setdefault(digest, _Loaded(packed)), pinned)
+            self._loaded[digest] = _Loaded(packed)
+            self._pin(self._loaded[digest], pinned)
             return gone
 
     def unload(self, digest: str) -> None:
@@ -78,25 +77,30 @@ class AdapterPool:
                 self._drop_if_idle(digest, entry)
 
     def acquire(self, digest: str) -> Any:
-        """Return an adapter for `forward`, and keep it loaded until it is given back.
-
-        Raises:
-            EngineError: it is not loaded.
-        """
+        """Return an adapter for `forward`, and keep it loaded until it is released; None if it is not loaded."""
         with self._lock:
             entry = self._loaded.get(digest)
             if entry is None or entry.leaving:
-                raise EngineError(f"adapter {digest} is not loaded")
+                return None
             entry.users += 1
             self._loaded.move_to_end(digest)
             return entry.packed
 
     def release(self, digest: str) -> None:
-        """End the use of a borrowed adapter."""
+        """End the use of an acquired adapter."""
         with self._lock:
             entry = self._loaded[digest]
             entry.users -= 1
             self._drop_if_idle(digest, entry)
+
+    def _renew(self, digest: str, pinned: bool) -> bool:
+        entry = self._loaded.get(digest)
+        if entry is None:
+            return False
+        entry.leaving = False
+        self._pin(entry, pinned)
+        self._loaded.move_to_end(digest)
+        return True
 
     def _size(self) -> int:
         return sum(entry.packed.size_bytes for entry in self._loaded.values())
@@ -134,28 +138,29 @@ def read_adapter(folder: Path, architecture: Architecture, max_rank: int) -> Lor
     """
     config = check_adapter(folder)
     check_plain(config)
-    rank = int(config["r"])
+    rank = config["r"]
     if rank > max_rank:
         raise IntegrityError(f"the adapter has rank {rank}; at most {max_rank} are served (engine.max_adapter_rank)")
     scale = config["lora_alpha"] / (rank**0.5 if config.get("use_rslora") else rank)
     shapes, found = architecture.projections, {}
-    with safe_open(folder / WEIGHTS_FILE, framework="pt") as tensors:
+    with open_weights(folder / WEIGHTS_FILE) as tensors:
         for name in tensors.keys():  # noqa: SIM118 - not a mapping
             place = _place(name, architecture.layers)
             if place is None or place[1] not in shapes:
                 raise IntegrityError(f"the adapter does not fit this base: it has {name}, the base has no such layer")
             outputs, inputs = shapes[place[1]]
-            tensor = tensors.get_tensor(name)
-            expected = (rank, inputs) if place[2] == "lora_A" else (outputs, rank)
-            if tuple(tensor.shape) != expected:
-                raise IntegrityError(
-                    f"the adapter does not fit this base: {name} is {list(tensor.shape)}, not {list(expected)}"
-                )
-            found[place] = tensor.to(torch.float32, copy=True)
+            expected = [rank, inputs] if place[2] == "lora_A" else [outputs, rank]
+            if (shape := tensors.get_slice(name).get_shape()) != expected:
+                raise IntegrityError(f"the adapter does not fit this base: {name} is {shape}, not {expected}")
+            found[place] = tensors.get_tensor(name).to(torch.float32, copy=True)
     pairs = {(layer, projection) for layer, projection, _ in found}
     if len(found) != 2 * len(pairs):
         raise IntegrityError(f"{folder}: a projection has only one of its two matrices")
-    return {(n, p): (found[n, p, "lora_A"], found[n, p, "lora_B"] * scale) for n, p in sorted(pairs)}
+    scaled = {(n, p): (found[n, p, "lora_A"], found[n, p, "lora_B"] * scale) for n, p in sorted(pairs)}
+    for (layer, projection), (_, up) in scaled.items():
+        if not bool(torch.isfinite(up).all()):
+            raise IntegrityError(f"{folder}: {projection} of layer {layer} is not finite once scaled by {scale:g}")
+    return scaled
 
 
 def _place(name: str, layers: int) -> tuple[int, str, str] | None:

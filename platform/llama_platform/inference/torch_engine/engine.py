@@ -103,6 +103,14 @@ class TorchEngine:
         """
         await asyncio.to_thread(self._adapters.load, digest, folder, pinned)
 
+    def hold_adapter(self, digest: str) -> bool:
+        """Keep an adapter loaded; see Engine."""
+        return self._adapters.acquire(digest) is not None
+
+    def release_adapter(self, digest: str) -> None:
+        """Let an adapter be unloaded; see Engine."""
+        self._adapters.release(digest)
+
     async def unload_adapter(self, digest: str) -> None:
         """Free an adapter when its last request has ended; see Engine."""
         self._adapters.unload(digest)
@@ -158,6 +166,9 @@ class TorchEngine:
             free = self._config.max_running - len(self._scheduler.running)
             if waiting >= self._config.max_waiting + free:
                 raise OverloadedError(f"{waiting} requests are waiting already; try again in a moment")
+            if request.adapter_digest is not None:
+                # Here and not in the engine's thread: until that looks, another adapter could take its place.
+                answer.adapter = self._adapters.acquire(request.adapter_digest)
             self._arrived.append(answer)
             self._change.notify()
         return answer
@@ -189,10 +200,10 @@ class TorchEngine:
 
     def _enter(self, answer: "_Answer", events: "_Events") -> None:
         try:
-            if answer.request.adapter_digest is not None:
-                answer.adapter = self._adapters.acquire(answer.request.adapter_digest)
+            if answer.request.adapter_digest is not None and answer.adapter is None:
+                raise ValueError(f"adapter {answer.request.adapter_digest} is not loaded")
             self._scheduler.add(answer.sequence)
-        except (EngineError, ValueError) as error:
+        except ValueError as error:
             self._end(answer, "error", events, str(error))
 
     def _end_overdue(self, events: "_Events") -> None:

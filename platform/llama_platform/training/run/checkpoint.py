@@ -4,6 +4,7 @@ They are artifacts of the run, committed file by file, manifest, commit record; 
 """
 
 import json
+import logging
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
 from llama_platform.errors import IntegrityError
 
+log = logging.getLogger(__name__)
 MOMENTS = ("exp_avg", "exp_avg_sq")
 WEIGHTS_FILE = "adapter.safetensors"
 
@@ -49,32 +51,43 @@ def save_checkpoint(repository: ArtifactRepository, run_id: str, checkpoint: Che
 
 
 def newest_checkpoint(repository: ArtifactRepository, run_id: str) -> Checkpoint | None:
-    """Return the newest committed checkpoint of a run, or None before the first.
+    """Return the newest whole checkpoint of a run, or None before the first; damaged ones are logged.
 
     Raises:
-        IntegrityError: it is damaged.
+        IntegrityError: the run has checkpoints, and all are damaged: to start anew would lose them in silence.
     """
-    if not repository.versions("checkpoint", run_id):
-        return None
-    version = repository.latest("checkpoint", run_id)
-    folder, facts = repository.fetch(version), repository.manifest(version).metadata
-    return Checkpoint(
-        _step(repository, version),
-        load_file(folder / WEIGHTS_FILE),
-        {name: load_file(folder / f"{name}.safetensors") for name in MOMENTS},
-        json.loads((folder / "progress.json").read_text(encoding="utf-8")),
-        facts.get("eval_loss"),
-    )
+    numbers = repository.versions("checkpoint", run_id)
+    for number in reversed(numbers):
+        try:
+            return _read(repository, repository.version("checkpoint", run_id, number))
+        except IntegrityError as error:
+            log.error(
+                "a checkpoint is damaged; the one before is taken",
+                extra={"run": run_id, "version": number, "reason": str(error)},
+            )
+    if numbers:
+        raise IntegrityError(f"run {run_id}: all {len(numbers)} checkpoints are damaged; use another training.run_id")
+    return None
 
 
 def best_weights(repository: ArtifactRepository, run_id: str) -> dict[str, torch.Tensor] | None:
-    """Return the weights with the lowest held-out loss among the checkpoints, or None if none was measured."""
+    """Return the weights with the lowest held-out loss among the checkpoints, or None if none was measured.
+
+    Raises:
+        IntegrityError: these weights are damaged.
+    """
     best = _best(_listed(repository, run_id))
-    return load_file(repository.fetch(best) / WEIGHTS_FILE) if best else None
+    if best is None:
+        return None
+    with repository.fetched(best) as folder:
+        return load_file(folder / WEIGHTS_FILE)
 
 
 def prune_checkpoints(repository: ArtifactRepository, run_id: str, keep: int) -> None:
-    """Delete a run's checkpoints but the newest `keep` and the one with the lowest held-out loss."""
+    """Delete a run's whole checkpoints but the newest `keep` and the one with the lowest held-out loss.
+
+    Damaged ones are logged and stay: they may be wanted to see what happened.
+    """
     listed = _listed(repository, run_id)
     best = _best(listed)
     for version, _ in listed[:-keep]:
@@ -83,9 +96,28 @@ def prune_checkpoints(repository: ArtifactRepository, run_id: str, keep: int) ->
 
 
 def _listed(repository: ArtifactRepository, run_id: str) -> list[tuple[ArtifactVersion, float | None]]:
-    """Return the checkpoints with their held-out losses, oldest first."""
-    versions = [repository.version("checkpoint", run_id, n) for n in repository.versions("checkpoint", run_id)]
-    return [(version, repository.manifest(version).metadata.get("eval_loss")) for version in versions]
+    """Return the checkpoints whose manifests are whole, with their held-out losses, oldest first."""
+    listed = []
+    for number in repository.versions("checkpoint", run_id):
+        try:
+            version = repository.version("checkpoint", run_id, number)
+            listed.append((version, repository.manifest(version).metadata.get("eval_loss")))
+        except IntegrityError as error:
+            log.warning(
+                "a damaged checkpoint is passed over", extra={"run": run_id, "version": number, "reason": str(error)}
+            )
+    return listed
+
+
+def _read(repository: ArtifactRepository, version: ArtifactVersion) -> Checkpoint:
+    with repository.fetched(version) as folder:
+        return Checkpoint(
+            _step(repository, version),
+            load_file(folder / WEIGHTS_FILE),
+            {name: load_file(folder / f"{name}.safetensors") for name in MOMENTS},
+            json.loads((folder / "progress.json").read_text(encoding="utf-8")),
+            repository.manifest(version).metadata.get("eval_loss"),
+        )
 
 
 def _best(listed: list[tuple[ArtifactVersion, float | None]]) -> ArtifactVersion | None:

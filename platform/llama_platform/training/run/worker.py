@@ -79,7 +79,7 @@ class FinetuneWorker:
             training.batching,
             training.seed,
         )
-        checkpoint = newest_checkpoint(self.repository, self.run_id)
+        checkpoint = self._newest_checkpoint()
         self.progress = TrainerState(**(checkpoint.progress if checkpoint else arguments["progress"]))
         size = self.progress.global_batch_size
         self.steps = total_steps(len(self.data), size, training.epochs, training.max_steps)
@@ -114,6 +114,14 @@ class FinetuneWorker:
         self.engine = start_engine(module, training, accumulation_steps)
         self._train = TrainingStep(self.engine, self.device, training.seed)
 
+    def _newest_checkpoint(self) -> Checkpoint | None:
+        checkpoint = newest_checkpoint(self.repository, self.run_id)
+        steps: list[int | None] = [None] * self.world
+        dist.all_gather_object(steps, checkpoint.step if checkpoint else 0)
+        if len(set(steps)) > 1:  # as where one node could not read what the others could
+            raise TrainingError(f"run {self.run_id}: the workers found checkpoints of different steps: {steps}")
+        return checkpoint
+
     def _resume(self, checkpoint: Checkpoint) -> None:
         restore(self.engine, self.model, checkpoint.weights, checkpoint.moments, checkpoint.step)
         log.info("resumed", extra={"step": checkpoint.step})
@@ -122,8 +130,8 @@ class FinetuneWorker:
             self._board.post.remote(self.progress.unlogged)
 
     def _rows(self, file: str) -> Any:
-        folder = self.repository.fetch(self.dataset)
-        return load_tokenized(folder / file, self.template, self.config.store.tokenized())
+        with self.repository.fetched(self.dataset) as folder:
+            return load_tokenized(folder / file, self.template, self.config.store.tokenized())
 
     def _step(self, timer: StepTimer) -> tuple[StepMetrics, bool]:
         """Do a step; return what it measured, and whether all workers are to end after it."""

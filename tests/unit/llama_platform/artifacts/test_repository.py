@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from artifact_folders import fetched_folder
 from llama_platform.artifacts.location import StoreConfig, repository_from
 from llama_platform.artifacts.repository import ArtifactRef, parse_ref
 from llama_platform.errors import ConflictError, InputError, IntegrityError, NotFoundError, StorageError
@@ -30,7 +31,7 @@ def test_what_is_published_can_be_fetched_by_another_node(repository, folder, tm
     other = repository_from(StoreConfig(uri=repository.store.root, cache=tmp_path / "other"), {})
     found = other.latest("dataset", "chats")
     assert found == version
-    fetched = other.fetch(found)
+    fetched = fetched_folder(other, found)
     assert (fetched / "sub/b.txt").read_text() == "b" * 1000
     assert other.manifest(found).metadata == {"source": "x", "sizes": [1, 2]}
 
@@ -54,14 +55,14 @@ def test_a_damaged_file_is_never_loaded(repository, folder):
     key = f"datasets/chats/objects/{version.digest}/sub/b.txt"
     repository.store.write(key, b"c" * 1000)
     with pytest.raises(IntegrityError, match=r"sub/b.txt does not match"):
-        repository.fetch(version)
+        fetched_folder(repository, version)
 
 
 def test_a_damaged_cached_copy_is_replaced(repository, folder):
     version = repository.publish("dataset", "chats", folder, {})
-    cached = repository.fetch(version)
+    cached = fetched_folder(repository, version)
     (cached / "a.json").write_text("tampered")
-    assert (repository.fetch(version) / "a.json").read_text() == "{}"
+    assert (fetched_folder(repository, version) / "a.json").read_text() == "{}"
 
 
 def test_a_missing_file_and_a_damaged_manifest_are_integrity_errors(repository, folder):
@@ -69,10 +70,10 @@ def test_a_missing_file_and_a_damaged_manifest_are_integrity_errors(repository, 
     root = f"datasets/chats/objects/{version.digest}"
     repository.store.delete(f"{root}/a.json")
     with pytest.raises(IntegrityError, match=r"a\.json: named by the manifest, but missing"):
-        repository.fetch(version)
+        fetched_folder(repository, version)
     repository.store.write(f"{root}/manifest.json", b"{}")
     with pytest.raises(IntegrityError, match="manifest has sha256"):
-        repository.fetch(version)
+        fetched_folder(repository, version)
 
 
 @pytest.mark.parametrize("failing", ["sub/b.txt", "manifest.json"])
@@ -120,7 +121,7 @@ def test_the_cache_keeps_its_bound_and_the_newest(folder, tmp_path):
     repository = repository_from(StoreConfig(uri=uri, cache=tmp_path / "cache", cache_gib=1500 / 2**30), {})
     fetched = []
     for n in range(3):
-        fetched.append(repository.fetch(repository.publish("dataset", "c", folder, {"n": n})))
+        fetched.append(fetched_folder(repository, repository.publish("dataset", "c", folder, {"n": n})))
         assert fetched[-1].exists()
         os.utime(fetched[-1], (n, n))  # long ago, or it would count as in use
     assert [path.exists() for path in fetched] == [False, False, True]
@@ -176,3 +177,41 @@ def test_one_file_is_fetched_and_checked(repository, folder):
     repository.store.write(f"models/support/objects/{version.digest}/{name}", b"damaged")
     with pytest.raises(IntegrityError, match="does not match its sha256"):
         repository.fetch_file(version, name)
+
+
+@pytest.fixture
+def other(repository, tmp_path):
+    """The same store as another node sees it."""
+    return repository_from(StoreConfig(uri=repository.store.root, cache=tmp_path / "other-node"), {})
+
+
+@pytest.mark.parametrize("damage", ["a.json", "manifest.json"])
+@pytest.mark.parametrize("gone", [True, False])
+def test_publishing_again_repairs_what_is_damaged(repository, other, folder, damage, gone):
+    version = repository.publish("dataset", "chats", folder, {})
+    key = f"datasets/chats/objects/{version.digest}/{damage}"
+    repository.store.delete(key) if gone else repository.store.write(key, b"damaged")
+    again = repository.publish("dataset", "chats", folder, {})
+    assert again.digest == version.digest
+    assert (fetched_folder(other, version) / "a.json").read_text() == "{}"
+
+
+def test_a_damaged_commit_record_is_in_nobody_elses_way(repository, folder):
+    first = repository.publish("dataset", "chats", folder, {"n": 1})
+    repository.publish("dataset", "chats", folder, {"n": 2})
+    repository.store.write("datasets/chats/versions/2.json", b"damaged")
+    assert repository.publish("dataset", "chats", folder, {"n": 1}) == first
+    assert repository.publish("dataset", "chats", folder, {"n": 3}).version == 3
+
+
+@pytest.mark.parametrize("make", [lambda p: p.symlink_to("/etc/passwd"), os.mkfifo])
+def test_links_and_pipes_are_never_published(repository, folder, make):
+    make(folder / "odd")
+    with pytest.raises(InputError, match="odd"):
+        repository.publish("dataset", "chats", folder, {})
+    assert repository.versions("dataset", "chats") == []
+
+
+def test_versions_have_a_bounded_number_of_digits():
+    with pytest.raises(InputError, match="at most 9 digits"):
+        parse_ref("support@" + "9" * 5000)

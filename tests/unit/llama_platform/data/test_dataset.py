@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from artifact_folders import fetched_folder
 from llama_platform.artifacts.repository import open_repository
 from llama_platform.data.dataset import find_chat, find_dataset, publish_dataset
 from llama_platform.data.prepare import DataConfig
@@ -49,7 +50,7 @@ def test_refused_chats_leave_a_report_and_no_dataset(repository, data, tiny_conf
 
 def test_a_chat_is_found_by_number_and_by_place_and_shown_token_by_token(repository, data, tiny_config, tiny_template):
     version, _ = publish_dataset(repository, data, tiny_config)
-    folder = repository.fetch(version)
+    folder = fetched_folder(repository, version)
     source, messages = find_chat(folder, "0")
     assert find_chat(folder, source.rpartition("/")[2]) == (source, messages)
     tokens = view_tokens(messages, tiny_template)

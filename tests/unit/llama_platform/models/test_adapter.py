@@ -1,12 +1,10 @@
 import json
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from llama_platform.artifacts.location import StoreConfig, repository_from
-from llama_platform.errors import EngineError, InputError, IntegrityError
+from llama_platform.errors import EngineError, IntegrityError
 from llama_platform.models.adapter import (
     AdapterSet,
     LoraSettings,
@@ -15,7 +13,7 @@ from llama_platform.models.adapter import (
     save_adapter,
     trainable_parameters,
 )
-from llama_platform.models.adapter_folder import check_adapter, export_adapter, import_adapter
+from llama_platform.models.adapter_folder import check_adapter
 from llama_platform.models.base_model import load_base_model
 
 IDS = torch.arange(10, 20).view(1, 10)
@@ -73,24 +71,6 @@ def test_damaged_folders_are_refused_by_name(folder, damage, words):
     damage(folder)
     with pytest.raises(IntegrityError, match=words):
         check_adapter(folder)
-
-
-def test_import_leaves_pickles_behind_and_export_gives_the_folder_back(folder, tmp_path):
-    (folder / "training_args.bin").write_bytes(b"pickle")
-    repository = repository_from(StoreConfig(uri=str(tmp_path / "store"), cache=tmp_path / "cache"), {})
-    version = import_adapter(repository, "support", str(folder))
-    assert import_adapter(repository, "support", folder.as_uri()) == version
-    out = Path(export_adapter(repository, version, str(tmp_path / "out")))
-    assert not (out / "training_args.bin").exists()
-    same = load_file(out / "adapter_model.safetensors")
-    assert all(torch.equal(t, same[n]) for n, t in load_file(folder / "adapter_model.safetensors").items())
-    assert repository.manifest(version).metadata["prompt_fingerprint"] == "f"
-    with pytest.raises(InputError, match="not empty"):
-        export_adapter(repository, version, str(out))
-    with pytest.raises(InputError, match="no such folder"):
-        import_adapter(repository, "support", str(tmp_path / "none"))
-    with pytest.raises(IntegrityError, match=r"adapter_config\.json: missing"):
-        import_adapter(repository, "support", (tmp_path / "none").as_uri())
 
 
 def test_an_adapter_of_another_shape_does_not_fit(tiny_config, folder):

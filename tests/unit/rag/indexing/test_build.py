@@ -1,5 +1,6 @@
 import pytest
 
+from artifact_folders import fetched_folder
 from llama_platform.errors import ConfigError, ConflictError, InputError, IntegrityError
 from rag.dense_index import IndexingConfig
 from rag.documents.chunking import ChunkingConfig
@@ -75,7 +76,7 @@ def test_only_what_has_changed_is_embedded_again(build, docs):
 
 def test_a_version_that_cannot_be_read_is_in_nobodys_way(repository, build):
     first, _ = build()
-    (repository.fetch(first) / "index.json").write_text("{}")
+    (fetched_folder(repository, first) / "index.json").write_text("{}")
     for path in repository.store.list_keys(f"indexes/drinks/objects/{first.digest}/index.json"):
         repository.store.write(path, b"{}")
     with pytest.raises(IntegrityError):
@@ -93,7 +94,7 @@ def test_an_update_replaces_adds_and_deletes_by_id(repository, build, docs, tmp_
     version, report = build((more,), mode="update", delete=("hot/", "unknown.md"))
     assert documents(repository, version) == {"coffee.txt": 1, "milk.md": 1}
     assert (report.deleted, report.unknown, report.embedded) == (1, ["unknown.md"], 2)
-    texts = read_snapshot(repository.fetch(version)).chunks.column("text").to_pylist()
+    texts = read_snapshot(fetched_folder(repository, version)).chunks.column("text").to_pylist()
     assert sorted(texts) == ["Coffee is out of stock.", "Milk is cold."]
 
 
@@ -172,7 +173,7 @@ def test_an_index_of_another_model_is_not_updated(repository, build, monkeypatch
 
 def test_the_offline_model_finds_by_meaning(repository, build, offline):
     version, _ = build()
-    retriever = Retriever(read_snapshot(repository.fetch(version)), (offline.name, offline.fingerprint))
+    retriever = Retriever(read_snapshot(fetched_folder(repository, version)), (offline.name, offline.fingerprint))
     question = "How hot should a hot drink made of leaves be?"
     (hit,) = retriever.search(Query(question, 1, "dense"), offline.embed([question])[0]).hits
     assert hit.chunk.document == "hot/tea.md"

@@ -7,7 +7,7 @@ import pytest
 
 from llama_platform.artifacts.aliases import Aliases
 from llama_platform.errors import IntegrityError, NotFoundError, StorageError
-from llama_platform.models.adapter_folder import import_adapter
+from llama_platform.models.adapter_transfer import import_adapter
 from serve_apps.config import AppConfig
 from serve_apps.routing import controller as module
 from serve_apps.routing.controller import AliasController
@@ -34,7 +34,7 @@ def versions(repository, adapter_folder, tmp_path):
         for path in adapter_folder.iterdir():
             (folder / path.name).write_bytes(path.read_bytes())
         (folder / "note.txt").write_text(str(n))
-        import_adapter(repository, "support", str(folder))
+        import_adapter(repository, "support", str(folder), "plain")
     third = repository.version("adapter", "support", 3)
     repository.store.write(f"models/support/objects/{third.digest}/adapter_model.safetensors", b"\x00" * 100)
     Aliases(repository, "adapter", "support").promote("production", 1)
@@ -149,6 +149,44 @@ def test_what_replicas_refuse_never_goes_live(config, repository, versions):
     asyncio.run(run(story)(config, repository, refuse=(2,)))
 
 
+def test_versions_whose_checks_break_are_in_nobody_elses_way(config, repository, versions, adapter_folder, monkeypatch):
+    """Whatever a check raises, also what nobody foresaw."""
+
+    def check(repository, version, *_):
+        if version.name.startswith("bad"):
+            raise TypeError("unforeseen")
+
+    monkeypatch.setattr(module, "check_version", check)
+    for name in ("bad1", "bad2", "bad3", "bad4", "good"):
+        import_adapter(repository, name, str(adapter_folder), "plain")
+        Aliases(repository, "adapter", name).promote("production", 1)
+
+    async def story(follower, tables, held):
+        assert (await tables.resolve("adapter", "good", "x")).name == "good"
+        with pytest.raises(IntegrityError, match="cannot be checked"):
+            await tables.resolve("adapter", "bad1", "x")
+
+    asyncio.run(run(story)(config, repository))
+
+
+def test_a_replica_that_cannot_load_a_version_goes_on_with_the_others(versions, repository):
+    first, second = (repository.version("adapter", "support", n) for n in (1, 2))
+    loaded = []
+
+    async def load(version):
+        if version == first:
+            raise TypeError("unforeseen")
+        loaded.append(version)
+
+    async def story():
+        agent = ReplicaAgent(None, "adapter", "a", load=load, release=load, facts=dict)
+        agent._want({first.digest: first, second.digest: second})
+        await until(lambda: loaded == [second])
+        assert agent._refused == {first.digest: "it cannot be loaded (TypeError)"}
+
+    asyncio.run(story())
+
+
 def test_the_last_table_stays_while_the_store_is_away(config, repository, versions, monkeypatch):
     async def story(follower, tables, held):
         await until(lambda: state(tables) == ("live", [1]))
@@ -168,7 +206,7 @@ def test_the_last_table_stays_while_the_store_is_away(config, repository, versio
 def test_a_name_that_is_first_asked_for_is_read_at_once(config, repository, versions, adapter_folder):
     async def story(follower, tables, held):
         await until(lambda: state(tables) == ("live", [1]))
-        import_adapter(repository, "other", str(adapter_folder))
+        import_adapter(repository, "other", str(adapter_folder), "plain")
         Aliases(repository, "adapter", "other").promote("production", 1)
         assert (await tables.resolve("adapter", "other", "x")).name == "other"
         for text in ("nobody", "support@blue", "support@9"):

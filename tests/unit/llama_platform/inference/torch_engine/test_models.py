@@ -1,6 +1,8 @@
 """The two models step by step: kinds, captured decoding, int8, what they refuse."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -143,8 +145,8 @@ def adapter(folder, tmp_path):
     ("change", "words"),
     [
         ({"use_dora": True}, "use_dora"),
-        ({"r": 1024}, "rank 1024; at most 64"),
-        ({"r": 4}, r"is \[8, 320\], not \[4, 320\]"),
+        ({}, "rank 8; at most 4 are served"),
+        ({"r": 4}, r"is \[8, 320\], which does not fit the rank 4"),
         ({"peft_type": "IA3"}, "IA3"),
     ],
 )
@@ -152,7 +154,7 @@ def test_adapters_of_other_kinds_are_refused_by_name(folder, adapter, change, wo
     path = adapter / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(IntegrityError, match=words):
-        read_adapter(adapter, read_architecture(folder), max_rank=64)
+        read_adapter(adapter, read_architecture(folder), max_rank=4)
 
 
 @pytest.mark.parametrize("damage", ["other layer", "half"])
@@ -166,6 +168,24 @@ def test_adapters_that_do_not_fit_are_refused(folder, adapter, damage):
     save_file(tensors, path)
     with pytest.raises(IntegrityError, match="layers.9" if damage == "other layer" else "only one of its two"):
         read_adapter(adapter, read_architecture(folder), max_rank=64)
+
+
+def test_an_adapter_that_two_load_at_once_takes_one_place(folder, adapter, monkeypatch):
+    model = on_kernels(folder)
+    pool = AdapterPool(model, 3 * model.pack_adapter(read_adapter(adapter, model.architecture, 64)).size_bytes, 64)
+    for name in "abc":
+        pool.load(name, adapter)
+    both, pack = threading.Barrier(2), model.pack_adapter
+
+    def meet(matrices):
+        both.wait(20)  # neither has found it loaded
+        return pack(matrices)
+
+    monkeypatch.setattr(model, "pack_adapter", meet)
+    with ThreadPoolExecutor(2) as threads:
+        gone = list(threads.map(lambda _: pool.load("d", adapter), range(2)))
+    assert sorted(gone) == [[], ["a"]]
+    assert pool.digests() == ("b", "c", "d")
 
 
 def test_the_adapter_unused_for_longest_gives_way_but_none_in_use(folder, adapter):

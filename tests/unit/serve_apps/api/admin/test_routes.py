@@ -7,7 +7,7 @@ TOKEN = "t" * 32
 
 @pytest.fixture
 def admin(make_http, repository, adapter_folder, tmp_path, monkeypatch):
-    from llama_platform.models.adapter_folder import import_adapter
+    from llama_platform.models.adapter_transfer import import_adapter
 
     (tmp_path / "token").write_text(TOKEN + "\n")
     for n in (1, 2):
@@ -16,7 +16,7 @@ def admin(make_http, repository, adapter_folder, tmp_path, monkeypatch):
         for path in adapter_folder.iterdir():
             (folder / path.name).write_bytes(path.read_bytes())
         (folder / "note.txt").write_text(str(n))
-        import_adapter(repository, "support", str(folder))
+        import_adapter(repository, "support", str(folder), "plain")
     Aliases(repository, "adapter", "support").promote("production", 1)
     http = make_http(admin_token_file=tmp_path / "token")
 
