@@ -5,9 +5,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-# Inputs of the demo: make demo CHATS=chats.json DOCS=folder QUESTION='…' STORE=s3://bucket/prefix
+# Inputs of the demo: make demo CHATS=chats.json DOCS=folder QUESTION='…' STORE=s3://bucket/prefix SET='KEY=VALUE …'
 DEMO_ARGS := $(if $(CHATS),--chats "$(CHATS)") $(if $(DOCS),--docs "$(DOCS)") $(if $(STORE),--store "$(STORE)") \
-	$(if $(QUESTION),--question "$(QUESTION)")
+	$(if $(QUESTION),--question "$(QUESTION)") $(foreach override,$(SET),--set "$(override)")
 
 .PHONY: help demo serve test test-quick test-chaos test-gpu test-vllm bench-training bench-engine bench-serving bench-rag check clean
 

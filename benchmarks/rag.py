@@ -27,9 +27,10 @@ import numpy as np
 from benchmarks.engine import say
 from benchmarks.outcome import Measure, publish
 from benchmarks.rag_corpus import CACHE, HELD_OUT, INDEXED, sentences, vectors
-from benchmarks.serving import COMMON, TRANSPORTS, Server, free_port
+from benchmarks.serving import COMMON, TRANSPORTS, Server
 from llama_platform.artifacts.aliases import Aliases
 from llama_platform.artifacts.location import StoreConfig, repository_from
+from llama_platform.ports import free_port
 from rag.dense_index import DenseIndex, IndexingConfig
 from rag.documents.chunking import Chunk
 from rag.embedding import SentenceTransformerEmbedder

@@ -29,6 +29,7 @@ import aiohttp
 from benchmarks.engine import CACHE, VLLM_PYTHON, Contestant, Prompts, say
 from benchmarks.engine_models import SHAPES, build_model
 from benchmarks.outcome import Measure, publish
+from llama_platform.ports import free_port
 
 PROMPT, NEW = 64, 64
 CLIENTS = {1: 4, 4: 2, 16: 2}
@@ -162,15 +163,6 @@ def start_peer(name: str, model: Path) -> Server:
         "--cb-block-size", "32", "--cb-num-blocks", "256", "--cb-max-batch-tokens", "1024",
     ]  # fmt: skip
     return Server(name, command, port, "/health", COMMON)
-
-
-def free_port() -> int:
-    """Return a port of this machine that nobody uses."""
-    import socket
-
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def _repository() -> Any:

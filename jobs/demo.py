@@ -1,23 +1,21 @@
 """The whole path on this machine, with the tiny base: chats and documents in, answers over HTTP out.
 
-    python -m jobs.demo --chats chats.json --docs folder --store s3://bucket/prefix
+    python -m jobs.demo --chats chats.json --docs folder --store s3://bucket/prefix --set data.policies.malformed=drop
 
 `make demo` and `make serve` call it. Every stage is what the job of its name does; the report is `.demo/report.json`.
 """
 
 import argparse
 import json
-import logging
+import math
 import os
 import secrets
 import signal
-import socket
 import sys
 import threading
 import time
-import warnings
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +29,11 @@ from jobs.demo_summary import summarize
 from llama_platform.artifacts.aliases import Aliases
 from llama_platform.artifacts.location import StoreConfig, absolute, repository_from
 from llama_platform.artifacts.repository import ArtifactVersion
-from llama_platform.cli.ray_cluster import connect
+from llama_platform.cli.quiet import quiet_libraries
+from llama_platform.cli.ray_cluster import connect, require_token
 from llama_platform.config import load_config
-from llama_platform.errors import InputError, PlatformError
+from llama_platform.errors import PlatformError
+from llama_platform.ports import free_port
 from llama_platform.training.run.metrics import StepMetrics
 
 JOBS = Path(__file__).parent
@@ -47,25 +47,50 @@ TRAINED_TOKENS = 150_000
 MIN_STEPS, MAX_STEPS = 20, 90
 PORT = 8000
 READY_TIMEOUT_S = 120
+SILENCE_S = 5.0
+"""After so many seconds without a line, the demo says what it waits for."""
+WAITS = {
+    "finetune": "two workers are starting, each with its own copy of the base",
+    "evaluate": "both models answer held-out questions",
+    "index": "actors that read and embed documents are starting or at work",
+    "serve": "Ray Serve is starting",
+}
 
 
 class Demo:
     """The stages, in order; each leaves its part of the report."""
 
-    def __init__(self, chats: str | None, docs: str | None, store: str | None, question: str | None) -> None:
-        """Load the configurations; nothing is done yet. The arguments are those of the command line."""
+    def __init__(
+        self,
+        chats: str | None,
+        docs: str | None,
+        store: str | None,
+        question: str | None,
+        overrides: Sequence[str] = (),
+    ) -> None:
+        """Load the configurations; nothing is done yet. The arguments are those of the command line.
+
+        Raises:
+            ConfigError: an override is wrong.
+        """
         from llama_platform.training.config import FinetuneConfig
 
         chosen = StoreConfig(uri=store or str(WORK / "store"), cache=WORK / "cache/artifacts")
-        config = load_config(FinetuneConfig, JOBS / "configs/tiny_lora_cpu.yaml")
-        sources = (chats or str(JOBS / "data/sample_chats.jsonl"),)
-        data = config.data.model_copy(
-            update={"sources": sources, "max_chats": 5000, "report_folder": WORK / "dataset", "ray_above_mib": 2**20}
-        )
-        evaluation = config.evaluation.model_copy(
-            update={"prompts": (QUESTION,), "max_chats": 48, "answered_chats": 8, "samples": 2}
-        )
-        self.config = config.model_copy(update={"store": chosen, "data": data, "evaluation": evaluation})
+        ours = {
+            "data.sources": [chats or str(JOBS / "data/sample_chats.jsonl")],
+            "data.max_chats": 5000,
+            "data.report_folder": str(WORK / "dataset"),
+            "data.ray_above_mib": 2**20,
+            "evaluation.prompts": [QUESTION],
+            "evaluation.max_chats": 48,
+            "evaluation.answered_chats": 8,
+            "evaluation.samples": 2,
+        }
+        # The user's own come last and win.
+        settings = [*(f"{key}={json.dumps(value)}" for key, value in ours.items()), *overrides]
+        config = load_config(FinetuneConfig, JOBS / "configs/tiny_lora_cpu.yaml", settings)
+        self._steps_are_set = any(text.startswith(("training.max_steps=", "training.epochs=")) for text in overrides)
+        self.config = config.model_copy(update={"store": chosen})
         self.docs = (docs,) if docs else (str(ROOT / "docs"), str(ROOT / "README.md"))
         self.docs_question = question or ("" if docs else DOCS_QUESTION)
         self.repository = repository_from(chosen, os.environ)
@@ -76,6 +101,7 @@ class Demo:
         self.dashboard = ""
         self._adapter: ArtifactVersion | None = None
         self._console = Console(highlight=False)
+        self._waiting = WaitingNotes(self._console.print)
 
     def run(self, stage: Callable[[], str]) -> None:
         """Run a stage, print what came of it, and keep its time.
@@ -87,7 +113,8 @@ class Demo:
         self._console.print(f"[bold]▸ {name}[/bold]")
         start = time.monotonic()
         try:
-            outcome = stage()
+            with self._waiting.during(WAITS.get(name, f"still at {name}")):
+                outcome = stage()
         except PlatformError as error:
             raise type(error)(f"stage '{name}': {error}") from error
         except Exception as error:
@@ -113,9 +140,14 @@ class Demo:
             "version": version.version,
             "chats": chats,
         }
-        per_step = self.config.global_batch_size() * tokens / chats["train"]
-        steps = min(MAX_STEPS, max(MIN_STEPS, round(TRAINED_TOKENS / per_step)))
-        training = self.config.training.model_copy(update={"dataset_version": version.version, "max_steps": steps})
+        update: dict[str, Any] = {"dataset_version": version.version}
+        if not self._steps_are_set:
+            size = self.config.global_batch_size()
+            steps = min(MAX_STEPS, max(MIN_STEPS, round(TRAINED_TOKENS * chats["train"] / (size * tokens))))
+            # A few chats are read more often, so that something is learned of them.
+            epochs = max(self.config.training.epochs, math.ceil(MIN_STEPS * size / chats["train"]))
+            update |= {"max_steps": steps, "epochs": epochs}
+        training = self.config.training.model_copy(update=update)
         self.config = self.config.model_copy(update={"training": training})
         return prepare_data.summary(report).replace("\n", "\n  ") + f"\n  {version.name}@{version.version}"
 
@@ -125,7 +157,7 @@ class Demo:
 
         def on_metrics(metrics: StepMetrics) -> None:
             if metrics.step % 5 == 0 or metrics.step in (1, metrics.steps):
-                self._console.print("  " + metrics.line())
+                self._say(metrics.line())
 
         result = finetune(self.config, on_metrics)
         if result.adapter is None:
@@ -146,16 +178,24 @@ class Demo:
             "digest": result.adapter.digest,
             "uri": result.uri,
         }
-        return f"loss {result.loss_first:.2f} → {result.loss_last:.2f} in {result.steps} steps, run {result.run_id}"
+        training, chats = self.config.training, self.report["dataset"]["chats"]["train"]
+        fewer = training.max_steps is not None and result.steps < training.max_steps
+        why = f", all there are in {training.epochs} epochs of {chats} chats" if fewer else ""
+        return (
+            f"loss {result.loss_first:.2f} → {result.loss_last:.2f} in {result.steps} steps{why}\n"
+            f"  report of the run: {result.report}"
+        )
 
     def evaluate(self) -> str:
         """Compare the adapter with its base on held-out chats."""
+        from jobs.evaluate import add_to_run_report
         from llama_platform.evaluation.compare import evaluate
 
         adapter = self._published()
         settings = self.config.evaluation.model_copy(update={"adapter": f"{adapter.name}@{adapter.version}"})
         config = self.config.model_copy(update={"evaluation": settings})
         comparison = evaluate(self.repository, config, self.config.store.tokenized())
+        add_to_run_report(self.repository, adapter, comparison)
         before, after = (side.measures["perplexity"] for side in (comparison.against, comparison.candidate))
         self.report["evaluation"] = {
             "perplexity_base": round(before, 3),
@@ -191,7 +231,7 @@ class Demo:
         config = load_config(IndexConfig, JOBS / "configs/index.yaml")
         store = absolute(self.config.store, os.environ)
         config = config.model_copy(update={"sources": self.docs, "store": store, "promote": "production"})
-        version, report = index_and_promote(self.repository, config, lambda line: self._console.print(f"  {line}"))
+        version, report = index_and_promote(self.repository, config, self._say)
         documents = read_documents(self.repository.fetch_file(version, DOCUMENTS_FILE))
         self.docs_question = self.docs_question or f"What is {documents[0].title}?"
         return summary(report).replace("\n", "\n  ")
@@ -251,6 +291,10 @@ class Demo:
         self._console.print(summarize(self.report))
         self._console.print(f"Report: {path}")
 
+    def _say(self, line: str) -> None:
+        self._waiting.heard()
+        self._console.print(f"  {line}")
+
     def _wait_until_ready(self, client: Any) -> None:
         deadline = time.monotonic() + READY_TIMEOUT_S
         while time.monotonic() < deadline:
@@ -258,6 +302,8 @@ class Demo:
                 if httpx.get(f"{self.url}/health/ready", timeout=5).status_code == 200:
                     return
             (application,) = client.get_serve_details()["applications"].values()
+            states = (f"{name} {found['status'].lower()}" for name, found in application["deployments"].items())
+            self._waiting.now(f"replicas are starting and load their models: {', '.join(states) or 'not deployed yet'}")
             if application["status"] in ("DEPLOY_FAILED", "UNHEALTHY"):
                 raise PlatformError(f"the application failed to start: {application['message']}")
             time.sleep(0.3)
@@ -274,6 +320,44 @@ class Demo:
         return response.status_code, response.json()
 
 
+class WaitingNotes:
+    """Says what is waited for when nothing else was said for some seconds."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        """Say it through `write`."""
+        self._write = write
+        self._text, self._heard_at = "", time.monotonic()
+
+    def now(self, text: str) -> None:
+        """Change what is waited for."""
+        self._text = text
+
+    def heard(self) -> None:
+        """Start counting anew: something was said."""
+        self._heard_at = time.monotonic()
+
+    @contextmanager
+    def during(self, text: str) -> Iterator[None]:
+        """Say `text` every few silent seconds of the context."""
+        self.now(text)
+        self.heard()
+        ended = threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(0.5):
+                if time.monotonic() - self._heard_at >= SILENCE_S:
+                    self._write(f"  [dim]… {escape(self._text)}[/dim]")
+                    self.heard()
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo and return its exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -281,14 +365,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--docs", help="file or folder with documents; default: this project's own")
     parser.add_argument("--store", help="s3://bucket/prefix or file:///folder; default: .demo/store")
     parser.add_argument("--question", help="what /rag is asked")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a value of tiny_lora_cpu.yaml"
+    )
     parser.add_argument("--keep-serving", action="store_true", help="serve until Ctrl-C")
     arguments = parser.parse_args(argv)
+    print("Loading torch, transformers and Ray …", flush=True)
     quiet()
     try:
-        demo = Demo(arguments.chats, arguments.docs, arguments.store, arguments.question)
+        demo = Demo(arguments.chats, arguments.docs, arguments.store, arguments.question, arguments.set)
         run(demo, keep_serving=arguments.keep_serving)
     except PlatformError as error:
         print(f"error: {error}", file=sys.stderr)
+        if "--set " in str(error):
+            print("(make takes the same as SET='KEY=VALUE …')", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
@@ -302,7 +392,9 @@ def run(demo: Demo, *, keep_serving: bool) -> None:
     (WORK / "report.json").unlink(missing_ok=True)  # an old one must not pass for this run's
     for stage in (demo.base, demo.prepare):
         demo.run(stage)
-    with connect(token_file=WORK / "ray_auth_token", local=True) as dashboard:
+    token = require_token(WORK / "ray_auth_token")
+    print("Starting Ray on this machine …", flush=True)
+    with connect(local=True) as dashboard:
         demo.dashboard = dashboard
         for stage in (demo.finetune, demo.evaluate, demo.publish, demo.index, demo.serve, demo.predict, demo.rag):
             demo.run(stage)
@@ -310,8 +402,9 @@ def run(demo: Demo, *, keep_serving: bool) -> None:
         if keep_serving:
             print(f"Serving at {demo.url}, every route described at {demo.url}/docs. Ctrl-C stops it.")
             print(f"Administration at {demo.url}/admin, token in {WORK / 'admin_token'}.")
-            print(f"Ray dashboard at http://{dashboard}, token in {WORK / 'ray_auth_token'}.", flush=True)
+            print(f"Ray dashboard at http://{dashboard}, token in {token}.", flush=True)
             wait_for_signal()
+        print("Stopping Ray …", flush=True)
 
 
 def wait_for_signal() -> None:
@@ -322,32 +415,15 @@ def wait_for_signal() -> None:
         signal.signal(number, lambda *_: stopped.set())
     while not stopped.wait(1):
         continue
-    print("Stopping …", flush=True)
 
 
 def quiet() -> None:
-    """Keep the libraries' progress bars and notices off the screen; errors still show."""
-    os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "DS_ACCELERATOR": "cpu"}
+    """Prepare this process for the tiny base on CPUs, without the notices of the libraries below."""
+    os.environ |= {"HF_HUB_OFFLINE": "1", "DS_ACCELERATOR": "cpu"}
     os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1")
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    import transformers
-
-    transformers.utils.logging.disable_progress_bar()
-    for name in ("DeepSpeed", "ray.train", "sentence_transformers", "transformers"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def free_port(preferred: int) -> int:
-    """Return `preferred` if nothing listens there, else a port that is free."""
-    for port in (preferred, 0):
-        with socket.socket() as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                listener.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(listener.getsockname()[1])
-    raise InputError("no free port on 127.0.0.1")
+    # Ray's C++ core writes to this terminal by itself; what fails comes back as an exception all the same.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    quiet_libraries()
 
 
 if __name__ == "__main__":

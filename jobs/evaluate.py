@@ -17,8 +17,10 @@ from rich.table import Table
 
 from llama_platform.artifacts.aliases import Aliases
 from llama_platform.artifacts.location import absolute, repository_from
+from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
 from llama_platform.cli.exit_codes import run_command
 from llama_platform.cli.job_arguments import job_config, job_parser
+from llama_platform.cli.quiet import quiet_libraries
 from llama_platform.errors import GateError, InputError
 from llama_platform.evaluation.compare import (
     BASE,
@@ -30,6 +32,7 @@ from llama_platform.evaluation.compare import (
 )
 from llama_platform.logs import setup_logging
 from llama_platform.training.config import FinetuneConfig
+from llama_platform.training.run.log import add_comparison, read_status
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = job_config(FinetuneConfig, arguments)
         conditions = [parse_condition(text) for text in arguments.fail_if]
         setup_logging()
+        quiet_libraries()
         repository = repository_from(config.store, os.environ)
         version = find_candidate(repository, config.evaluation.adapter, config.adapter.name).version
         if arguments.promote and version is None:
@@ -57,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         comparison = evaluate(repository, config, absolute(config.store, os.environ).tokenized())
         Console(highlight=False).print(table(comparison))
         print_samples(comparison)
+        if (report := add_to_run_report(repository, version, comparison)) is not None:
+            print(f"report of the run: {report}")
         if arguments.report:
             text = json.dumps(comparison.to_json(), indent=1, ensure_ascii=False)
             arguments.report.write_text(text + "\n", encoding="utf-8")
@@ -68,6 +74,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{version.name}@{arguments.promote} → version {version.version} (generation {document.generation})")
 
     return run_command(command)
+
+
+def add_to_run_report(
+    repository: ArtifactRepository, version: ArtifactVersion | None, comparison: Comparison
+) -> str | None:
+    """Put a comparison into the report of the run that made an adapter, and return its URI; None of other adapters."""
+    facts = repository.manifest(version).metadata if version else {}
+    run_id = facts.get("run_id")
+    if run_id is None or not read_status(repository.store, run_id):
+        return None
+    add_comparison(repository.store, run_id, comparison.to_json(), facts["settings"])
+    return f"{repository.store.root}/runs/{run_id}/report.html"
 
 
 def table(comparison: Comparison) -> Table:

@@ -41,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         print(f"run {result.run_id}: {result.steps} steps, loss {result.loss_first:.3f} → {result.loss_last:.3f}")
         print(f"adapter {result.adapter.name}@{result.adapter.version}  {result.uri}")
+        print(f"report {result.report}")
 
     return run_command(command)
 

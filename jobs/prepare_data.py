@@ -18,7 +18,7 @@ from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVers
 from llama_platform.cli.exit_codes import run_command
 from llama_platform.cli.job_arguments import job_config, job_parser
 from llama_platform.data.dataset import find_chat, find_dataset, publish_dataset, report_folder
-from llama_platform.data.records import open_sources
+from llama_platform.data.sources import open_sources
 from llama_platform.data.token_view import view_tokens
 from llama_platform.logs import setup_logging
 from llama_platform.models.base_model import load_template
@@ -59,16 +59,17 @@ def prepare_dataset(repository: ArtifactRepository, config: FinetuneConfig) -> t
     Raises:
         InputError: the chats cannot be used.
     """
-    with open_sources(config.data.sources) as files:
-        large = sum(file.path.stat().st_size for file in files) > config.data.ray_above_mib * 2**20
-    if not large:
-        return publish_dataset(repository, config.data, config.base)
-    from jobs.ray_examiner import examine_with_ray
-    from llama_platform.cli.ray_cluster import connect
+    data, base = config.data, config.base
+    with open_sources(data.sources, data.exclude) as files:
+        sizes = [file.path.stat().st_size for file in files if file.problem is None]
+        if sum(sizes) <= data.ray_above_mib * 2**20:
+            return publish_dataset(repository, data, base, files)
+        from llama_platform.batch.examiner import examine_with_ray
+        from llama_platform.cli.ray_cluster import connect
 
-    with connect():
-        examiner = partial(examine_with_ray, config=config.data, template=load_template(config.base))
-        return publish_dataset(repository, config.data, config.base, examiner)
+        with connect():
+            examiner = partial(examine_with_ray, config=data, template=load_template(base))
+            return publish_dataset(repository, data, base, files, examiner)
 
 
 def show(repository: ArtifactRepository, config: FinetuneConfig, which: str) -> None:
@@ -82,14 +83,14 @@ def show(repository: ArtifactRepository, config: FinetuneConfig, which: str) -> 
     with repository.fetched(dataset) as folder:
         source, messages = find_chat(folder, which)
     tokens = view_tokens(messages, load_template(config.base))
-    trained = sum(token.trained for token in tokens)
+    trained = sum(token.count for token in tokens if token.trained)
     text = Text()
     for number, token in enumerate(tokens):
         # Two shades of each colour in turn show where one token ends and the next begins.
         colour = ("black on green3", "black on green1")[number % 2] if token.trained else ("", "on grey23")[number % 2]
         text.append(token.text, style=colour)
     console = Console(highlight=False)
-    console.print(f"{source}: {len(tokens)} tokens, {trained} of them in the loss (green)")
+    console.print(f"{source}: {sum(token.count for token in tokens)} tokens, {trained} of them in the loss (green)")
     console.print(text)
 
 

@@ -11,7 +11,7 @@ import uuid
 
 import pytest
 
-from ports import free_port
+from llama_platform.ports import free_port
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -9,7 +9,7 @@ import httpx
 import pytest
 import yaml
 
-from ports import free_port
+from llama_platform.ports import free_port
 from ray_nodes import RayCluster, wait_for
 from served_app import ADMIN_TOKEN, ServedApp, Streams
 

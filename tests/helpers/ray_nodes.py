@@ -16,7 +16,7 @@ from typing import TypeVar
 import httpx
 import psutil
 
-from ports import free_port
+from llama_platform.ports import free_port
 
 BIN = Path(sys.executable).parent
 T = TypeVar("T")

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from artifact_folders import fetched_folder
-from ports import free_port
+from llama_platform.ports import free_port
 from ray_nodes import kill_group
 from served_app import ADMIN_TOKEN, ServedApp
 

@@ -17,7 +17,8 @@ from pydantic import Field
 
 from llama_platform.artifacts.location import StoreConfig
 from llama_platform.config import Config
-from llama_platform.data.records import BrokenRecord, Record, open_sources, read_records
+from llama_platform.data.records import BrokenRecord, Record, read_records
+from llama_platform.data.sources import open_sources
 from llama_platform.errors import ConflictError, InputError
 from llama_platform.inference.config import EngineConfig
 from llama_platform.models.base_model import BaseConfig

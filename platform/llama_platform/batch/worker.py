@@ -41,7 +41,8 @@ def answer_all(config: BatchConfig, batch: Batch, on_progress: Callable[[BatchPr
     shards = ray.data.from_items([{"shard": number} for number in pending], override_num_blocks=len(pending))
     answered = shards.map_batches(
         ShardWorker, fn_constructor_args=(config.model_dump(mode="json"),), batch_size=1, batch_format="numpy",
-        concurrency=min(config.workers, len(pending)), num_cpus=config.num_cpus, num_gpus=config.num_gpus or None,
+        compute=ray.data.ActorPoolStrategy(size=min(config.workers, len(pending))),
+        num_cpus=config.num_cpus, num_gpus=config.num_gpus or None,
     )  # fmt: skip
     for row in answered.iter_rows():
         progress.shards += 1

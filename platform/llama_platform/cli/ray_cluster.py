@@ -2,33 +2,45 @@
 
 import logging
 import os
+import re
 import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from llama_platform.errors import UnavailableError
+from llama_platform.ports import is_listening
 
 LOCAL_OBJECT_STORE_BYTES = 200 * 2**20
+CONNECT_S = 10.0
 
 
-def require_token(file: Path | None = None) -> None:
+def require_token(file: Path | None = None) -> str:
     """Switch Ray's token authentication on for this process and its children, with the user's token or a new one.
+
+    Returns where the token is.
 
     A new token lives in this process's environment, or in `file`: one in `~/.ray/auth_token` would change how every
     later Ray cluster of this user starts. Ray reads these variables once, when it is first imported.
     """
     assert "ray" not in sys.modules or os.environ.get("RAY_AUTH_MODE"), "imported Ray before its token was set"
     os.environ.setdefault("RAY_AUTH_MODE", "token")
-    known = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
-    if known or Path("~/.ray/auth_token").expanduser().exists():
-        return
+    if os.environ.get("RAY_AUTH_TOKEN"):
+        return "the environment variable RAY_AUTH_TOKEN"
+    if known := os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        return known
+    if (users := Path("~/.ray/auth_token").expanduser()).exists():
+        return str(users)
     if file is None:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    else:
-        file.unlink(missing_ok=True)
-        file.touch(mode=0o600)
-        file.write_text(secrets.token_hex(32))
-        os.environ["RAY_AUTH_TOKEN_PATH"] = str(file.absolute())
+        return "the environment of this process"
+    file.unlink(missing_ok=True)
+    file.touch(mode=0o600)
+    file.write_text(secrets.token_hex(32))
+    os.environ["RAY_AUTH_TOKEN_PATH"] = str(file.absolute())
+    return str(file)
 
 
 @contextmanager
@@ -40,12 +52,16 @@ def connect(token_file: Path | None = None, *, local: bool = False) -> Iterator[
     Args:
         token_file: where a new token is kept; None for this process's environment.
         local: start Ray here even where `RAY_ADDRESS` names a cluster.
+
+    Raises:
+        UnavailableError: there is no cluster at `RAY_ADDRESS`.
     """
     require_token(token_file)
     import ray
 
-    if os.environ.get("RAY_ADDRESS") and not local:
-        context = ray.init(logging_level=logging.WARNING)
+    address = os.environ.get("RAY_ADDRESS")
+    if address and not local:
+        context = _join(address)
     else:
         # Without the state API that comes with the dashboard, Ray Train warns without end.
         context = ray.init(
@@ -60,3 +76,17 @@ def connect(token_file: Path | None = None, *, local: bool = False) -> Iterator[
         yield str(context.dashboard_url)
     finally:
         ray.shutdown()
+
+
+def _join(address: str) -> Any:
+    """Connect to a running cluster; without a look first, Ray tries for minutes and speaks of its internals."""
+    import ray
+
+    gone = f"there is no Ray cluster at RAY_ADDRESS={address}"
+    advice = "start one (ray start --head), correct the variable, or unset it to run on this machine alone"
+    if re.fullmatch(r"[^/]+:\d+", address) and not is_listening(address, CONNECT_S):
+        raise UnavailableError(f"{gone}: nothing listens there; {advice}")
+    try:
+        return ray.init(logging_level=logging.WARNING)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UnavailableError(f"{gone} that can be joined ({error}); {advice}") from error

@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,10 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
-from llama_platform.data.prepare import DataConfig, Examiner, prepare
+from llama_platform.data.config import DataConfig
+from llama_platform.data.examine import Examiner
+from llama_platform.data.prepare import prepare
+from llama_platform.data.sources import SourceFile
 from llama_platform.errors import InputError, NotFoundError
 from llama_platform.models.base_model import BaseConfig, load_template
 from llama_platform.models.prompt import Message
@@ -19,11 +22,22 @@ REPORTS = ("report.json", "report.html")
 
 
 def publish_dataset(
-    repository: ArtifactRepository, data: DataConfig, base: BaseConfig, examiner: Examiner | None = None
+    repository: ArtifactRepository,
+    data: DataConfig,
+    base: BaseConfig,
+    files: Sequence[SourceFile],
+    examiner: Examiner | None = None,
 ) -> tuple[ArtifactVersion, dict[str, Any]]:
     """Prepare the configured chats, commit them as the next version of `data.name`; return it and the report.
 
     The report is also copied to `report_folder(data)`, and even where the chats are refused.
+
+    Args:
+        repository: where the version is committed.
+        data: policies and bounds.
+        base: its tokenizer counts.
+        files: what `open_sources` found of the configured sources.
+        examiner: runs the examination; None for this process.
 
     Raises:
         InputError: the chats cannot be used; nothing is committed then.
@@ -33,7 +47,7 @@ def publish_dataset(
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         with _copied_reports(folder, report_folder(data)):
-            report = prepare(data, template, folder, examiner)
+            report = prepare(data, template, folder, files, examiner)
         lineage = {
             "sources": [{"sha256": source["sha256"], "file": source["file"]} for source in report["sources"]],
             "base": base.model,

@@ -36,8 +36,15 @@ class Policies(Config):
 
     malformed: FailDrop = "fail"
     """Not JSON, or no chat of the file's format."""
+    unread_file: Literal["fail", "warn"] = "warn"
+    """A file of a folder that holds no chats, or is of a kind that is not read."""
+    unread: FailDropWarn = "warn"
+    """A record or turn says something that is not trained on, such as `tools` or `reasoning_content`."""
+    media: FailDropWarn = "fail"
+    """Pictures, sound or film belong to the chat; only their placeholders in the text would be trained on."""
     role_order: FailDropFix = "fail"
-    """Turns out of order; `fix` joins neighbours of one role and removes answers before the first question."""
+    """Turns out of order; `fix` joins neighbours of one role, moves system turns to the front, and removes answers
+    before the first question."""
     empty_turn: FailDropFix = "fail"
     """A turn without text; `fix` removes its exchange."""
     unanswered: FailDropFix = "fix"
@@ -238,8 +245,9 @@ def _check_role_order(patient: CheckedChat, action: Action) -> None:
     patient.report("role_order", action, problem)
     if action != "fix":
         return
-    system = [m for m in messages[:1] if m.role == "system"]
-    turns = messages[len(system) :]
+    systems = [m for m in messages if m.role == "system"]
+    system = [replace(systems[0], content="\n\n".join(m.content for m in systems))] if systems else []
+    turns = [m for m in messages if m.role != "system"]
     while turns and turns[0].role == "assistant":
         turns = turns[1:]
     joined: list[Message] = []

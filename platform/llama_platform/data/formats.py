@@ -1,9 +1,9 @@
 """Formats: chats out of records in the form of ShareGPT, OpenAI messages, Alpaca, pairs or tagged text.
 
-The format of a file is detected from its first record.
+What a record says beside its chat is either known to be nothing that is trained on, or told by `unread_content`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from llama_platform.data.records import TAG, Record
@@ -13,6 +13,22 @@ from llama_platform.models.prompt import Message, Role
 FormatName = Literal["sharegpt", "messages", "alpaca", "pairs", "text"]
 FORMATS: tuple[FormatName, ...] = ("sharegpt", "messages", "alpaca", "pairs", "text")
 PAIR_KEYS = (("input", "output"), ("prompt", "completion"), ("prompt", "response"), ("question", "answer"))
+ALPACA_ANSWERS = ("output", "response")
+SYSTEM_KEYS = ("system", "system_prompt")
+MEDIA_KEYS = frozenset({"image", "images", "video", "videos", "audio", "audios"})
+FACT_KEYS = frozenset(
+    """category conversation_id created created_at dataset date difficulty domain hash id idx index lang language
+    license metadata model name num_turns origin rating score source split subset tag tags task timestamp title topic
+    type uid url user_id uuid""".split()
+)
+"""Facts of a record or turn, which are never trained on."""
+_CHAT_KEYS: Mapping[str, frozenset[str]] = {
+    "sharegpt": frozenset({"conversations", *SYSTEM_KEYS}),
+    "messages": frozenset({"messages", *SYSTEM_KEYS}),
+    "alpaca": frozenset({"instruction", "input", "context", *ALPACA_ANSWERS, "history", *SYSTEM_KEYS}),
+    "text": frozenset({"text"}),
+}
+_TURN_KEYS = frozenset({"from", "role", "value", "content", "train", "weight"})
 ROLES: Mapping[str, Role] = {
     "system": "system",
     "developer": "system",
@@ -41,7 +57,7 @@ def detect_format(record: Record) -> FormatName:
         return "sharegpt"
     if isinstance(value.get("messages"), list):
         return "messages"
-    if "instruction" in value and "output" in value:
+    if "instruction" in value and any(key in value for key in ALPACA_ANSWERS):
         return "alpaca"
     if any(question in value and answer in value for question, answer in PAIR_KEYS):
         return "pairs"
@@ -64,16 +80,67 @@ def parse_chat(value: Any, form: FormatName) -> list[Message]:
         turns = record.get("conversations" if form == "sharegpt" else "messages")
         if not isinstance(turns, list) or not turns:
             raise InputError(f"no list of turns under '{'conversations' if form == 'sharegpt' else 'messages'}'")
-        return [_parse_turn(turn, number) for number, turn in enumerate(turns, 1)]
+        return [*_system(record), *(_parse_turn(turn, number) for number, turn in enumerate(turns, 1))]
     if form == "alpaca":
-        extra = _text(record, "input") if record.get("input") else ""
-        question = "\n\n".join(part for part in (_text(record, "instruction"), extra) if part.strip())
-        answer = _text(record, "output")
-    else:
-        keys = next((pair for pair in PAIR_KEYS if pair[0] in record and pair[1] in record), PAIR_KEYS[0])
-        question, answer = _text(record, keys[0]), _text(record, keys[1])
-    system = [Message("system", record["system"])] if isinstance(record.get("system"), str) else []
-    return [*(s for s in system if s.content.strip()), Message("user", question), Message("assistant", answer)]
+        extra = [_text(record, key) for key in ("input", "context") if record.get(key)]
+        question = "\n\n".join(part for part in (_text(record, "instruction"), *extra) if part.strip())
+        answer = _text(record, next((key for key in ALPACA_ANSWERS if key in record), ALPACA_ANSWERS[0]))
+        turns = [Message("user", question), Message("assistant", answer)]
+        return [*_system(record), *_history(record), *turns]
+    question_key, answer_key = _pair_keys(record)
+    turns = [Message("user", _text(record, question_key)), Message("assistant", _text(record, answer_key))]
+    return [*_system(record), *turns]
+
+
+def unread_content(value: Any, form: FormatName) -> Iterator[tuple[Literal["unread", "media"], str]]:
+    """Yield what a record holds beside the messages that `parse_chat` makes of it.
+
+    Yields:
+        (kind, problem): `media` for pictures, sound and film, whose placeholders stand in the text; `unread` for
+        everything else that has a value and is not one of FACT_KEYS.
+    """
+    if not isinstance(value, dict):
+        return
+    known = _CHAT_KEYS.get(form) or frozenset({*_pair_keys(value), *SYSTEM_KEYS})
+    yield from _unread_keys(value, known, "")
+    turns = value.get({"sharegpt": "conversations", "messages": "messages"}.get(form, ""), [])
+    for number, turn in enumerate(turns if isinstance(turns, list) else [], 1):
+        if isinstance(turn, dict):
+            yield from _unread_keys(turn, _TURN_KEYS, f"turn {number}: ")
+
+
+def _unread_keys(
+    value: Mapping[str, Any], known: frozenset[str], where: str
+) -> Iterator[tuple[Literal["unread", "media"], str]]:
+    for key, content in value.items():
+        if key in MEDIA_KEYS and content:
+            yield "media", f"{where}'{key}' is not trained on, and a Llama cannot see what the text speaks of"
+        elif key not in known and key not in FACT_KEYS and content not in (None, "", [], {}):
+            yield "unread", f"{where}'{key}' is not trained on"
+
+
+def _pair_keys(record: Mapping[str, Any]) -> tuple[str, str]:
+    return next((pair for pair in PAIR_KEYS if pair[0] in record and pair[1] in record), PAIR_KEYS[0])
+
+
+def _system(record: Mapping[str, Any]) -> list[Message]:
+    """Return the system turn that stands beside the others of a record."""
+    found = [record[key] for key in SYSTEM_KEYS if record.get(key) not in (None, "")]
+    if not all(isinstance(text, str) for text in found):
+        raise InputError(f"'system' is {type(found[0]).__name__}, not text")
+    return [Message("system", text) for text in found if text.strip()]
+
+
+def _history(record: Mapping[str, Any]) -> Iterator[Message]:
+    """Yield the exchanges that came before, as `[[question, answer], …]`."""
+    history = record.get("history") or []
+    if not isinstance(history, list):
+        raise InputError(f"'history' is {type(history).__name__}, not a list")
+    for number, exchange in enumerate(history, 1):
+        if not (isinstance(exchange, list) and len(exchange) == 2 and all(isinstance(text, str) for text in exchange)):
+            raise InputError(f"'history': entry {number} is no list of a question and an answer")
+        yield Message("user", exchange[0])
+        yield Message("assistant", exchange[1])
 
 
 def _parse_tagged(text: str) -> list[Message]:
@@ -95,8 +162,10 @@ def _parse_turn(turn: Any, number: int) -> Message:
         raise InputError(f"turn {number}: unknown role {name!r}; known: {', '.join(ROLES)}")
     content = turn.get("value", turn.get("content"))
     if isinstance(content, list):  # OpenAI's list of parts
-        if not all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in content):
-            raise InputError(f"turn {number}: only text parts can be trained on")
+        for part in content:
+            kind = part.get("type", "text") if isinstance(part, dict) else type(part).__name__
+            if kind != "text" or not isinstance(part.get("text"), str):
+                raise InputError(f"turn {number}: only text parts can be trained on, not '{kind}'")
         content = "".join(part["text"] for part in content)
     if not isinstance(content, str):
         raise InputError(f"turn {number}: content is {type(content).__name__}, not text")

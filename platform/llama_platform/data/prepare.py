@@ -3,33 +3,28 @@
 Memory does not grow with the texts: chats go through a scratch file, and what stays of each is a kilobyte or two.
 """
 
-import hashlib
-import json
 from array import array
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from itertools import islice
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field
 
 from llama_platform.artifacts.manifest import file_sha256
-from llama_platform.config import Config
-from llama_platform.data.doctor import Action, CheckedChat, Finding, Policies, QualityFilters, examine
+from llama_platform.data.config import DataConfig
+from llama_platform.data.doctor import Finding
+from llama_platform.data.examine import Examined, Examiner, examine_batch, read_batches
 from llama_platform.data.findings import FindingsLog
-from llama_platform.data.formats import FormatName, detect_format, parse_chat
-from llama_platform.data.near_duplicates import NearDuplicates, signature
-from llama_platform.data.records import BrokenRecord, Record, SourceFile, open_sources, read_records
+from llama_platform.data.near_duplicates import NearDuplicates
+from llama_platform.data.sources import SourceFile
 from llama_platform.data.split import leaked, place_of, split
 from llama_platform.errors import InputError
-from llama_platform.models.prompt import Message, PromptTemplate
+from llama_platform.models.prompt import PromptTemplate
 
-BATCH_RECORDS = 512
 MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string()), ("trained", pa.bool_())])
 SCHEMA = pa.schema(
     [
@@ -39,77 +34,6 @@ SCHEMA = pa.schema(
         ("source", pa.string()),
     ]
 )
-
-
-class DataConfig(Config):
-    """Which chats become the dataset, how they are checked, and what of them is trained."""
-
-    name: str = "chats"
-    """Name of the dataset artifact."""
-    sources: tuple[str, ...] = ()
-    """Files, folders, and `s3://` objects or prefixes."""
-    format: Literal["auto", "sharegpt", "messages", "alpaca", "pairs", "text"] = "auto"
-    """`auto` judges each file by its first record."""
-    max_tokens: Annotated[int, Field(ge=16)] = 512
-    """Longest chat, special tokens included."""
-    train_on: Literal["answers", "last_answer", "everything"] = "answers"
-    """What counts in the loss; a turn with `train: false` or `weight: 0` never does."""
-    policies: Policies = Policies()
-    """What becomes of each kind of finding."""
-    quality: QualityFilters = QualityFilters()
-    """Bounds that chats must keep."""
-    near_duplicate_threshold: Annotated[float, Field(ge=0.5, lt=1)] = 0.85
-    """Share of common word triples from which two chats are nearly the same."""
-    phone_region: Annotated[str, Field(pattern="^[A-Z]{2}$")] = "US"
-    """Country whose phone numbers are recognised without a country code."""
-    max_chats: Annotated[int, Field(ge=2)] | None = None
-    """Stop reading after this many usable chats; None reads everything."""
-    eval_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Share of chats held out, chosen by a hash of their text."""
-    seed: int = 0
-    """Chooses another held-out share."""
-    report_folder: Path | None = None
-    """Where `report.json` and `report.html` are written also when the chats are refused; None for `reports/<name>`."""
-    ray_above_mib: Annotated[float, Field(ge=0)] = 8
-    """Sources of more MiB are examined in parallel by Ray Data; for less, starting it takes longer."""
-
-
-@dataclass(frozen=True, slots=True)
-class RawRecord:
-    """A record on its way to examination."""
-
-    value: Any
-    where: str
-    form: FormatName
-    problem: str = ""
-    """Why it could not be read; then there is no value."""
-
-
-@dataclass(frozen=True, slots=True)
-class Examined:
-    """What became of a record."""
-
-    form: FormatName
-    where: str
-    findings: list[Finding]
-    messages: list[Message] | None = None
-    num_tokens: int = 0
-    num_trained_tokens: int = 0
-    signature: bytes = b""
-
-    def key(self) -> bytes:
-        """Return a digest that is equal for chats of equal text."""
-        texts = [[m.role, m.content] for m in self.messages or []]
-        return hashlib.sha256(json.dumps(texts, ensure_ascii=False).encode()).digest()
-
-
-Examiner = Callable[[Iterable[list[RawRecord]]], Iterator[list[Examined]]]
-"""Applies `examine_batch` to batches, here or on a cluster, and yields the results in order."""
-
-
-def examine_batch(records: Sequence[RawRecord], config: DataConfig, template: PromptTemplate) -> list[Examined]:
-    """Parse, check, repair and count records; pure, so that it may run anywhere."""
-    return [_examine(record, config, template) for record in records]
 
 
 @dataclass(slots=True)
@@ -127,7 +51,11 @@ class _Kept:
 
 
 def prepare(
-    config: DataConfig, template: PromptTemplate, folder: Path, examiner: Examiner | None = None
+    config: DataConfig,
+    template: PromptTemplate,
+    folder: Path,
+    files: Sequence[SourceFile],
+    examiner: Examiner | None = None,
 ) -> dict[str, Any]:
     """Read, check, count and split the configured chats into `folder`; return the report.
 
@@ -137,6 +65,7 @@ def prepare(
         config: sources, policies and bounds.
         template: of the base that will be trained.
         folder: empty, or not there yet.
+        files: what `open_sources` found of the configured sources.
         examiner: runs the examination; None for this process.
 
     Raises:
@@ -148,19 +77,19 @@ def prepare(
     folder.mkdir(parents=True, exist_ok=True)
     run = examiner or (lambda batches: (examine_batch(batch, config, template) for batch in batches))
     with (
-        open_sources(config.sources) as files,
         TemporaryDirectory() as scratch,
         FindingsLog(folder / "findings.jsonl") as log,
     ):
         spool = Path(scratch, "kept.parquet")
         counts: dict[str, Counter[str]] = {file.name: Counter() for file in files}
-        kept = _collect(run(_batches(files, config)), config, spool, log, counts)
+        kept = _collect(run(read_batches(files, config)), config, spool, log, counts)
         sides = _sides(kept, config, log)
         report: dict[str, Any] = {
             "name": config.name,
             "sources": [
                 {"file": file.name, "sha256": file_sha256(file.path), "records": dict(counts[file.name])}
                 for file in files
+                if file.problem is None
             ],
             "chats": {"read": sum(sum(c.values()) for c in counts.values()), **_count_sides(sides)},
             "tokens": {side: _tokens(kept, sides, side) for side in ("train", "eval")},
@@ -175,91 +104,6 @@ def prepare(
         log.refuse()
         _refuse_too_few(report)
     return report
-
-
-def _batches(files: Sequence[SourceFile], config: DataConfig) -> Iterator[list[RawRecord]]:
-    records = (record for file in files for record in _raw_records(file, config.format))
-    while batch := list(islice(records, BATCH_RECORDS)):
-        yield batch
-
-
-def _raw_records(file: SourceFile, chosen: str) -> Iterator[RawRecord]:
-    form: FormatName | None = None if chosen == "auto" else chosen  # type: ignore[assignment]
-    before: deque[BrokenRecord] = deque()
-    for record in read_records(file):
-        if isinstance(record, Record) and form is None:
-            form = detect_format(record)
-        if form is None:
-            assert isinstance(record, BrokenRecord)
-            before.append(record)
-            continue
-        while before:
-            broken = before.popleft()
-            yield RawRecord(None, broken.where, form, broken.problem)
-        if isinstance(record, BrokenRecord):
-            yield RawRecord(None, record.where, form, record.problem)
-        else:
-            yield RawRecord(record.value, record.where, form)
-    if form is None:
-        raise InputError(f"{before[0].where}: {before[0].problem}" if before else f"{file.name}: holds no chats")
-
-
-def _examine(record: RawRecord, config: DataConfig, template: PromptTemplate) -> Examined:
-    patient = CheckedChat(None, record.where)
-    try:
-        if record.problem:
-            raise InputError(record.problem)
-        patient.messages = parse_chat(record.value, record.form)
-    except InputError as error:
-        patient.report("malformed", config.policies.malformed, str(error))
-    examine(patient, config.policies, config.quality, config.phone_region)
-    if patient.messages is not None:
-        patient.messages = [replace(m, trained=t) for m, t in _with_loss(patient.messages, config.train_on)]
-    sizes = _fit(patient, config, template)
-    if patient.messages is None:
-        return Examined(record.form, record.where, patient.findings)
-    return Examined(record.form, record.where, patient.findings, patient.messages, *sizes, signature(patient.messages))
-
-
-def _with_loss(messages: list[Message], train_on: str) -> Iterator[tuple[Message, bool]]:
-    last = max((i for i, m in enumerate(messages) if m.role == "assistant"), default=-1)
-    for index, message in enumerate(messages):
-        counts = {"answers": message.role == "assistant", "last_answer": index == last, "everything": True}[train_on]
-        yield message, counts and message.trained is not False
-
-
-def _fit(patient: CheckedChat, config: DataConfig, template: PromptTemplate) -> tuple[int, int]:
-    """Cut a chat to `max_tokens` if its policy says so, and return (tokens, trained tokens)."""
-    policies, original = config.policies, 0
-    while patient.messages is not None:
-        if not any(message.role == "assistant" for message in patient.messages):
-            if original:
-                patient.report("too_long", _drop_or(policies.too_long), _too_long(original, config.max_tokens))
-            else:
-                patient.report("untrainable", policies.untrainable, "there is no answer in it")
-            break
-        tokens = template.encode_chat(patient.messages)
-        size, trained = len(tokens.input_ids), sum(tokens.trained[1:])
-        original = original or size
-        if size <= config.max_tokens:
-            if size < original:
-                patient.report("too_long", "fix", f"{_too_long(original, config.max_tokens)}: cut to {size}")
-            if not trained:
-                patient.report("untrainable", policies.untrainable, "no token of it counts in the loss")
-            return size, trained
-        if policies.too_long != "fix":
-            patient.report("too_long", policies.too_long, _too_long(original, config.max_tokens))
-        elif patient.messages is not None:
-            patient.messages = patient.messages[:-2]
-    return 0, 0
-
-
-def _too_long(size: int, bound: int) -> str:
-    return f"{size} tokens, over the limit of {bound}"
-
-
-def _drop_or(action: Action) -> Action:
-    return "drop" if action == "fix" else action
 
 
 def _collect(
@@ -277,7 +121,8 @@ def _collect(
             for chat in batch:
                 if len(kept.tokens) >= bound:
                     break
-                counts[chat.where.rpartition(":")[0]][chat.form] += 1
+                if chat.form is not None:
+                    counts[chat.where.rpartition(":")[0]][chat.form] += 1
                 log.extend(chat.findings)
                 if chat.messages is not None and _is_new(chat, config, seen, resembling, kept, log):
                     rows.append(_row(chat))

@@ -1,22 +1,27 @@
 """Records: what chat files hold, one by one, each with its file and line. Files are streamed, whatever their size.
 
-Files are JSON lists, JSON lines or plain text with `### Human:` tags, in UTF-8. Bytes that are not UTF-8 become
-U+FFFD here, and a finding of the doctor's later.
+Files are JSON lists, JSON lines, plain text with `### Human:` tags, CSV, TSV or Parquet; all but the last may be
+compressed by gzip. Text is UTF-8: bytes that are not become U+FFFD here, and a finding of the doctor's later.
 """
 
+import csv
+import gzip
 import json
 import re
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TextIO
+from io import TextIOWrapper
+from pathlib import PurePosixPath
+from typing import Any, BinaryIO, TextIO, cast
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from llama_platform.data.sources import SourceFile
 from llama_platform.errors import InputError
-from llama_platform.storage.open_store import find_objects, open_store
+from llama_platform.storage.regular_files import open_file
 
-CHAT_SUFFIXES = frozenset({".json", ".jsonl", ".ndjson", ".txt"})
 WINDOW_CHARS = 2**20
 MAX_RECORD_CHARS = 2**26
 """A record, or a whole text file, of more characters is refused rather than kept in memory."""
@@ -24,15 +29,8 @@ TAG = re.compile(r"###\s*(Human|User|Assistant|System)\s*:", re.IGNORECASE)
 _NEXT_CHAT = re.compile(r"\n[ \t]*\n\s*(?=###\s*(?:Human|User|System)\s*:)", re.IGNORECASE)
 _SPACE = re.compile(r"\s*")
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
-
-
-@dataclass(frozen=True, slots=True)
-class SourceFile:
-    """A chat file on this machine."""
-
-    path: Path
-    name: str
-    """How the user named it: a path, or the URI that it was downloaded from."""
+_GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,41 +50,36 @@ class BrokenRecord:
     where: str
 
 
-@contextmanager
-def open_sources(sources: Sequence[str]) -> Iterator[list[SourceFile]]:
-    """Yield the chat files that `sources` name: files, folders, and `s3://` objects or prefixes.
-
-    What lies in a store is downloaded for as long as the context lasts.
-
-    Raises:
-        InputError: a source does not exist, or holds no chat files.
-        StorageError: a store refuses.
-    """
-    with tempfile.TemporaryDirectory(prefix="chats-") as scratch:
-        files: list[SourceFile] = []
-        for number, source in enumerate(sources):
-            remote = "://" in source
-            files += _download(source, Path(scratch, str(number))) if remote else _local_files(source)
-        if not files:
-            raise InputError("data.sources: empty; name at least one file, folder or s3:// prefix with chats")
-        yield files
-
-
 def read_records(file: SourceFile) -> Iterator[Record | BrokenRecord]:
     """Yield the records of a file in order; a broken one of JSON lines comes as BrokenRecord.
 
     Raises:
-        InputError: the file is empty, of no known kind, or a JSON list with a syntax error, after which no record
-            can be told from the next.
+        InputError: the file is empty, of no known kind, or damaged at a place after which no record can be told from
+            the next.
     """
+    if file.problem is not None:
+        raise InputError(f"{file.name}: {file.problem}")
     try:
-        with file.path.open("rb") as raw:
-            if raw.read(2) in _UTF16_MARKS:
+        with open_file(file.path) as raw:
+            mark = raw.peek(4)[:4]
+            if mark.startswith(_UTF16_MARKS):
                 raise InputError(f"{file.name}:1: UTF-16 text; convert the file to UTF-8")
-        with file.path.open(encoding="utf-8-sig", errors="replace") as stream:
-            yield from _read_stream(file.name, stream)
+            if mark == _PARQUET:
+                yield from _read_parquet(file.name, raw)
+                return
+            content = cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if mark.startswith(_GZIP) else raw
+            suffix = PurePosixPath(file.name.removesuffix(".gz")).suffix.lower()
+            # Within a quoted cell a line end is text, and stays as it is.
+            newline = "" if suffix in _DELIMITERS else None
+            with TextIOWrapper(content, encoding="utf-8-sig", errors="replace", newline=newline) as stream:
+                if suffix in _DELIMITERS:
+                    yield from _read_table(file.name, stream, _DELIMITERS[suffix])
+                else:
+                    yield from _read_stream(file.name, stream)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{file.name}: damaged gzip: {error}") from error
     except OSError as error:
-        raise InputError(f"{file.name}: cannot be read: {error.strerror}") from error
+        raise InputError(f"{file.name}: cannot be read: {error.strerror or error}") from error
 
 
 def _read_stream(name: str, stream: TextIO) -> Iterator[Record | BrokenRecord]:
@@ -235,28 +228,33 @@ def _read_text(name: str, text: str) -> Iterator[Record]:
         start = gap.end() if gap else end
 
 
-def _local_files(source: str) -> list[SourceFile]:
-    path = Path(source)
-    if path.is_file():
-        return [SourceFile(path, source)]
-    if not path.is_dir():
-        raise InputError(f"{source}: no such file or folder")
-    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in CHAT_SUFFIXES and p.is_file())
-    if not found:
-        raise InputError(f"{source}: no {', '.join(sorted(CHAT_SUFFIXES))} files in this folder")
-    return [SourceFile(p, str(p)) for p in found]
+def _read_table(name: str, stream: TextIO, delimiter: str) -> Iterator[Record | BrokenRecord]:
+    csv.field_size_limit(MAX_RECORD_CHARS)
+    reader = csv.DictReader(stream, delimiter=delimiter, strict=True)
+    line = 1
+    try:
+        if not reader.fieldnames:
+            raise InputError(f"{name}: empty file")
+        line = reader.line_num + 1
+        for row in reader:
+            if None in row or None in row.values():
+                yield BrokenRecord(f"not {len(reader.fieldnames)} columns, as the first line has", f"{name}:{line}")
+            else:
+                yield Record(row, f"{name}:{line}")
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise InputError(f"{name}:{line}: not valid CSV: {error}") from error
 
 
-def _download(source: str, folder: Path) -> list[SourceFile]:
-    root, _, found = find_objects(source)
-    store = open_store(root)
-    keys = [key for key in found if Path(key).suffix.lower() in CHAT_SUFFIXES]
-    if not keys:
-        raise InputError(f"{source}: no {', '.join(sorted(CHAT_SUFFIXES))} objects there")
-    files = []
-    for key in keys:
-        path = folder / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        store.download(key, path)
-        files.append(SourceFile(path, f"{root}/{key}"))
-    return files
+def _read_parquet(name: str, raw: BinaryIO) -> Iterator[Record]:
+    number = 0
+    try:
+        for batch in pq.ParquetFile(raw).iter_batches(batch_size=64):
+            for row in batch.to_pylist():
+                number += 1
+                # Dates and the like become texts: they are facts of a record, never chats.
+                yield Record(json.loads(json.dumps(row, default=str)), f"{name}:{number}")
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{name}:{number + 1}: not valid Parquet: {error}") from error
+    if not number:
+        raise InputError(f"{name}: empty file")

@@ -39,17 +39,26 @@ def load_template(config: BaseConfig) -> PromptTemplate:
     Raises:
         InputError: the tokenizer cannot be found or read.
     """
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, LlamaTokenizer
 
+    # Of a SentencePiece model alone, AutoTokenizer forgets the space that Llama's texts begin with.
+    kind = LlamaTokenizer if _has_sentencepiece_only(Path(config.location())) else AutoTokenizer
     with _explained(config):
-        tokenizer = AutoTokenizer.from_pretrained(config.location(), revision=config.revision, trust_remote_code=False)
+        tokenizer = kind.from_pretrained(config.location(), revision=config.revision, trust_remote_code=False)
     if tokenizer.bos_token_id is None or tokenizer.eos_token_id is None:
         raise InputError(f"base.model {config.model!r}: its tokenizer has no BOS or EOS token")
     return PromptTemplate(tokenizer, config.prompt_style)
 
 
+def _has_sentencepiece_only(folder: Path) -> bool:
+    there = {
+        name for name in ("tokenizer.model", "tokenizer.json", "tokenizer_config.json") if (folder / name).is_file()
+    }
+    return there == {"tokenizer.model"}
+
+
 def base_folder(config: BaseConfig) -> Path:
-    """Return the folder that holds a base; a hub model is downloaded, its safetensors and JSON files only.
+    """Return the folder that holds a base; a hub model is downloaded, its safetensors, JSON files and tokenizer only.
 
     Raises:
         InputError: it cannot be found.
@@ -60,7 +69,7 @@ def base_folder(config: BaseConfig) -> Path:
     from huggingface_hub import snapshot_download
 
     with _explained(config):
-        patterns = ["*.safetensors", "*.json"]
+        patterns = ["*.safetensors", "*.json", "tokenizer.model"]
         return Path(snapshot_download(config.model, revision=config.revision, allow_patterns=patterns))
 
 

@@ -7,7 +7,7 @@ Training and serving both come here, so that a model is asked in exactly the for
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -55,7 +55,9 @@ class TokenizedChat:
 class PromptTemplate:
     """Renders chats in one of two styles with one tokenizer.
 
-    `llama2` is Meta's format, `<s>[INST] <<SYS>> system <</SYS>> user [/INST] answer </s>` per exchange;
+    `llama2` is Meta's format, `<s>[INST] <<SYS>> system <</SYS>> user [/INST] answer </s>` per exchange, with line ends
+    around the system text (source: `chat_completion` in meta-llama/llama, generation.py). The system text keeps its
+    padding, and a space stands before the end of an answer.
     `plain` is `### Human: user` / `### Assistant: answer</s>`.
 
     Each exchange is tokenized as one text. BOS and EOS are added as ids, and the text itself is tokenized
@@ -68,7 +70,7 @@ class PromptTemplate:
     def fingerprint(self) -> str:
         """Return sha256 (hex) over the template, the tokenizer and its special tokens."""
         probe = [
-            Message("system", "S"),
+            Message("system", " S "),  # padded, since styles differ in what they keep of that
             Message("user", "U"),
             Message("assistant", "A"),
             Message("user", "V"),
@@ -154,22 +156,34 @@ def render(messages: Sequence[Message], style: PromptStyle) -> list[Exchange]:
         InputError: the roles are not an optional system turn followed by user and assistant in turn.
     """
     check_roles(messages)
-    system = messages[0].content.strip() if messages[0].role == "system" else ""
-    turns = messages[1:] if messages[0].role == "system" else messages
+    system = messages[0].content if messages[0].role == "system" else None
+    turns = messages[1:] if system is not None else messages
     exchanges = []
     for index in range(0, len(turns), 2):
-        user = turns[index].content.strip()
-        answer = turns[index + 1].content.strip() if index + 1 < len(turns) else None
-        opening = system if index == 0 else ""
-        if style == "llama2":
-            frame = f"<<SYS>>\n{opening}\n<</SYS>>\n\n" if opening else ""
-            prompt = f"[INST] {frame}{user} [/INST]"
-        else:
-            frame = f"{opening}\n\n" if opening else ("\n" if index else "")
-            prompt = f"{frame}### Human: {user}\n### Assistant:"
-        trained = (turns[index].counts(), answer is not None and turns[index + 1].counts())
-        exchanges.append(Exchange(prompt, None if answer is None else f" {answer}", trained))
+        answered = index + 1 < len(turns)
+        prompt = _PROMPTS[style](turns[index].content, system if index == 0 else None, index == 0)
+        trained = (turns[index].counts(), answered and turns[index + 1].counts())
+        answer = f" {turns[index + 1].content.strip()}{_ANSWER_ENDS[style]}" if answered else None
+        exchanges.append(Exchange(prompt, answer, trained))
     return exchanges
+
+
+def _llama2_prompt(user: str, system: str | None, _first: bool) -> str:
+    frame = "" if system is None else f"<<SYS>>\n{system}\n<</SYS>>\n\n"
+    return f"[INST] {(frame + user).strip()} [/INST]"
+
+
+def _plain_prompt(user: str, system: str | None, first: bool) -> str:
+    opening = (system or "").strip()
+    frame = f"{opening}\n\n" if opening else ("" if first else "\n")
+    return f"{frame}### Human: {user.strip()}\n### Assistant:"
+
+
+_PROMPTS: Mapping[PromptStyle, Callable[[str, str | None, bool], str]] = {
+    "llama2": _llama2_prompt,
+    "plain": _plain_prompt,
+}
+_ANSWER_ENDS: Mapping[PromptStyle, str] = {"llama2": " ", "plain": ""}
 
 
 def neutralize(text: str) -> str:

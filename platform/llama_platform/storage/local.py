@@ -2,8 +2,8 @@
 
 import hashlib
 import os
+import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -119,9 +119,8 @@ class LocalStore:
         scratch = self._folder / LOCK_FOLDER
         scratch.mkdir(parents=True, exist_ok=True)
         self._sweep(scratch)
-        handle, name = tempfile.mkstemp(dir=scratch, prefix=TEMPORARY)
-        os.close(handle)
-        temporary = Path(name)
+        temporary = scratch / f"{TEMPORARY}{secrets.token_hex(8)}"
+        temporary.touch(exist_ok=False)  # unlike tempfile's, with the mode that the umask says: others may read it
         try:
             yield temporary
             with temporary.open("rb") as file:

@@ -1,13 +1,15 @@
 import io
 import json
+import time
 
 import pytest
 from rich.console import Console
 
 from jobs import demo as demo_module
-from jobs.demo import Demo, free_port, main
+from jobs.demo import Demo, WaitingNotes, main
 from jobs.demo_summary import summarize
 from llama_platform.errors import InputError, PlatformError
+from llama_platform.training.batching.sampler import total_steps
 
 
 @pytest.fixture
@@ -68,11 +70,38 @@ def test_the_summary_shows_answers_with_brackets_as_they_are():
         assert piece in text
 
 
-def test_a_taken_port_is_not_used_again():
-    import socket
+def test_overrides_win_over_the_demos_own_and_unknown_ones_are_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    demo = Demo(None, None, None, None, ["data.max_chats=40", "data.policies.malformed=drop", "training.max_steps=3"])
+    assert (demo.config.data.max_chats, demo.config.data.policies.malformed) == (40, "drop")
+    demo.prepare()
+    assert demo.config.training.max_steps == 3
+    assert main(["--set", "data.polices.malformed=drop"]) == 2
+    assert "did you mean 'policies'?" in capsys.readouterr().err
 
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        assert free_port(port) != port
+
+def test_a_few_chats_are_read_often_enough_to_learn_something(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = [json.dumps({"input": f"What is {n}?", "output": f"It is the number {n}."}) for n in range(8)]
+    (tmp_path / "chats.jsonl").write_text("\n".join(lines))
+    demo = Demo("chats.jsonl", None, None, None)
+    demo.prepare()
+    training = demo.config.training
+    possible = total_steps(
+        demo.report["dataset"]["chats"]["train"], demo.config.global_batch_size(), training.epochs, None
+    )
+    assert possible >= demo_module.MIN_STEPS
+    assert training.max_steps >= demo_module.MIN_STEPS
+
+
+def test_what_is_waited_for_is_said_after_a_silence(monkeypatch):
+    monkeypatch.setattr(demo_module, "SILENCE_S", 0.6)
+    said = []
+    notes = WaitingNotes(said.append)
+    with notes.during("the first"):
+        while not said:
+            time.sleep(0.05)
+        notes.now("the second")
+        while len(said) < 2:
+            time.sleep(0.05)
+    assert ["the first" in said[0], "the second" in said[1]] == [True, True]

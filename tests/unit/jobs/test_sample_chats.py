@@ -3,7 +3,8 @@ from pathlib import Path
 
 from jobs.compose_sample_chats import CHATS, FACTS, compose_chats
 from llama_platform.data.formats import parse_chat
-from llama_platform.data.records import SourceFile, read_records
+from llama_platform.data.records import read_records
+from llama_platform.data.sources import SourceFile
 from llama_platform.models.prompt import check_roles
 
 FILE = Path(__file__).parents[3] / "jobs/data/sample_chats.jsonl"

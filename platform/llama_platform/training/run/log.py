@@ -8,7 +8,7 @@ import json
 import logging
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ from llama_platform.training.run.report import loss_chart, render_report
 
 log = logging.getLogger(__name__)
 RunStatus = Literal["running", "finished", "stopped", "failed"]
+COMPARISON = "comparison.json"
 METRICS_EVERY_S, PICTURES_EVERY_S = 2.0, 30.0  # a picture takes half a second of a core
 PLOTTED = ("loss", "eval_loss", "learning_rate", "grad_norm", "tokens_per_s")
 
@@ -38,8 +39,14 @@ class RunLog:
         """
         self._store, self._folder, self._run_id, self._config = store, f"runs/{run_id}", run_id, config
         self._records = {record.step: record for record in read_metrics(store, run_id)}
-        self._written = self._drawn = time.monotonic()
+        self._written = self._drawn = self._started = time.monotonic()
+        self._seconds_before = float(read_status(store, run_id).get("seconds", 0))
         self._dirty = False
+
+    @property
+    def report_uri(self) -> str:
+        """Return where the report of the run lies once it is closed."""
+        return f"{self._store.root}/{self._folder}/report.html"
 
     def __enter__(self) -> "RunLog":
         from tensorboardX import SummaryWriter
@@ -80,15 +87,16 @@ class RunLog:
         """Write `status.json`: whether the run is running, finished, stopped (to be continued) or failed."""
         last = max(self._records, default=0)
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        content = json.dumps({"status": status, "step": last, "updated": now, **facts}, indent=1)
+        seconds = round(self._seconds_before + time.monotonic() - self._started)
+        known = {"status": status, "step": last, "seconds": seconds, "updated": now}
+        content = json.dumps({**known, **facts}, indent=1)
         self._store.write(f"{self._folder}/status.json", content.encode())
 
     def close(self, status: RunStatus, **facts: Any) -> None:
         """Write the last state of everything, and the report."""
         self._flush(now=True)
-        page = render_report(self._run_id, status, self._config.settings(), self.records(), facts)
-        self._store.write(f"{self._folder}/report.html", page.encode())
         self.set_status(status, **facts)
+        write_report(self._store, self._run_id, self._config.settings())
 
     def _flush(self, *, now: bool = False) -> None:
         elapsed = time.monotonic()
@@ -112,6 +120,40 @@ class RunLog:
         self._board.flush()
         for path in Path(self._scratch.name).iterdir():
             self._store.upload(path, f"{self._folder}/tensorboard/{path.name}", file_sha256(path))
+
+
+def write_report(store: ObjectStore, run_id: str, settings: Mapping[str, Any]) -> None:
+    """Write `report.html` of a run from what its folder holds: status, metrics, and its comparison if there is one."""
+    page = render_report(
+        run_id, read_status(store, run_id), settings, read_metrics(store, run_id), _read_json(store, run_id, COMPARISON)
+    )
+    store.write(f"runs/{run_id}/report.html", page.encode())
+
+
+def add_comparison(store: ObjectStore, run_id: str, comparison: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Put the comparison of a run's adapter with another one, or its base, into its report.
+
+    Args:
+        store: holds the run's folder.
+        run_id: the run that made the adapter.
+        comparison: an `evaluation.compare.Comparison` as JSON values.
+        settings: what the run was configured with, JSON values.
+    """
+    store.write(f"runs/{run_id}/{COMPARISON}", json.dumps(comparison, ensure_ascii=False, indent=1).encode())
+    write_report(store, run_id, settings)
+
+
+def read_status(store: ObjectStore, run_id: str) -> dict[str, Any]:
+    """Return the content of `status.json`, nothing before the run's first start."""
+    return _read_json(store, run_id, "status.json")
+
+
+def _read_json(store: ObjectStore, run_id: str, file: str) -> dict[str, Any]:
+    try:
+        values: dict[str, Any] = json.loads(store.read(f"runs/{run_id}/{file}").content)
+    except NotFoundError:
+        return {}
+    return values
 
 
 def read_metrics(store: ObjectStore, run_id: str) -> list[StepMetrics]:

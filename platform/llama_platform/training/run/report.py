@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from importlib.resources import files
 from typing import Any
 
@@ -26,29 +27,42 @@ def loss_chart(records: Sequence[StepMetrics]) -> bytes:
     return png(figure)
 
 
+def rate_chart(records: Sequence[StepMetrics]) -> bytes:
+    """Return a PNG of the learning rate of the steps."""
+    figure, axes = new_chart("Learning rate")
+    axes.plot([r.step for r in records], [r.learning_rate for r in records], color=BLUE, linewidth=1)
+    axes.set_xlabel("step")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    return png(figure)
+
+
 def render_report(
     run_id: str,
-    status: str,
+    status: Mapping[str, Any],
     settings: Mapping[str, Any],
     records: Sequence[StepMetrics],
-    facts: Mapping[str, Any],
+    comparison: Mapping[str, Any],
 ) -> str:
     """Return the page.
 
     Args:
-        run_id: of the run.
-        status: how it ended.
+        run_id: name of the run.
+        status: content of its `status.json`.
         settings: what the run was configured with, JSON values.
-        records: of its steps.
-        facts: further rows of the table on top.
+        records: metrics of its steps.
+        comparison: the adapter beside another on held-out chats, as `evaluation.compare.Comparison` in JSON values;
+            empty where nothing was evaluated.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page = environment.from_string(files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8"))
     return page.render(
         run_id=run_id,
-        status=status,
-        facts=facts,
+        facts={**status, "duration": timedelta(seconds=status.get("seconds", 0))},
+        comparison=comparison,
         records=[*records[:1], *(r for r in records[1:-1] if r.eval_loss is not None), *records[1:][-1:]],
-        chart=base64.b64encode(loss_chart(records)).decode(),
+        charts={
+            "Loss by step": base64.b64encode(loss_chart(records)).decode(),
+            "Learning rate by step": base64.b64encode(rate_chart(records)).decode(),
+        },
         settings=yaml.safe_dump(dict(settings), sort_keys=False),
     )

@@ -1,17 +1,20 @@
 """Trainer: from a configuration to a finished run, on whatever Ray cluster this process is connected to."""
 
 import importlib.util
+import logging
 import os
 import secrets
 import tempfile
 import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import ray
+import ray.exceptions
 import yaml
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
@@ -23,6 +26,7 @@ from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.data.dataset import find_dataset
 from llama_platform.errors import InputError, PlatformError, TrainingError
 from llama_platform.models.base_model import check_quantization, load_template
+from llama_platform.ports import is_listening
 from llama_platform.training.batching.sampler import accumulation_for
 from llama_platform.training.config import FinetuneConfig, TrainingConfig
 from llama_platform.training.run.checkpoint import newest_checkpoint
@@ -32,7 +36,10 @@ from llama_platform.training.run.metrics import StepMetrics
 from llama_platform.training.run.state import TrainerState, run_identity
 from llama_platform.training.run.worker import train_loop
 
+log = logging.getLogger(__name__)
 POLL_S = 0.5
+LOOK_S, GONE_S = 2.0, 20.0
+"""How often the cluster is looked for, and for how long it may be away, in seconds."""
 START_TRIES = 30
 """How often Ray Train waits a minute for the workers' resources, before it gives up."""
 
@@ -53,6 +60,8 @@ class RunResult:
     eval_loss: float | None
     tokens: int
     tokens_per_s: float
+    report: str
+    """URI of the run's report."""
 
 
 def finetune(
@@ -88,7 +97,7 @@ def finetune(
     if not may_grow:
         _check_resources(config.training)
     repository.store.write(f"runs/{run_id}/config.yaml", yaml.safe_dump(config.model_dump(mode="json")).encode())
-    # Beside the driver: on another node it could die without the run.
+    # Pinned to the driver's node, so that the two live and die together.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     board = ray.remote(num_cpus=0, scheduling_strategy=here)(RunControl).remote()
     arguments = {
@@ -107,6 +116,7 @@ def finetune(
             run_log.close("failed", error=str(error))
             raise
         run_log.close("finished" if result["adapter"] else "stopped", **_shown(result))
+        report = run_log.report_uri
         speed = run_log.records()[-1].tokens_per_s if run_log.records() else 0.0
     found = result["adapter"]
     return RunResult(
@@ -120,6 +130,7 @@ def finetune(
         eval_loss=result["eval_loss"],
         tokens=result["tokens"],
         tokens_per_s=speed,
+        report=report,
     )
 
 
@@ -154,19 +165,66 @@ def _follow(
     """Run the workers in a thread; log what they post, and pass a request to stop on to them."""
     board, seen, asked = arguments["board"], 0, False
     # In the main thread, Ray Train would take SIGINT for itself and abort the run.
-    with ThreadPoolExecutor(1, thread_name_prefix="fit") as pool:
-        run = pool.submit(_fit, config, run_id, arguments)
+    run: Future[dict[str, Any]] = Future()
+    cluster = ClusterWatch(run_id)
+
+    def fit() -> None:
+        try:
+            run.set_result(_fit(config, run_id, arguments))
+        except BaseException as error:
+            run.set_exception(error)
+
+    try:
+        # A daemon: the call never returns where the cluster has gone.
+        threading.Thread(target=fit, name="fit", daemon=True).start()
         ended = False
         while not ended:
             ended = bool(wait([run], POLL_S).done)
+            cluster.check()
             if stop.is_set() and not asked:
                 board.request_stop.remote()
                 asked = True
-            records = [StepMetrics(**values) for values in ray.get(board.read_from.remote(seen))]
+            records = [StepMetrics(**values) for values in ray.get(board.read_from.remote(seen), timeout=GONE_S)]
             seen += len(records)
             for record in run_log.add(records):
                 on_metrics(record)
         return run.result()
+    except ray.exceptions.RayError as error:
+        text = f"run {run_id}: the Ray cluster has failed ({type(error).__name__}); {_again(run_id)}"
+        raise TrainingError(text) from error
+
+
+class ClusterWatch:
+    """Looks whether the cluster is still there: Ray itself ends the process after a minute, without a word of ours."""
+
+    def __init__(self, run_id: str) -> None:
+        """Watch the cluster that this process is connected to.
+
+        Args:
+            run_id: named in the error.
+        """
+        self._run_id, self._address = run_id, ray.get_runtime_context().gcs_address
+        self._looked_at = self._seen_at = time.monotonic()
+
+    def check(self) -> None:
+        """Look, every few seconds.
+
+        Raises:
+            TrainingError: the cluster has been gone for GONE_S.
+        """
+        if time.monotonic() - self._looked_at < LOOK_S:
+            return
+        self._looked_at = time.monotonic()
+        if is_listening(self._address, LOOK_S):
+            self._seen_at = time.monotonic()
+        elif time.monotonic() - self._seen_at > GONE_S:
+            text = f"run {self._run_id}: the Ray cluster at {self._address} is gone; {_again(self._run_id)}"
+            log.error(text)  # at once: leaving the cluster may take what time there is
+            raise TrainingError(text)
+
+
+def _again(run_id: str) -> str:
+    return f"what is committed stays: submit the job again with --set training.run_id={run_id}"
 
 
 def _fit(config: FinetuneConfig, run_id: str, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -4,9 +4,10 @@ from pathlib import Path
 import pytest
 
 from artifact_folders import fetched_folder
+from datasets_of_sources import publish_sources
 from llama_platform.artifacts.repository import open_repository
-from llama_platform.data.dataset import find_chat, find_dataset, publish_dataset
-from llama_platform.data.prepare import DataConfig
+from llama_platform.data.config import DataConfig
+from llama_platform.data.dataset import find_chat, find_dataset
 from llama_platform.data.token_view import view_tokens
 from llama_platform.errors import InputError, NotFoundError
 
@@ -25,8 +26,8 @@ def data(tmp_path):
 
 
 def test_a_dataset_knows_its_sources_and_the_same_chats_are_the_same_version(repository, data, tiny_config):
-    version, report = publish_dataset(repository, data, tiny_config)
-    again, _ = publish_dataset(repository, data, tiny_config)
+    version, report = publish_sources(repository, data, tiny_config)
+    again, _ = publish_sources(repository, data, tiny_config)
     assert again.version == version.version == 1
     facts = repository.manifest(version).metadata
     assert facts["sources"] == [{k: s[k] for k in ("sha256", "file")} for s in report["sources"]]
@@ -40,7 +41,7 @@ def test_refused_chats_leave_a_report_and_no_dataset(repository, data, tiny_conf
     with Path(data.sources[0]).open("a") as file:
         file.write("\n{oops\n")
     with pytest.raises(InputError, match=r"chats\.jsonl:21"):
-        publish_dataset(repository, data, tiny_config)
+        publish_sources(repository, data, tiny_config)
     report = json.loads((tmp_path / "reports/report.json").read_text())
     assert report["findings"]["malformed"]["count"] == 1
     assert repository.versions("dataset", "chats") == []
@@ -49,7 +50,7 @@ def test_refused_chats_leave_a_report_and_no_dataset(repository, data, tiny_conf
 
 
 def test_a_chat_is_found_by_number_and_by_place_and_shown_token_by_token(repository, data, tiny_config, tiny_template):
-    version, _ = publish_dataset(repository, data, tiny_config)
+    version, _ = publish_sources(repository, data, tiny_config)
     folder = fetched_folder(repository, version)
     source, messages = find_chat(folder, "0")
     assert find_chat(folder, source.rpartition("/")[2]) == (source, messages)

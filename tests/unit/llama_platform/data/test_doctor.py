@@ -4,9 +4,11 @@ import json
 
 import pytest
 
-from llama_platform.data.doctor import Policies, QualityFilters, repetition
-from llama_platform.data.prepare import DataConfig, prepare
+from datasets_of_sources import prepare_sources
+from llama_platform.data.config import DataConfig
+from llama_platform.data.doctor import CheckedChat, Policies, QualityFilters, examine, repetition
 from llama_platform.errors import ConfigError, InputError
+from llama_platform.models.prompt import Message
 
 
 def chat(*texts, first="user"):
@@ -61,7 +63,7 @@ LENIENT = {"malformed": "drop", "role_order": "drop", "empty_turn": "drop", "enc
 
 
 def test_each_planted_fault_is_found_to_the_line_and_nothing_else(planted, tiny_template, tmp_path):
-    prepare(configure(planted, LENIENT), tiny_template, tmp_path / "out")
+    prepare_sources(configure(planted, LENIENT), tiny_template, tmp_path / "out")
     found = {(int(f["where"].rpartition(":")[2]), f["kind"]) for f in findings(tmp_path / "out")}
     expected = {(line, kind) for line, (_, kind) in enumerate(CORPUS, 1) if kind}
     assert found - {(line, kind) for line, kind in found if kind == "leakage"} == expected
@@ -69,7 +71,7 @@ def test_each_planted_fault_is_found_to_the_line_and_nothing_else(planted, tiny_
 
 def test_the_default_policies_stop_the_job_and_name_every_place(planted, tiny_template, tmp_path):
     with pytest.raises(InputError) as caught:
-        prepare(configure(planted), tiny_template, tmp_path / "out")
+        prepare_sources(configure(planted), tiny_template, tmp_path / "out")
     for line in (2, 3, 4, 5, 9, 10):
         assert f"corpus.jsonl:{line}: " in str(caught.value)
     assert "--set data.policies.malformed=drop" in str(caught.value)
@@ -91,7 +93,7 @@ def test_the_default_policies_stop_the_job_and_name_every_place(planted, tiny_te
 def test_fixing_repairs_the_text(planted, tiny_template, tmp_path, kind, texts):
     import pyarrow.parquet as pq
 
-    prepare(configure(planted, LENIENT | {kind: "fix"}), tiny_template, tmp_path / "out")
+    prepare_sources(configure(planted, LENIENT | {kind: "fix"}), tiny_template, tmp_path / "out")
     rows = [r for n in ("train", "eval") for r in pq.read_table(tmp_path / f"out/{n}.parquet").to_pylist()]
     kept = [[m["content"] for m in row["messages"]] for row in rows]
     fixed = [f for f in findings(tmp_path / "out") if f["kind"] == kind]
@@ -105,10 +107,10 @@ def test_turns_of_one_role_are_joined_and_answers_before_the_first_question_go(t
     roles = ["system", "assistant", "user", "user", "assistant"]
     texts = ["be kind", "hello", "one", "two", "three"]
     mixed = {"messages": [{"role": r, "content": c} for r, c in zip(roles, texts, strict=True)]}
-    hopeless = {"messages": [{"role": "user", "content": "a"}, {"role": "system", "content": "b"}]}
+    hopeless = {"messages": [{"role": "system", "content": "a"}, {"role": "assistant", "content": "b"}]}
     path = tmp_path / "c.jsonl"
     path.write_text("\n".join(json.dumps(c) for c in [mixed, hopeless, *(chat(f"q {n}", f"a {n}") for n in range(9))]))
-    prepare(configure(path, {"role_order": "fix"}), tiny_template, tmp_path / "out")
+    prepare_sources(configure(path, {"role_order": "fix"}), tiny_template, tmp_path / "out")
     rows = [r for n in ("train", "eval") for r in pq.read_table(tmp_path / f"out/{n}.parquet").to_pylist()]
     kept = [[m["content"] for m in row["messages"]] for row in rows]
     assert ["be kind", "one\n\ntwo", "three"] in kept
@@ -117,7 +119,7 @@ def test_turns_of_one_role_are_joined_and_answers_before_the_first_question_go(t
 
 
 def test_dropping_leaves_the_chat_out(planted, tiny_template, tmp_path):
-    report = prepare(
+    report = prepare_sources(
         configure(planted, LENIENT | {"email": "drop", "near_duplicate": "drop"}), tiny_template, tmp_path / "out"
     )
     kept = (tmp_path / "out/train.parquet").read_bytes() + (tmp_path / "out/eval.parquet").read_bytes()
@@ -126,7 +128,7 @@ def test_dropping_leaves_the_chat_out(planted, tiny_template, tmp_path):
 
 
 def test_reports_do_not_repeat_personal_data(planted, tiny_template, tmp_path):
-    prepare(configure(planted, LENIENT), tiny_template, tmp_path / "out")
+    prepare_sources(configure(planted, LENIENT), tiny_template, tmp_path / "out")
     text = (tmp_path / "out/findings.jsonl").read_text() + (tmp_path / "out/report.json").read_text()
     assert "bob@example" not in text
     assert "AKIA" not in text
@@ -154,7 +156,7 @@ def test_quality_bounds(tmp_path, tiny_template, bounds, words):
     path = tmp_path / "c.jsonl"
     path.write_text("\n".join(json.dumps(c) for c in chats * 1))
     config = DataConfig(sources=(str(path),), quality=QualityFilters(**bounds), policies=Policies(quality="warn"))
-    prepare(config, tiny_template, tmp_path / "out")
+    prepare_sources(config, tiny_template, tmp_path / "out")
     assert any(words in f["problem"] for f in findings(tmp_path / "out"))
 
 
@@ -171,3 +173,14 @@ def test_repetition():
     assert repetition("a b c d e f") == 0
     assert repetition("a b c a b c a b c") == pytest.approx(1 - 3 / 7)
     assert repetition("") == repetition("one") == 0
+
+
+def test_fixing_the_order_of_turns_joins_system_turns_wherever_they_stand():
+    turns = [("system", "a"), ("system", "b"), ("user", "hi"), ("system", "c"), ("assistant", "hello")]
+    chat = CheckedChat([Message(role, text) for role, text in turns], "x:1")
+    examine(chat, Policies(role_order="fix"), QualityFilters(), "US")
+    assert [(m.role, m.content) for m in chat.messages] == [
+        ("system", "a\n\nb\n\nc"),
+        ("user", "hi"),
+        ("assistant", "hello"),
+    ]

@@ -2,8 +2,9 @@ import json
 
 import pytest
 
-from llama_platform.data.formats import detect_format, parse_chat
-from llama_platform.data.records import SourceFile, read_records
+from llama_platform.data.formats import detect_format, parse_chat, unread_content
+from llama_platform.data.records import read_records
+from llama_platform.data.sources import SourceFile
 from llama_platform.errors import InputError
 from llama_platform.models.prompt import Message
 
@@ -93,3 +94,72 @@ def test_a_flag_that_is_neither_is_named():
     turns = [{"role": "user", "content": "hi", "train": "no"}]
     with pytest.raises(InputError, match="turn 1: 'train' is 'no'"):
         parse_chat({"messages": turns}, "messages")
+
+
+TURNS = [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}]
+MESSAGES = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
+
+
+@pytest.mark.parametrize(
+    ("form", "record"),
+    [
+        ("sharegpt", {"system": "be kind", "conversations": TURNS}),
+        ("messages", {"system": "be kind", "messages": MESSAGES}),
+        ("alpaca", {"system": "be kind", "instruction": "hi", "output": "hello"}),
+        ("pairs", {"system_prompt": "be kind", "input": "hi", "output": "hello"}),
+    ],
+)
+def test_a_system_text_beside_the_turns_is_read(form, record):
+    assert parse_chat(record, form) == [Message("system", "be kind"), *PAIR]
+    assert list(unread_content(record, form)) == []
+    with pytest.raises(InputError, match="'system' is int, not text"):
+        parse_chat(record | {"system": 5}, form)
+
+
+def test_the_exchanges_before_an_alpaca_record_are_read():
+    record = {"instruction": "hi", "output": "hello", "history": [["a", "b"], ["c", "d"]]}
+    assert [m.content for m in parse_chat(record, "alpaca")] == ["a", "b", "c", "d", "hi", "hello"]
+    for history in ("x", [["a"]], [["a", 1]]):
+        with pytest.raises(InputError, match="'history'"):
+            parse_chat(record | {"history": history}, "alpaca")
+
+
+def test_dolly_is_alpaca_with_other_names(tmp_path):
+    (record,) = read(
+        tmp_path, json.dumps([{"instruction": "add", "context": "1 2", "response": "3", "category": "qa"}])
+    )
+    assert [m.content for m in parse_chat(record.value, detect_format(record))] == ["add\n\n1 2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("form", "record", "found"),
+    [
+        ("messages", {"messages": MESSAGES, "tools": [{"name": "f"}]}, [("unread", "'tools'")]),
+        ("sharegpt", {"conversations": TURNS, "tools": "[{}]"}, [("unread", "'tools'")]),
+        ("sharegpt", {"conversations": TURNS, "images": ["a.png"]}, [("media", "'images'")]),
+        ("pairs", {"question": "q", "answer": "a", "context": "c"}, [("unread", "'context'")]),
+        (
+            "messages",
+            {"messages": [MESSAGES[0], {**MESSAGES[1], "tool_calls": [1]}]},
+            [("unread", "turn 2: 'tool_calls'")],
+        ),
+        (
+            "messages",
+            {"messages": [MESSAGES[0], {**MESSAGES[1], "reasoning_content": "x"}]},
+            [("unread", "turn 2: 'reas")],
+        ),
+        ("messages", {"messages": MESSAGES, "id": 7, "source": "x", "tools": [], "tool_choice": None}, []),
+        ("text", {"text": "### Human: a", "note": "x"}, [("unread", "'note'")]),
+    ],
+)
+def test_what_is_not_trained_on_is_told(form, record, found):
+    told = list(unread_content(record, form))
+    assert len(told) == len(found)
+    for (kind, problem), (wanted, words) in zip(told, found, strict=True):
+        assert (kind, problem.startswith(words)) == (wanted, True)
+
+
+def test_a_picture_is_no_text_whatever_its_part_holds():
+    turn = {"role": "user", "content": [{"type": "image_url", "image_url": {}, "text": "see"}]}
+    with pytest.raises(InputError, match="not 'image_url'"):
+        parse_chat({"messages": [turn]}, "messages")

@@ -1,11 +1,15 @@
+import gzip
 import json
 import random
+from datetime import datetime
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from llama_platform.data.records import WINDOW_CHARS, BrokenRecord, SourceFile, open_sources, read_records
+from llama_platform.data.records import WINDOW_CHARS, BrokenRecord, read_records
+from llama_platform.data.sources import SourceFile
 from llama_platform.errors import InputError
-from llama_platform.storage.open_store import open_store
 
 PAIR = {"input": "hi", "output": "hello"}
 
@@ -81,31 +85,51 @@ def test_windows_line_ends_make_no_difference(tmp_path):
     assert [r.where for r in read(tmp_path, text.replace("\n", "\r\n"), "c.txt")] == ["c.txt:1", "c.txt:4"]
 
 
-def test_sources_must_exist(tmp_path):
-    for sources, words in [([], "empty"), ([str(tmp_path)], "no .* files"), ([str(tmp_path / "x")], "no such file")]:
-        with pytest.raises(InputError, match=words), open_sources(sources):
-            pass
+def test_tables_are_read_row_by_row_with_their_lines(tmp_path):
+    records = read(tmp_path, 'prompt,completion\nhi,"two\r\nlines"\nwho,me\n', "c.csv")
+    assert [(r.value["completion"], r.where) for r in records] == [("two\r\nlines", "c.csv:2"), ("me", "c.csv:4")]
+    (record,) = read(tmp_path, "prompt\tcompletion\nhi\thello\n", "c.tsv")
+    assert record.value == {"prompt": "hi", "completion": "hello"}
 
 
-def test_folders_are_read_with_everything_below(tmp_path):
-    (tmp_path / "b").mkdir()
-    for name in ("b/two.jsonl", "one.json", "notes.md"):
-        (tmp_path / name).write_text(json.dumps([PAIR]))
-    with open_sources([str(tmp_path)]) as files:
-        assert [file.path.name for file in files] == ["two.jsonl", "one.json"]
+def test_a_row_of_another_width_is_broken_and_the_others_go_on(tmp_path):
+    records = read(tmp_path, "prompt,completion\na,b,c\nd\ne,f\n", "c.csv")
+    assert [type(record).__name__ for record in records] == ["BrokenRecord", "BrokenRecord", "Record"]
+    assert "not 2 columns" in records[0].problem
 
 
-def test_objects_and_prefixes_in_s3_are_sources(s3_uri, tmp_path):
-    store = open_store(s3_uri)
-    for key in ("chats/a.jsonl", "chats/deep/b.json", "chats/readme.md", "chats-old/c.jsonl"):
-        store.write(key, json.dumps(PAIR).encode())
-    with open_sources([f"{s3_uri}/chats"]) as files:
-        assert [file.name for file in files] == [f"{s3_uri}/chats/a.jsonl", f"{s3_uri}/chats/deep/b.json"]
-        (record,) = read_records(files[1])
-        assert (record.value, record.where) == (PAIR, f"{s3_uri}/chats/deep/b.json:1")
-        kept = files[0].path
-    assert not kept.exists()
-    with open_sources([f"{s3_uri}/chats/a.jsonl"]) as files:
-        assert len(files) == 1
-    with pytest.raises(InputError, match="objects there"), open_sources([f"{s3_uri}/nothing"]):
-        pass
+def test_parquet_is_read_whatever_its_columns(tmp_path):
+    chats = [[{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]] * 100
+    table = pa.table({"messages": chats, "at": [datetime(2026, 1, 1)] * 100})
+    pq.write_table(table, tmp_path / "c.parquet")
+    records = list(read_records(SourceFile(tmp_path / "c.parquet", "c.parquet")))
+    assert (len(records), records[99].where) == (100, "c.parquet:100")
+    assert records[0].value == {"messages": chats[0], "at": "2026-01-01 00:00:00"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("c.jsonl", json.dumps(PAIR)),
+        ("c.csv", "input,output\nhi,hello\n"),
+        ("c.txt", "### Human: hi\n### Assistant: x"),
+    ],
+)
+def test_gzip_is_read_as_what_it_holds(tmp_path, name, text):
+    (record,) = read(tmp_path, gzip.compress(text.encode()), f"{name}.gz")
+    (plain,) = read(tmp_path, text, name)
+    assert record.value == plain.value
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("c.jsonl.gz", gzip.compress(b'{"input": "hi"}' * 9)[:-20], "damaged gzip"),
+        ("c.parquet", b"PAR1 and nothing else", "not valid Parquet"),
+        ("c.csv", b'a,b\n"open', "c.csv:2: not valid CSV"),
+        ("c.csv", b"", "empty file"),
+    ],
+)
+def test_damaged_tables_and_archives_are_named(tmp_path, name, content, words):
+    with pytest.raises(InputError, match=words):
+        read(tmp_path, content, name)

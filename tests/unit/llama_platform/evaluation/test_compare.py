@@ -3,9 +3,9 @@ import json
 import pytest
 import torch
 
+from datasets_of_sources import publish_sources
 from llama_platform.artifacts.repository import open_repository
-from llama_platform.data.dataset import publish_dataset
-from llama_platform.data.prepare import DataConfig
+from llama_platform.data.config import DataConfig
 from llama_platform.errors import ConfigError, InputError, NotFoundError
 from llama_platform.evaluation.compare import Comparison, Scores, evaluate, find_candidate, parse_condition
 from llama_platform.models.adapter import LoraSettings, attach_lora, save_adapter
@@ -24,7 +24,7 @@ def config(repository, tmp_path, tiny_config):
     records = [{"input": f"what is {n}?", "output": f"it is the number {n}"} for n in range(60)]
     path.write_text("\n".join(map(json.dumps, records)))
     data = DataConfig(sources=(str(path),), eval_fraction=0.2, report_folder=tmp_path / "report")
-    dataset, _ = publish_dataset(repository, data, tiny_config)
+    dataset, _ = publish_sources(repository, data, tiny_config)
     for seed in (1, 2):
         model = attach_lora(load_base_model(tiny_config), LoraSettings(r=4), seed=0)
         torch.manual_seed(seed)

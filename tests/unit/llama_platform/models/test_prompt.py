@@ -1,6 +1,11 @@
+import io
+import json
+
 import pytest
+import sentencepiece
 
 from llama_platform.errors import InputError
+from llama_platform.models.base_model import BaseConfig, load_template
 from llama_platform.models.prompt import Message, PromptTemplate, render
 
 CHAT = [
@@ -15,7 +20,7 @@ CHAT = [
 def test_llama2_is_metas_format():
     first, second = render(CHAT, "llama2")
     assert first.prompt == "[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nHi there [/INST]"
-    assert (first.answer, second.prompt) == (" Hello.", "[INST] Bye [/INST]")
+    assert (first.answer, second.prompt) == (" Hello. ", "[INST] Bye [/INST]")
 
 
 def test_plain_is_human_and_assistant():
@@ -29,7 +34,8 @@ def test_only_answers_and_their_end_are_trained(tiny_template, style):
     template = PromptTemplate(tiny_template.tokenizer, style)
     tokens = template.encode_chat(CHAT)
     trained = [i for i, t in zip(tokens.input_ids, tokens.trained, strict=True) if t]
-    assert template.tokenizer.decode(trained) == " Hello.</s> Goodbye.</s>"
+    expected = " Hello.</s> Goodbye.</s>" if style == "plain" else " Hello. </s> Goodbye. </s>"
+    assert template.tokenizer.decode(trained) == expected
     bos = template.tokenizer.bos_token_id
     assert tokens.input_ids[0] == bos
     assert tokens.input_ids.count(bos) == (1 if style == "plain" else 2)
@@ -72,3 +78,58 @@ def test_fingerprint_depends_on_style_and_tokenizer_only(tiny_template):
 def test_role_order_is_checked(tiny_template, messages, words):
     with pytest.raises(InputError, match=words):
         tiny_template.encode_prompt(messages)
+
+
+@pytest.fixture(scope="module")
+def llama2_folder(tmp_path_factory):
+    """A tokenizer as Llama-2's: SentencePiece BPE with byte fallback and a dummy prefix, in `tokenizer.model` only."""
+    texts = ["Be brief and kind.", "Hi there, how are you?", "[INST] <<SYS>> <</SYS>> [/INST]", "Goodbye. 12 34"] * 20
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts), model_writer=model, model_type="bpe", vocab_size=340, byte_fallback=True,
+        normalization_rule_name="identity", add_dummy_prefix=True, remove_extra_whitespaces=False, split_digits=True,
+        allow_whitespace_only_pieces=True, unk_id=0, bos_id=1, eos_id=2, pad_id=-1, hard_vocab_limit=False,
+        minloglevel=2,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("llama2")
+    (folder / "tokenizer.model").write_bytes(model.getvalue())
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    return folder
+
+
+def meta_tokens(pieces, messages):
+    """Token ids as `chat_completion` in meta-llama/llama, generation.py, makes them of a dialogue."""
+    turns = [(m.role, m.content) for m in messages]
+    if turns[0][0] == "system":
+        turns = [("user", f"<<SYS>>\n{turns[0][1]}\n<</SYS>>\n\n{turns[1][1]}"), *turns[2:]]
+    ids = []
+    for (_, user), (_, answer) in zip(turns[::2], turns[1::2], strict=False):
+        ids += [1, *pieces.encode(f"[INST] {user.strip()} [/INST] {answer.strip()} "), 2]
+    if len(turns) % 2:
+        ids += [1, *pieces.encode(f"[INST] {turns[-1][1].strip()} [/INST]")]
+    return ids
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+@pytest.mark.parametrize("system", [None, "Be brief.", "  Be kind.\n", ""])
+@pytest.mark.parametrize("pad", ["", "  "])
+@pytest.mark.parametrize("answered", [True, False])
+def test_llama2_is_metas_template_token_by_token(llama2_folder, turns, system, pad, answered):
+    chat = [] if system is None else [Message("system", system)]
+    for n in range(turns):
+        chat += [Message("user", f"{pad}Hi there {n}?{pad}"), Message("assistant", f"{pad}Goodbye. {n}{pad}")]
+    chat = chat if answered else chat[:-1]
+    template = load_template(BaseConfig(model=str(llama2_folder)))
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(llama2_folder / "tokenizer.model"))
+    ids = template.encode_chat(chat).input_ids if answered else template.encode_prompt(chat)
+    assert ids == meta_tokens(pieces, chat)
+
+
+def test_a_tokenizer_in_both_forms_is_the_same(llama2_folder, tmp_path):
+    for name in ("tokenizer.model", "config.json"):
+        (tmp_path / name).write_bytes((llama2_folder / name).read_bytes())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "LlamaTokenizer"}))
+    texts = [
+        load_template(BaseConfig(model=str(folder))).encode_prompt(CHAT[:2]) for folder in (llama2_folder, tmp_path)
+    ]
+    assert texts[0] == texts[1]

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,22 @@ def test_the_7b_defaults_are_the_documented_ones():
     assert (training.micro_batch_size, training.accumulation_steps) == (4, 4)
     assert (training.learning_rate, training.epochs, config.data.max_tokens) == (2e-4, 3, 512)
     assert training.precision in ("bfloat16", "float16")
+
+
+def test_every_training_configuration_fits_the_serving_one_that_its_header_names():
+    from serve_apps.config import AppConfig
+
+    paired = []
+    for file in sorted(CONFIGS.glob("*lora*.yaml")):
+        header = re.search(r"^# Served by (serve_apps/configs/\S+)$", file.read_text(), re.MULTILINE)
+        assert header, f"{file.name}: its header names no serving configuration"
+        trained = load_config(FinetuneConfig, file)
+        served = load_config(AppConfig, CONFIGS.parents[1] / header[1])
+        for name in ("model", "revision", "prompt_style"):
+            assert getattr(trained.base, name) == getattr(served.base, name), (file.name, name)
+        assert served.adapter == trained.adapter.name
+        paired.append(file.name)
+    assert paired == ["llama2_7b_lora.yaml", "tiny_lora_cpu.yaml"]
 
 
 def test_every_configuration_file_loads():

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
+from datasets_of_sources import publish_sources
 from llama_platform.artifacts.location import StoreConfig, repository_from
 from llama_platform.config import load_config
-from llama_platform.data.dataset import publish_dataset
-from llama_platform.data.prepare import DataConfig
+from llama_platform.data.config import DataConfig
 from llama_platform.errors import InputError, NotFoundError
 from llama_platform.training.config import FinetuneConfig
 from llama_platform.training.run.checkpoint import Checkpoint, save_checkpoint
@@ -28,7 +28,7 @@ def start(tmp_path, tiny_config, monkeypatch):
     store = StoreConfig(uri=(tmp_path / "store").as_uri(), cache=tmp_path / "cache")
     repository = repository_from(store, {})
     data = DataConfig(sources=(str(path),), report_folder=tmp_path / "report")
-    publish_dataset(repository, data, tiny_config)
+    publish_sources(repository, data, tiny_config)
 
     def start(*overrides):
         config = load_config(FinetuneConfig, None, ["training.use_gpu=false", *overrides])

@@ -9,8 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from llama_platform.data.config import DataConfig
 from llama_platform.data.doctor import Finding
-from llama_platform.data.prepare import DataConfig, Examined, RawRecord, examine_batch
+from llama_platform.data.examine import Examined, RawRecord, examine_batch
 from llama_platform.models.prompt import Message, PromptTemplate
 
 WINDOW_BATCHES = 32

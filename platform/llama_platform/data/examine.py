@@ -1,0 +1,182 @@
+"""Examining records: parsed, checked, repaired, cut to length and counted, each by itself.
+
+Pure functions of values, so that they run in this process or on a cluster.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any, Literal
+
+from llama_platform.data.config import DataConfig
+from llama_platform.data.doctor import Action, CheckedChat, Finding, examine
+from llama_platform.data.formats import FormatName, detect_format, parse_chat, unread_content
+from llama_platform.data.near_duplicates import signature
+from llama_platform.data.records import BrokenRecord, Record, read_records
+from llama_platform.data.sources import SourceFile
+from llama_platform.errors import InputError
+from llama_platform.models.prompt import Message, PromptTemplate
+
+BATCH_RECORDS = 512
+JUDGED_RECORDS = 10
+"""A file is foreign if none of so many first records is of a known format."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawRecord:
+    """A record on its way to examination."""
+
+    value: Any
+    where: str
+    form: FormatName | None
+    """None of a file whose format is not known; it has one record, with a problem."""
+    problem: str = ""
+    """Why it could not be read; then there is no value."""
+    kind: Literal["malformed", "unread_file"] = "malformed"
+    """Kind of finding that the problem is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What became of a record."""
+
+    form: FormatName | None
+    where: str
+    findings: list[Finding]
+    messages: list[Message] | None = None
+    num_tokens: int = 0
+    num_trained_tokens: int = 0
+    signature: bytes = b""
+
+    def key(self) -> bytes:
+        """Return a digest that is equal for chats of equal text."""
+        texts = [[m.role, m.content] for m in self.messages or []]
+        return hashlib.sha256(json.dumps(texts, ensure_ascii=False).encode()).digest()
+
+
+Examiner = Callable[[Iterable[list[RawRecord]]], Iterator[list[Examined]]]
+"""Applies `examine_batch` to batches, here or on a cluster, and yields the results in order."""
+
+
+def examine_batch(records: Sequence[RawRecord], config: DataConfig, template: PromptTemplate) -> list[Examined]:
+    """Parse, check, repair and count records; pure, so that it may run anywhere."""
+    return [_examine(record, config, template) for record in records]
+
+
+def read_batches(files: Sequence[SourceFile], config: DataConfig) -> Iterator[list[RawRecord]]:
+    """Yield the records of files in batches, each with the format of its file; what cannot be read has a problem."""
+    records = (record for file in files for record in _raw_records(file, config.format))
+    while batch := list(islice(records, BATCH_RECORDS)):
+        yield batch
+
+
+def _raw_records(file: SourceFile, chosen: str) -> Iterator[RawRecord]:
+    """Yield a file's records; what is wrong with the file as a whole comes as one record with a problem."""
+    form: FormatName | None = None if chosen == "auto" else chosen  # type: ignore[assignment]
+    before: list[Record | BrokenRecord] = []
+    first_problem = ""
+    try:
+        for record in read_records(file):
+            if form is None:
+                before.append(record)
+                form, problem = _form_of(record)
+                first_problem = first_problem or problem
+                if form is None and len(before) < JUDGED_RECORDS:
+                    continue
+                if form is None:
+                    break
+                yield from (_raw(one, form) for one in before)
+            else:
+                yield _raw(record, form)
+        if form is None:
+            raise InputError(first_problem or f"{file.name}: holds no chats")
+    except InputError as error:
+        where, problem = _place(file.name, str(error))
+        # One foreign file in a folder is not the end of the job; a chat file that is damaged is its own affair.
+        foreign = file.listed and (form is None or file.problem is not None)
+        yield RawRecord(None, where, form, problem, "unread_file" if foreign else "malformed")
+
+
+def _form_of(record: Record | BrokenRecord) -> tuple[FormatName | None, str]:
+    if isinstance(record, BrokenRecord):
+        return None, f"{record.where}: {record.problem}"
+    try:
+        return detect_format(record), ""
+    except InputError as error:
+        return None, str(error)
+
+
+def _raw(record: Record | BrokenRecord, form: FormatName) -> RawRecord:
+    if isinstance(record, BrokenRecord):
+        return RawRecord(None, record.where, form, record.problem)
+    return RawRecord(record.value, record.where, form)
+
+
+def _place(name: str, text: str) -> tuple[str, str]:
+    """Return (where, problem) of an error's text, which begins with the file's name and may go on with the line."""
+    found = re.fullmatch(r"(:\d+)?: (.*)", text.removeprefix(name), re.DOTALL)
+    return (f"{name}{found[1] or ':1'}", found[2]) if found else (f"{name}:1", text)
+
+
+def _examine(record: RawRecord, config: DataConfig, template: PromptTemplate) -> Examined:
+    chat = CheckedChat(None, record.where)
+    if record.problem or record.form is None:
+        chat.report(record.kind, getattr(config.policies, record.kind), record.problem)
+        return Examined(record.form, record.where, chat.findings)
+    try:
+        chat.messages = parse_chat(record.value, record.form)
+    except InputError as error:
+        chat.report("malformed", config.policies.malformed, str(error))
+    for kind, problem in unread_content(record.value, record.form) if chat.messages else ():
+        chat.report(kind, getattr(config.policies, kind), problem)
+    examine(chat, config.policies, config.quality, config.phone_region)
+    if chat.messages is not None:
+        chat.messages = [replace(m, trained=t) for m, t in _with_loss(chat.messages, config.train_on)]
+    sizes = _fit(chat, config, template)
+    if chat.messages is None:
+        return Examined(record.form, record.where, chat.findings)
+    return Examined(record.form, record.where, chat.findings, chat.messages, *sizes, signature(chat.messages))
+
+
+def _with_loss(messages: list[Message], train_on: str) -> Iterator[tuple[Message, bool]]:
+    last = max((i for i, m in enumerate(messages) if m.role == "assistant"), default=-1)
+    for index, message in enumerate(messages):
+        counts = {"answers": message.role == "assistant", "last_answer": index == last, "everything": True}[train_on]
+        yield message, counts and message.trained is not False
+
+
+def _fit(chat: CheckedChat, config: DataConfig, template: PromptTemplate) -> tuple[int, int]:
+    """Cut a chat to `max_tokens` if its policy says so, and return (tokens, trained tokens)."""
+    policies, original = config.policies, 0
+    while chat.messages is not None:
+        if not any(message.role == "assistant" for message in chat.messages):
+            if original:
+                chat.report("too_long", _drop_or(policies.too_long), _too_long(original, config.max_tokens))
+            else:
+                chat.report("untrainable", policies.untrainable, "there is no answer in it")
+            break
+        tokens = template.encode_chat(chat.messages)
+        size, trained = len(tokens.input_ids), sum(tokens.trained[1:])
+        original = original or size
+        if size <= config.max_tokens:
+            if size < original:
+                chat.report("too_long", "fix", f"{_too_long(original, config.max_tokens)}: cut to {size}")
+            if not trained:
+                chat.report("untrainable", policies.untrainable, "no token of it counts in the loss")
+            return size, trained
+        if policies.too_long != "fix":
+            chat.report("too_long", policies.too_long, _too_long(original, config.max_tokens))
+        elif chat.messages is not None:
+            chat.messages = chat.messages[:-2]
+    return 0, 0
+
+
+def _too_long(size: int, bound: int) -> str:
+    return f"{size} tokens, over the limit of {bound}"
+
+
+def _drop_or(action: Action) -> Action:
+    return "drop" if action == "fix" else action

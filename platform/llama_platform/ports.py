@@ -1,0 +1,32 @@
+"""Ports: which are free on this machine, and whether something listens at an address."""
+
+import socket
+
+from llama_platform.errors import InputError
+
+
+def free_port(preferred: int = 0) -> int:
+    """Return `preferred` if nothing listens there on 127.0.0.1, else a port that is free.
+
+    Raises:
+        InputError: there is none.
+    """
+    for port in (preferred, 0):
+        with socket.socket() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(listener.getsockname()[1])
+    raise InputError("no free port on 127.0.0.1")
+
+
+def is_listening(address: str, timeout_s: float) -> bool:
+    """Return whether a TCP connection to `host:port` is accepted within some seconds."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout_s):
+            return True
+    except (OSError, ValueError, OverflowError):
+        return False

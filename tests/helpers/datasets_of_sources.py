@@ -1,0 +1,15 @@
+"""Datasets for tests: sources opened, prepared and published in one call."""
+
+from llama_platform.data.dataset import publish_dataset
+from llama_platform.data.prepare import prepare
+from llama_platform.data.sources import open_sources
+
+
+def prepare_sources(config, template, folder, examiner=None):
+    with open_sources(config.sources, config.exclude) as files:
+        return prepare(config, template, folder, files, examiner)
+
+
+def publish_sources(repository, data, base):
+    with open_sources(data.sources, data.exclude) as files:
+        return publish_dataset(repository, data, base, files)
