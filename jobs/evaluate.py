@@ -17,13 +17,13 @@ from rich.table import Table
 
 from llama_platform.artifacts.aliases import Aliases
 from llama_platform.artifacts.location import absolute, repository_from
+from llama_platform.artifacts.refs import BASE
 from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
 from llama_platform.cli.exit_codes import run_command
 from llama_platform.cli.job_arguments import job_config, job_parser
 from llama_platform.cli.quiet import quiet_libraries
 from llama_platform.errors import GateError, InputError
 from llama_platform.evaluation.compare import (
-    BASE,
     MEASURES,
     Comparison,
     evaluate,

@@ -20,9 +20,8 @@ from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
-from llama_platform.artifacts.aliases import Aliases
 from llama_platform.artifacts.location import StoreConfig, repository_from
-from llama_platform.artifacts.repository import parse_ref
+from llama_platform.artifacts.refs import resolve
 from llama_platform.cli.exit_codes import run_command
 from llama_platform.cli.job_arguments import parse_job_args
 from llama_platform.config import Config
@@ -82,8 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _snapshot(config: RetrievalEvaluation, found: Questions, embedder: Embedder) -> tuple[str, Snapshot]:
     if config.index is not None:
-        repository, ref = repository_from(config.store, os.environ), parse_ref(config.index)
-        version = Aliases(repository, "index", ref.name).resolve(ref, "evaluation")
+        repository = repository_from(config.store, os.environ)
+        version = resolve(repository, "index", config.index, "evaluation")
         with repository.fetched(version) as folder:
             return f"{version.name}@{version.version}", read_snapshot(folder)
     if not found.documents:

@@ -8,9 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from llama_platform.artifacts.aliases import Aliases
 from llama_platform.artifacts.location import repository_from
-from llama_platform.artifacts.repository import parse_ref
+from llama_platform.artifacts.refs import resolve
 from llama_platform.cli.exit_codes import run_command
 from llama_platform.cli.job_arguments import job_config, job_parser
 from llama_platform.logs import setup_logging
@@ -35,8 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.adapter is None:
             version = repository.latest("adapter", config.adapter.name)
         else:
-            ref = parse_ref(arguments.adapter)
-            version = Aliases(repository, "adapter", ref.name).resolve(ref, subject="")
+            version = resolve(repository, "adapter", arguments.adapter)
         probes = tuple(arguments.probe or PROBES)
         with repository.fetched(version) as folder:
             gap = merge_adapter(config.base, folder, arguments.output, config.base.dtype, probes)

@@ -1,4 +1,4 @@
-"""The application: ingress, Llama, retriever and follower, wired from one configuration.
+"""The application: ingress, Llama, retriever and controller, wired from one configuration.
 
 serve run serve_apps.app:app config=app_local.yaml
 serve deploy serve_apps/configs/local.yaml
@@ -18,8 +18,11 @@ from serve_apps.llama.deployment import LlamaDeployment
 from serve_apps.retriever.deployment import RetrieverDeployment
 from serve_apps.routing.controller import AliasController
 
-FOLLOWERS = ReplicasConfig(num_cpus=0.05, max_ongoing_requests=4096, max_queued_requests=4096)
-"""One: every replica and every ingress keeps a call open to it."""
+CONTROLLER = ReplicasConfig(num_cpus=0.05, max_ongoing_requests=4096, max_queued_requests=4096)
+"""One replica: every other replica and every ingress keeps a call open to it."""
+FAR_ABOVE = 100_000
+"""Serve's own limits of the ingress. It refuses as plain text and lets wait without a deadline, so that it should never
+come to that: `api.middleware.admission` does both as documented."""
 
 
 def app(args: dict[str, Any]) -> Application:
@@ -36,18 +39,19 @@ def build_app(config: AppConfig) -> Application:
     config = config.model_copy(update={"store": absolute(config.store, os.environ)})
     values = config.model_dump(mode="json")
     grace_s = config.limits.request_timeout_s
-    follower = serve.deployment(AliasController, name="aliases", **_options(FOLLOWERS, grace_s)).bind(values)
+    controller = serve.deployment(AliasController, name="aliases", **_options(CONTROLLER, grace_s)).bind(values)
     options = {**_options(config.llama, grace_s), "autoscaling_config": _token_scaling(config)}
     options["max_ongoing_requests"] = config.engine.max_running + config.engine.max_waiting
-    llama = serve.deployment(LlamaDeployment, name="llama", **options).bind(values, follower)
+    llama = serve.deployment(LlamaDeployment, name="llama", **options).bind(values, controller)
     retriever = None
     if config.index is not None:
         retriever = serve.deployment(RetrieverDeployment, name="retriever", **_options(config.retriever, grace_s)).bind(
-            values, follower
+            values, controller
         )
     routed = serve.ingress()(Ingress)
-    ingress = serve.deployment(routed, name="ingress", **_options(config.ingress, grace_s))
-    return ingress.bind(values, llama, retriever, follower)
+    options = {**_options(config.ingress, grace_s), "max_ongoing_requests": FAR_ABOVE, "max_queued_requests": FAR_ABOVE}
+    ingress = serve.deployment(routed, name="ingress", **options)
+    return ingress.bind(values, llama, retriever, controller)
 
 
 def _options(replicas: ReplicasConfig, grace_s: float) -> dict[str, Any]:

@@ -23,11 +23,12 @@ class ReplicasConfig(Config):
     max_replicas: Positive = 1
     """Serve scales between both: Llama replicas by `scaling`, others by the requests in flight."""
     target_ongoing_requests: Positive = 2
-    """Requests in flight per replica above which another is started; of no meaning for Llama replicas."""
+    """Target of in-flight requests per replica; Serve adds a replica above it. Llama replicas scale on tokens and
+    ignore it."""
     max_ongoing_requests: Positive = 32
-    """Requests that a replica takes at once; more wait. Llama replicas take all that their engine does."""
+    """Requests that a replica works on at once; more wait. Llama replicas take what their engine does and ignore it."""
     max_queued_requests: Positive = 64
-    """Requests that may wait; more are refused with 503."""
+    """Requests that may wait; more are refused with 429."""
     num_cpus: Annotated[float, Field(ge=0)] = 1.0
     num_gpus: Annotated[float, Field(ge=0)] = 0.0
     threads: Positive | None = None
@@ -42,7 +43,7 @@ class ScalingConfig(Config):
     """When replicas of the Llama deployment are started and stopped, between `min_replicas` and `max_replicas`."""
 
     tokens_per_replica: Positive = 8192
-    """Tokens of prompts and answers in flight that one replica should have on its hands."""
+    """Target of tokens in flight per replica, of prompts and answers together."""
     queue_depth: Annotated[float, Field(gt=0)] = 10
     """Waiting requests per replica above which one more is started."""
     response_s: Annotated[float, Field(gt=0)] = 10
@@ -50,12 +51,13 @@ class ScalingConfig(Config):
     interval_s: Annotated[float, Field(gt=0)] = 2
     """How often replicas tell their load."""
     look_back_s: Annotated[float, Field(gt=0)] = 10
-    """Over which loads are averaged."""
+    """Averaging window of the load metrics, in seconds."""
     upscale_delay_s: Annotated[float, Field(ge=0)] = 10
+    """How long demand must stay above capacity before a replica is added, in seconds."""
     downscale_delay_s: Annotated[float, Field(ge=0)] = 300
-    """How long less must be needed before a replica is stopped."""
+    """How long demand must stay below capacity before a replica is removed, in seconds."""
     downscale_to_zero_delay_s: Annotated[float, Field(ge=0)] = 900
-    """The same for the last one, where `min_replicas` is 0."""
+    """How long demand must be nothing before the last replica is removed, where `min_replicas` is 0, in seconds."""
 
 
 class LimitsConfig(Config):
@@ -72,11 +74,11 @@ class LimitsConfig(Config):
     max_body_bytes: Positive = 1024 * 1024
     """Larger requests are refused with 413."""
     max_upload_bytes: Positive = 32 * 1024 * 1024
-    """The same for documents that administrators upload."""
+    """Larger uploads of documents are refused with 413."""
     max_documents: Positive = 20
     """Bound on the `documents` of a `/rag` request."""
     max_document_chars: Positive = 100_000
-    """Of these together."""
+    """Bound on the characters of the `documents` of a `/rag` request together."""
     max_embedding_inputs: Positive = 256
     """Bound on the texts of a `/v1/embeddings` request."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from llama_platform.errors import ConfigError
 
@@ -22,6 +22,18 @@ class Config(BaseModel):
     """Base of every configuration model: frozen, and unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _merge_groups_with_their_defaults(cls, values: Any) -> Any:
+        """Let a group of keys change what it names and keep the rest of its own default."""
+        if not isinstance(values, dict):
+            return values
+        merged = dict(values)
+        for name, field in cls.model_fields.items():
+            if isinstance(field.default, Config) and isinstance(merged.get(name), dict):
+                merged[name] = field.default.model_dump(exclude_unset=True) | merged[name]
+        return merged
 
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)

@@ -18,6 +18,10 @@ class InputError(PlatformError):
     code = "invalid_input"
 
 
+class ContextLengthError(InputError):
+    """A prompt, or a prompt with its answer, is longer than the model's context."""
+
+
 class ConfigError(InputError):
     """A configuration file, environment variable or `--set` override is wrong."""
 

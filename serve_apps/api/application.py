@@ -1,20 +1,24 @@
-"""The HTTP application around a state; it needs no Ray, so that tests run it as it is."""
+"""The HTTP application around its state; it needs no Ray, so that tests run it as it is."""
 
 from functools import partial
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 from llama_platform import __version__
-from serve_apps.api import native_routes
 from serve_apps.api.admin import routes as admin_routes
 from serve_apps.api.admin.access import refusal
 from serve_apps.api.admin.documents import UPLOAD_PATH
 from serve_apps.api.errors import install
+from serve_apps.api.health import routes as health_routes
 from serve_apps.api.middleware.access_log import Observer
-from serve_apps.api.openai import embeddings
+from serve_apps.api.middleware.admission import Admission
+from serve_apps.api.middleware.body_limit import BodyLimit, Uploads
+from serve_apps.api.middleware.request_context import RequestContextMiddleware
 from serve_apps.api.openai import routes as openai_routes
+from serve_apps.api.predict import routes as predict_routes
 from serve_apps.api.rag import routes as rag_routes
-from serve_apps.api.request_guard import RequestGuard, Uploads
+from serve_apps.api.schemas import Problem
 from serve_apps.api.state import AppState, retry_after_s
 
 
@@ -22,16 +26,39 @@ def make_api(state: AppState, observer: Observer) -> FastAPI:
     """Return the application.
 
     Args:
-        state: what the routes work with.
-        observer: is told of every request.
+        state: the collaborators of the routes.
+        observer: receives the figures of every request.
     """
-    api = FastAPI(title="llama-platform", version=__version__)
-    api.state.state = state
-    api.state.retry_after = partial(retry_after_s, state)
+    # `/docs` works without the internet: its scripts come from a package.
+    api = FastAPIOffline(title="llama-platform", version=__version__, redoc_url=None)
+    retry_after = partial(retry_after_s, state)
+    api.state.state, api.state.retry_after = state, retry_after
     install(api)
-    limits = state.config.limits
+    limits, ingress = state.config.limits, state.config.ingress
     uploads = Uploads(UPLOAD_PATH, limits.max_upload_bytes, partial(refusal, state.config))
-    api.add_middleware(RequestGuard, max_body_bytes=limits.max_body_bytes, uploads=uploads, observer=observer)
-    for module in (native_routes, rag_routes, openai_routes, embeddings, admin_routes):
+    # The last one added stands outermost.
+    api.add_middleware(Admission, max_ongoing=ingress.max_ongoing_requests, max_queued=ingress.max_queued_requests)
+    api.add_middleware(BodyLimit, max_body_bytes=limits.max_body_bytes, uploads=uploads)
+    api.add_middleware(
+        RequestContextMiddleware,
+        new_deadline=state.generation.new_deadline,
+        retry_after_s=retry_after,
+        observer=observer,
+    )
+    for module in (health_routes, predict_routes, rag_routes, openai_routes, admin_routes):
         api.include_router(module.routes)
+    _describe_problem(api)
     return api
+
+
+def _describe_problem(api: FastAPI) -> None:
+    """Add the shape of errors to the description: routes refer to it under another media type than FastAPI's own."""
+    made = api.openapi
+
+    def openapi() -> dict[str, object]:
+        description = made()
+        schemas = description.setdefault("components", {}).setdefault("schemas", {})
+        schemas.setdefault("Problem", Problem.model_json_schema())
+        return description
+
+    api.openapi = openapi  # type: ignore[method-assign]

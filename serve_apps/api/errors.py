@@ -12,7 +12,9 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from llama_platform.errors import (
+    ConfigError,
     ConflictError,
+    ContextLengthError,
     DeadlineError,
     ForbiddenError,
     InputError,
@@ -24,7 +26,7 @@ from llama_platform.errors import (
     StorageError,
     UnavailableError,
 )
-from serve_apps.api.schemas import Problem
+from serve_apps.api.schemas import OpenAIError, Problem
 
 log = logging.getLogger(__name__)
 
@@ -44,14 +46,19 @@ RETRY_AFTER_S = 5
 HTTP_CODES = {401: "unauthorized", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large", 415: "not_json"}
 OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 OPENAI_PATH = "/v1/"
+DOCUMENTED = (400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 500, 502, 503, 504)
+"""Statuses of errors that a route may answer."""
 
 
 def describe(error: BaseException, request_id: str) -> Problem:
     """Return the problem that a client may see of an error; what is not ours is logged and not shown."""
-    if isinstance(error, PlatformError):
+    if isinstance(error, PlatformError) and not isinstance(error, ConfigError):  # that is the server's own mistake
         for kind, status in STATUSES:
             if isinstance(error, kind):
-                return problem_of(status, error.code, _public_text(error, request_id), request_id)
+                problem = problem_of(status, error.code, _public_text(error, request_id), request_id)
+                if isinstance(error, ContextLengthError):
+                    return problem.model_copy(update={"openai_code": "context_length_exceeded"})
+                return problem
     log.error("request failed", exc_info=error, extra={"request": request_id})
     detail = "the request failed on our side; the log has it under this request id"
     return problem_of(500, "internal", detail, request_id)
@@ -97,7 +104,25 @@ def _public_text(error: PlatformError, request_id: str) -> str:
 def openai_error(problem: Problem) -> dict[str, Any]:
     """Return a problem in OpenAI's form."""
     kind = OPENAI_TYPES.get(problem.status, "invalid_request_error" if problem.status < 500 else "server_error")
-    return {"error": {"message": problem.detail, "type": kind, "param": problem.field, "code": problem.code}}
+    return {
+        "error": {
+            "message": problem.detail,
+            "type": kind,
+            "param": problem.field,
+            "code": problem.openai_code or problem.code,
+        }
+    }
+
+
+def error_responses(statuses: Sequence[int] = DOCUMENTED) -> dict[int | str, dict[str, Any]]:
+    """Return the description of errors, as RFC 9457 problems, for the `responses` of routes."""
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
+
+
+def openai_error_responses(statuses: Sequence[int] = DOCUMENTED) -> dict[int | str, dict[str, Any]]:
+    """Return the description of errors in OpenAI's form, for the `responses` of routes below `/v1`."""
+    return {status: {"description": HTTPStatus(status).phrase, "model": OpenAIError} for status in statuses}
 
 
 def respond(problem: Problem, path: str = "", retry_after_s: int = RETRY_AFTER_S) -> JSONResponse:
@@ -113,7 +138,7 @@ def respond(problem: Problem, path: str = "", retry_after_s: int = RETRY_AFTER_S
 
 
 def install(api: FastAPI) -> None:
-    """Make `api` answer every expected error as a problem; RequestGuard answers the others."""
+    """Make `api` answer every expected error as a problem; RequestContextMiddleware answers the others."""
 
     def answer(request: Request, problem: Problem) -> JSONResponse:
         request.state.record.failed(problem.code)
@@ -127,7 +152,10 @@ def install(api: FastAPI) -> None:
     async def on_http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
         code = HTTP_CODES.get(error.status_code, "http_error")
-        return answer(request, problem_of(error.status_code, code, str(error.detail), request.state.request_id))
+        problem = problem_of(error.status_code, code, str(error.detail), request.state.request_id)
+        response = answer(request, problem)
+        response.headers.update(error.headers or {})  # such as Allow, of a method that a path does not have
+        return response
 
     async def on_other(request: Request, error: Exception) -> JSONResponse:
         return answer(request, describe(error, request.state.request_id))
@@ -143,5 +171,11 @@ def problem_of(status: int, code: str, detail: str, request_id: str, field: str 
     if field is None and status in (400, 404) and head.replace("_", "").replace(".", "").isalnum():
         field = head
     return Problem(
-        title=HTTPStatus(status).phrase, status=status, code=code, detail=detail, request_id=request_id, field=field
+        title=HTTPStatus(status).phrase,
+        status=status,
+        code=code,
+        detail=detail,
+        request_id=request_id,
+        field=field,
+        openai_code=None,
     )

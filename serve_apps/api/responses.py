@@ -1,6 +1,6 @@
-"""Generation: what the platform's own routes share on the way from a checked body to a response."""
+"""Responses: what the families of routes share on the way from a checked body to a response."""
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastapi import Request
@@ -12,54 +12,42 @@ from serve_apps.api.errors import describe
 from serve_apps.api.middleware.access_log import record_of
 from serve_apps.api.sse import message
 from serve_apps.api.state import AppState
-from serve_apps.generation.service import Task
-from serve_apps.llama.stream_batching import IndexedEvent
+from serve_apps.generation.service import PreparedRequest, RequestContext
 
 
-def split_key(request: Request, user: str | None) -> str:
-    """Return whom a split should always give the same version: the user, else the session, else only this request."""
+def context_of(request: Request, user: str | None) -> RequestContext:
+    """Return the context in which an HTTP request makes the model generate.
+
+    Args:
+        request: the HTTP request.
+        user: the body's `user`. It decides the side of a split; else the session does, else every request is alone.
+    """
     session = request.headers.get("x-session-id", "")[:200]
-    return user or session or str(request.state.request_id)
+    request_id = str(request.state.request_id)
+    return RequestContext(request_id, user or session or request_id, request.state.deadline, record_of(request))
 
 
-async def make_task(
+async def prepare_one(
     state: AppState,
-    request: Request,
+    context: RequestContext,
     body: SamplingFields,
     prompt_ids: Sequence[int],
     adapter_name: str | None,
-    deadline: float,
-) -> Task:
-    """Return the task of answering a prompt.
+) -> PreparedRequest:
+    """Return the request to answer one prompt.
 
     Raises:
         InputError: it is too long, or its answer may be.
         NotFoundError: there is no such adapter.
     """
-    answering = state.answering
-    adapter = await answering.resolve(adapter_name, split_key(request, body.user))
-    record_of(request).answered_by(adapter)
-    stops = answering.template.stop_strings()
-    return await answering.task(
-        [prompt_ids],
-        lambda room: body.sampling(stops),
-        request_id=request.state.request_id,
-        adapter=adapter,
-        deadline=deadline,
-    )
-
-
-async def observed(state: AppState, request: Request, task: Task) -> AsyncGenerator[list[IndexedEvent], None]:
-    """Yield the events of a task's answers, with what the request log wants to know observed."""
-    record = record_of(request)
-    async for batch in state.answering.events(task):
-        for number, event in batch:
-            record.note(number, event)
-        yield batch
+    service = state.generation
+    adapter = await service.resolve(adapter_name, context)
+    stops = service.template.stop_strings()
+    return await service.prepare([prompt_ids], lambda room: body.sampling(stops), context, adapter=adapter)
 
 
 def error_event(request: Request) -> Callable[[Exception], str]:
-    """Return what makes the last event of a stream that has failed."""
+    """Return the function that makes the last event of a stream that has failed."""
 
     def failed(error: Exception) -> str:
         problem = describe(error, request.state.request_id)
@@ -70,7 +58,7 @@ def error_event(request: Request) -> Callable[[Exception], str]:
 
 
 def response_metadata(state: AppState, adapter: ArtifactVersion | None, finish: FinishEvent) -> dict[str, Any]:
-    """Return what a response says of how its answer came about."""
+    """Return the fields that end every response: finish reason, usage, model and timings."""
     usage, timings = finish.usage, finish.timings
     first = timings.first_token_s
     return {
@@ -86,7 +74,7 @@ def response_metadata(state: AppState, adapter: ArtifactVersion | None, finish: 
 
 
 def usage_of(prompt_tokens: int, completion_tokens: int) -> dict[str, int]:
-    """Return the tokens of a request."""
+    """Return the `usage` of a response."""
     return {
         "prompt_tokens": prompt_tokens,
         "completion_tokens": completion_tokens,
@@ -95,11 +83,11 @@ def usage_of(prompt_tokens: int, completion_tokens: int) -> dict[str, int]:
 
 
 def model_of(state: AppState, adapter: ArtifactVersion | None) -> dict[str, Any]:
-    """Return what answers."""
+    """Return the `model` of a response: base, and adapter if one answers."""
     return {
         "base": state.config.base.model,
         "adapter": adapter.name if adapter else None,
         "version": adapter.version if adapter else None,
         "digest": adapter.digest if adapter else None,
-        "prompt_fingerprint": state.answering.fingerprint,
+        "prompt_fingerprint": state.generation.fingerprint,
     }

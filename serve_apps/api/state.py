@@ -1,4 +1,4 @@
-"""AppState: what the routes work with."""
+"""AppState: the collaborators of the routes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from rag.search.retriever import Query, SearchResult
 from serve_apps.config import AppConfig
 from serve_apps.generation.service import GenerationService
 from serve_apps.routing.router import AliasRouter
+from serve_apps.worker_pools import WorkerPools
 
 
 class Searcher(Protocol):
@@ -27,7 +28,7 @@ class Searcher(Protocol):
             version: of the index; None to search only what is inline.
             query: what is asked.
             inline: documents that only this request knows.
-            deadline: `time.time()`
+            deadline: Unix time in seconds.
         """
         ...
 
@@ -61,29 +62,30 @@ class IndexJobs(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AppState:
-    """One for an ingress replica."""
+    """One of each ingress replica."""
 
     config: AppConfig
     repository: ArtifactRepository
-    live: AliasRouter
-    answering: GenerationService
+    router: AliasRouter
+    generation: GenerationService
     searcher: Searcher | None
     """None where retrieval is off."""
     jobs: IndexJobs
+    pools: WorkerPools
 
 
-async def _service(request: Request) -> AppState:  # a plain function would cost a visit to a thread pool
+async def _state(request: Request) -> AppState:  # a plain function would cost a visit to a thread pool
     state: AppState = request.app.state.state
     return state
 
 
-WithState = Annotated[AppState, Depends(_service)]
+WithState = Annotated[AppState, Depends(_state)]
 
 
 def retry_after_s(state: AppState) -> int:
     """Return in how many seconds a place in the queue should be free, from what replicas say of their load."""
-    loads = state.answering.replicas()
-    running = sum(load["running"] for load in loads) or 1
-    waiting = sum(load["waiting"] for load in loads)
-    response_s = max((load["response_s"] for load in loads), default=0.0)
+    replicas = state.generation.replicas()
+    running = sum(status.running for status in replicas) or 1
+    waiting = sum(status.waiting for status in replicas)
+    response_s = max((status.response_s for status in replicas), default=0.0)
     return int(min(60, max(1, response_s * (1 + waiting / running) / 2)))

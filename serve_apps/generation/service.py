@@ -1,28 +1,38 @@
-"""GenerationService: from a checked request to the events of its answers, with one deadline and one cancellation."""
+"""GenerationService: the one door to the model.
+
+Whatever makes the model generate goes through `stream`: `/predict`, `/rag` with the rewriting of its questions, and
+`/v1`. Its context says for which request, by when, and who counts.
+"""
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
+from llama_platform.artifacts.refs import BASE
 from llama_platform.artifacts.repository import ArtifactVersion
-from llama_platform.errors import DeadlineError, InputError, UnavailableError
-from llama_platform.inference.protocol import FinishEvent, GenerationRequest, SamplingParams, TokenEvent
+from llama_platform.errors import ContextLengthError, InputError, UnavailableError
+from llama_platform.inference.protocol import (
+    FinishEvent,
+    GenerationRequest,
+    IndexedEvent,
+    SamplingParams,
+    TokenEvent,
+)
 from llama_platform.models.prompt import PromptTemplate
 from serve_apps.config import AppConfig
-from serve_apps.llama.stream_batching import IndexedEvent
+from serve_apps.generation.completion import TextTrimmer
+from serve_apps.generation.deadline import Deadline
+from serve_apps.routing.replica_status import ReplicaStatus
 from serve_apps.routing.router import AliasRouter
 from serve_apps.routing.validation import check_lineage
 
-BASE = "base"
-"""Names the base without an adapter, where an adapter is asked for."""
 NO_REPLICA = "no replica has answered; it may still be loading its model"
 
 
 class Generator(Protocol):
-    """What answers: the Llama deployment."""
+    """The Llama deployment, as the ingress sees it."""
 
     def generate(
         self, requests: Sequence[GenerationRequest], adapter: ArtifactVersion | None
@@ -31,195 +41,213 @@ class Generator(Protocol):
         ...
 
 
+class Record(Protocol):
+    """Takes note of what happens to one HTTP request."""
+
+    def answered_by(self, adapter: ArtifactVersion | None) -> None:
+        """Note which adapter answers; None for the base."""
+        ...
+
+    def note(self, number: int, event: TokenEvent | FinishEvent) -> None:
+        """Note an event of one of the answers."""
+        ...
+
+    def count(self, event: FinishEvent) -> None:
+        """Count the tokens of an answer that the client does not see."""
+        ...
+
+    def capped(self, max_tokens: int) -> None:
+        """Note that an answer was asked for that is longer than the server's limit."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
-class Task:
+class RequestContext:
+    """The request on whose behalf the model generates."""
+
+    request_id: str
+    """Prefix of the ids of all its completions."""
+    split_key: str
+    """Decides the side of a split: the same key always gets the same version."""
+    deadline: Deadline
+    record: Record
+    internal: bool = False
+    """Whether the text is for the platform itself, such as a question that is written anew for the search."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRequest:
     """A checked request, ready for a replica."""
 
     requests: tuple[GenerationRequest, ...]
     adapter: ArtifactVersion | None
-    deadline: float
-    """`time.time()`"""
+    capped_tokens: int | None = None
+    """The server's limit on new tokens, where the client asked for more."""
 
 
+@dataclass(frozen=True, slots=True)
+class LengthRules:
+    """How the length of answers is decided."""
+
+    field: str = "max_new_tokens"
+    """Name of the field that bounds answers, for errors."""
+    cap: bool = False
+    """Whether more than the server's limit is cut to it, as OpenAI's clients expect, rather than refused."""
+
+
+@dataclass(slots=True)
 class GenerationService:
-    """Prepares requests, and has them answered."""
+    """Prepares requests and has them answered."""
 
-    def __init__(self, config: AppConfig, template: PromptTemplate, live: AliasRouter, generator: Generator) -> None:
-        """Keep what is needed for every request."""
-        self._config, self._live, self._generator = config, live, generator
-        self.template, self.fingerprint = template, template.fingerprint()
+    config: AppConfig
+    template: PromptTemplate
+    router: AliasRouter
+    generator: Generator
+    fingerprint: str = field(init=False)
 
-    def deadline(self) -> float:
-        """Return the `time.time()` by which a request that came now must be answered."""
-        return time.time() + self._config.limits.request_timeout_s
+    def __post_init__(self) -> None:
+        self.fingerprint = self.template.fingerprint()
 
-    async def within(self, deadline: float, work: Any) -> Any:
-        """Return what `work` returns, if it does so before the deadline.
+    def new_deadline(self) -> Deadline:
+        """Return the deadline of a request that arrives now."""
+        return Deadline.after(self.config.limits.request_timeout_s)
 
-        Raises:
-            DeadlineError: it does not; it is cancelled.
-        """
-        # One wait per event rather than one timeout around all: a stream is read from another task than it began in.
-        # Not asyncio.wait_for, which in Python 3.11 loses a cancellation that comes with the result (cpython#86296).
-        try:
-            async with asyncio.timeout(max(deadline - time.time(), 0)):
-                return await work
-        except TimeoutError as error:
-            raise self._too_slow() from error
-
-    async def context_length(self, deadline: float) -> int:
+    async def context_length(self, deadline: Deadline) -> int:
         """Return the tokens that prompt and answer may have together.
 
         Raises:
             UnavailableError: no replica has told yet.
         """
         while not (known := self.replicas()):
-            if self._config.llama.min_replicas == 0 or time.time() >= deadline:
+            if self.config.llama.min_replicas == 0 or not deadline.left():
                 break
             await asyncio.sleep(0.05)
-        lengths = [int(facts["context_length"]) for facts in known]
-        if lengths:
-            return min(lengths)
-        if self._config.llama.min_replicas == 0:  # the replica that is started for this request checks it
-            return self._config.engine.context_length or 2**31
+        if known:
+            return min(status.context_length for status in known)
+        if self.config.llama.min_replicas == 0:  # the replica that is started for this request checks it
+            return self.config.engine.context_length or 2**31
         raise UnavailableError(NO_REPLICA)
 
-    def replicas(self) -> list[dict[str, Any]]:
-        """Return what each ready replica last said of itself."""
-        return [dict(facts) for facts in self._live.table("adapter").replicas.values()]
+    def replicas(self) -> list[ReplicaStatus]:
+        """Return what each ready Llama replica last said of itself."""
+        return [status for status in self.router.table("adapter").replicas.values() if status is not None]
 
-    async def resolve(self, name: str | None, subject: str) -> ArtifactVersion | None:
-        """Return the adapter that a name means for a subject; None for the base.
+    async def resolve(self, name: str | None, context: RequestContext) -> ArtifactVersion | None:
+        """Return the adapter that a name means for a request; None for the base.
 
         Raises:
             NotFoundError: there is none.
             IntegrityError: it must not answer here.
+            DeadlineError: nothing is known of it before the deadline.
         """
         if name is None or name == BASE:
             return None
-        version = await self._live.resolve("adapter", name, subject)
-        if "@" in name and name.partition("@")[2].isdigit():  # what aliases name has been checked by the follower
-            _, manifest = await self._live.version("adapter", version.name, version.version)
-            check_lineage(version, manifest, self._config.base, self.fingerprint)
+        version = await context.deadline.within(self.router.resolve("adapter", name, context.split_key))
+        if name.partition("@")[2].isdigit():  # what aliases name has been checked by the controller
+            known = self.router.version("adapter", version.name, version.version)
+            _, manifest = await context.deadline.within(known)
+            check_lineage(version, manifest, self.config.base, self.fingerprint)
+        context.record.answered_by(version)
         return version
 
-    async def task(
+    async def prepare(
         self,
         prompts: Sequence[Sequence[int]],
         sampling: Callable[[int], SamplingParams],
+        context: RequestContext,
         *,
-        request_id: str,
         adapter: ArtifactVersion | None,
-        deadline: float,
         answers_each: int = 1,
-        length_field: str = "max_new_tokens",
+        length: LengthRules | None = None,
         continues: bool = False,
-    ) -> Task:
-        """Return the task of answering prompts.
+    ) -> PreparedRequest:
+        """Return the request to answer prompts.
 
         Args:
-            prompts: token ids.
-            sampling: makes the sampling from the room that the context leaves after the prompt.
-            request_id: of the request; those of its answers begin with it.
-            adapter: that answers.
-            deadline: `time.time()`
-            answers_each: answers to each prompt.
-            length_field: in which the request bounds its answers, for the error.
-            continues: whether answers go on with the text of the prompt.
+            prompts: token ids of each.
+            sampling: makes the sampling from the room that the context length leaves after a prompt.
+            context: the request on whose behalf.
+            adapter: the adapter that answers; None for the base.
+            answers_each: number of answers to each prompt.
+            length: how the length of answers is decided; None for the platform's own routes' way.
+            continues: whether answers go on with the text of the prompt, so that their white space counts.
 
         Raises:
-            InputError: a prompt is too long, or answers may be too long, or too many.
+            ContextLengthError: a prompt, with its answer, is longer than the context.
+            InputError: answers may be too long, or are too many.
         """
-        limits, context = self._config.limits, await self.context_length(deadline)
+        limits, context_length = self.config.limits, await self.context_length(context.deadline)
+        rules, capped = length or LengthRules(), None
         if len(prompts) * answers_each > limits.max_answers:
             raise InputError(
                 f"{len(prompts)} prompts with {answers_each} answers each are over the limit of {limits.max_answers}"
             )
         requests: list[GenerationRequest] = []
         for prompt in prompts:
-            room = context - len(prompt)
+            room = context_length - len(prompt)
             if room < 1:
-                raise InputError(f"the prompt has {len(prompt)} tokens; the context of {context} leaves no room")
+                raise ContextLengthError(
+                    f"the prompt has {len(prompt)} tokens; the context of {context_length} leaves no room"
+                )
             chosen = sampling(min(room, limits.max_new_tokens))
-            if chosen.max_new_tokens > limits.max_new_tokens:
-                raise InputError(
-                    f"{length_field}: {chosen.max_new_tokens} is over the limit of {limits.max_new_tokens}"
-                )
-            if chosen.max_new_tokens > room:
-                raise InputError(
-                    f"the prompt has {len(prompt)} tokens; with {length_field} {chosen.max_new_tokens} that is over "
-                    f"the context of {context}"
-                )
+            if chosen.max_new_tokens > limits.max_new_tokens and rules.cap:
+                capped = limits.max_new_tokens
+                chosen = replace(chosen, max_new_tokens=min(capped, room))
+            _check_length(len(prompt), chosen.max_new_tokens, limits.max_new_tokens, context_length, rules.field)
             for answer in range(answers_each):
                 seed = None if chosen.seed is None else (chosen.seed + answer) % 2**63
                 requests.append(
                     GenerationRequest(
-                        request_id=f"{request_id}-{len(requests)}",
+                        request_id=f"{context.request_id}-{len(requests)}",
                         prompt_ids=tuple(prompt),
                         sampling=replace(chosen, seed=seed),
                         adapter_digest=adapter.digest if adapter else None,
-                        deadline=deadline,
+                        deadline=context.deadline.at,
                         continues=continues,
                     )
                 )
-        return Task(tuple(requests), adapter, deadline)
+        if capped is not None:
+            context.record.capped(capped)
+        return PreparedRequest(tuple(requests), adapter, capped)
 
-    async def events(self, task: Task) -> AsyncGenerator[list[IndexedEvent], None]:
-        """Yield the events of a task's answers; closing it stops the work.
+    async def stream(
+        self, request: PreparedRequest, context: RequestContext
+    ) -> AsyncGenerator[list[IndexedEvent], None]:
+        """Yield the events of a request's answers; closing it stops the work.
 
         Raises:
             DeadlineError: the deadline has passed.
             PlatformError: a replica refuses or fails.
         """
-        unfinished = len(task.requests)
-        async with aclosing(self._generator.generate(task.requests, task.adapter)) as stream:
+        unfinished = len(request.requests)
+        trimmers = {n: TextTrimmer() for n, one in enumerate(request.requests) if not one.continues}
+        async with aclosing(self.generator.generate(request.requests, request.adapter)) as stream:
             while unfinished:
-                batch: list[IndexedEvent] = await self.within(task.deadline, anext(stream))
-                for _, event in batch:
+                batch: list[IndexedEvent] = []
+                for number, event in await context.deadline.within(anext(stream)):
                     if isinstance(event, FinishEvent):
                         unfinished -= 1
                         if event.reason == "deadline":
-                            raise self._too_slow()
+                            raise context.deadline.passed()
+                    elif number in trimmers:
+                        event = replace(event, text=trimmers[number].feed(event.text))
+                    _record(context, number, event)
+                    batch.append((number, event))
                 yield batch
 
-    def _too_slow(self) -> DeadlineError:
-        return DeadlineError(f"no answer within {self._config.limits.request_timeout_s:g} s; the work was stopped")
+
+def _record(context: RequestContext, number: int, event: TokenEvent | FinishEvent) -> None:
+    if not context.internal:
+        context.record.note(number, event)
+    elif isinstance(event, FinishEvent):
+        context.record.count(event)
 
 
-async def collect(events: AsyncGenerator[list[IndexedEvent], None], answers: int) -> "list[Answer]":
-    """Return whole answers out of their events."""
-    collected = [Answer() for _ in range(answers)]
-    async with aclosing(events):
-        async for batch in events:
-            for number, event in batch:
-                collected[number].add(event)
-    return collected
-
-
-class Answer:
-    """One answer as it comes together."""
-
-    def __init__(self) -> None:
-        """Start empty."""
-        self._texts: list[str] = []
-        self.tokens: list[TokenEvent] = []
-        self.finish: FinishEvent | None = None
-
-    def add(self, event: TokenEvent | FinishEvent) -> None:
-        """Add an event."""
-        if isinstance(event, FinishEvent):
-            self.finish = event
-        else:
-            self._texts.append(event.text)
-            self.tokens.append(event)
-
-    @property
-    def text(self) -> str:
-        """Return the text so far."""
-        return "".join(self._texts)
-
-    @property
-    def ended(self) -> FinishEvent:
-        """Return the last event; only of an answer that has ended."""
-        assert self.finish is not None
-        return self.finish
+def _check_length(prompt: int, new_tokens: int, limit: int, context_length: int, field_name: str) -> None:
+    if new_tokens > limit:
+        raise InputError(f"{field_name}: {new_tokens} is over the limit of {limit}")
+    if new_tokens > context_length - prompt:
+        raise ContextLengthError(
+            f"the prompt has {prompt} tokens; with {field_name} {new_tokens} that is over the context of "
+            f"{context_length}"
+        )

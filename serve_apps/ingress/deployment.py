@@ -17,9 +17,10 @@ from serve_apps.config import AppConfig
 from serve_apps.generation.service import GenerationService
 from serve_apps.ingress.index_jobs import RayIndexJobs
 from serve_apps.ingress.metrics import IngressMetrics
-from serve_apps.ingress.remote import RemoteFollower, RemoteGenerator, RemoteRetriever
+from serve_apps.ingress.remote import RemoteController, RemoteGenerator, RemoteRetriever
 from serve_apps.routing.controller import KINDS
 from serve_apps.routing.router import AliasRouter
+from serve_apps.worker_pools import WorkerPools
 
 
 class Ingress:
@@ -30,37 +31,38 @@ class Ingress:
         config: dict[str, Any],
         llama: DeploymentHandle,
         retriever: DeploymentHandle | None,
-        follower: DeploymentHandle,
+        controller: DeploymentHandle,
     ) -> None:
-        """Load the tokenizer, and follow what is in force.
+        """Load the tokenizer, and follow the routing tables.
 
         Args:
             config: AppConfig as JSON.
             llama: handle of the Llama deployment.
             retriever: handle of the retriever deployment; None where retrieval is off.
-            follower: handle of the AliasController.
+            controller: handle of the AliasController.
         """
         setup_logging()
         parsed = AppConfig.model_validate(config)
         repository = repository_from(parsed.store, os.environ)
-        live = AliasRouter(RemoteFollower(follower), repository)
+        pools = WorkerPools()
+        router = AliasRouter(RemoteController(controller), repository, pools)
         template = await asyncio.to_thread(load_template, parsed.base)
-        answering = GenerationService(parsed, template, live, RemoteGenerator(llama))
+        generation = GenerationService(parsed, template, router, RemoteGenerator(llama))
         searcher = RemoteRetriever(retriever) if retriever is not None else None
-        self._service = AppState(parsed, repository, live, answering, searcher, RayIndexJobs(parsed))
-        check_token_file(self._service)
-        self._following = [asyncio.ensure_future(live.run(kind)) for kind in KINDS]
+        self._state = AppState(parsed, repository, router, generation, searcher, RayIndexJobs(parsed), pools)
+        check_token_file(self._state)
+        self._following = [asyncio.ensure_future(router.run(kind)) for kind in KINDS]
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Return the HTTP application; Serve asks for it when the replica starts."""
-        return make_api(self._service, IngressMetrics())
+        return make_api(self._state, IngressMetrics())
 
     def check_health(self) -> None:
-        """Let Serve replace the ingress where it no longer follows.
+        """Let Serve replace the ingress where it no longer follows the tables.
 
         Raises:
-            RuntimeError: that is so.
+            RuntimeError: it does not.
         """
         for task in self._following:
             if task.done():
-                raise RuntimeError(f"following the live aliases has ended: {task.exception()}")
+                raise RuntimeError(f"following the routing tables has ended: {task.exception()}")

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from ray.exceptions import RayActorError
@@ -11,12 +11,11 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from llama_platform.artifacts.manifest import ArtifactKind
 from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.errors import OverloadedError, ReplicaLostError, UnavailableError
-from llama_platform.inference.protocol import GenerationRequest
+from llama_platform.inference.protocol import GenerationRequest, IndexedEvent
 from rag.documents.document import Document
 from rag.embedding import EmbeddingResult
 from rag.search.retriever import Query, SearchResult
-from serve_apps.llama.stream_batching import IndexedEvent
-from serve_apps.routing.reconcile import RoutingTable
+from serve_apps.routing.table import RoutingTable
 
 
 @contextmanager
@@ -55,7 +54,7 @@ class RemoteGenerator:
                 async for batch in stream:
                     yield batch
         finally:
-            stream.cancel()
+            _cancel(stream)
 
 
 class RemoteRetriever:
@@ -84,12 +83,18 @@ async def _cancelling(response: Any) -> Any:
         with translated():
             return await response
     except asyncio.CancelledError:
-        response.cancel()
+        _cancel(response)
         raise
 
 
-class RemoteFollower:
-    """The AliasController; see Follower."""
+def _cancel(response: Any) -> None:
+    """Cancel what a replica does; a request that never reached one has failed already, and says so here once more."""
+    with suppress(BackPressureError, DeploymentUnavailableError, RayActorError):
+        response.cancel()
+
+
+class RemoteController:
+    """The AliasController; see Controller."""
 
     def __init__(self, handle: Any) -> None:
         """Ask through `handle`."""
@@ -105,3 +110,7 @@ class RemoteFollower:
         with translated():
             table: RoutingTable = await self._handle.look.remote(kind, name)
         return table
+
+    async def inherit(self, kind: ArtifactKind, table: RoutingTable) -> None:
+        """Let a new controller go on with the table of the one before it."""
+        await self._handle.inherit.remote(kind, table)

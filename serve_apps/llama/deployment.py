@@ -16,27 +16,28 @@ from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.errors import EngineError
 from llama_platform.inference.adapter_holder import AdapterHolder
 from llama_platform.inference.make_engine import make_engine
-from llama_platform.inference.protocol import FinishEvent, GenerationRequest, TokenEvent
+from llama_platform.inference.protocol import FinishEvent, GenerationRequest, IndexedEvent, TokenEvent
 from llama_platform.logs import setup_logging
 from llama_platform.models.base_model import load_template
 from serve_apps.config import AppConfig
-from serve_apps.llama.load_tracker import Load
+from serve_apps.llama.load_tracker import LoadTracker
 from serve_apps.llama.metrics import ReplicaMetrics
-from serve_apps.llama.stream_batching import IndexedEvent, batch_streams
+from serve_apps.llama.stream_batching import batch_streams
 from serve_apps.routing.replica_agent import ReplicaAgent
+from serve_apps.routing.replica_status import ReplicaStatus
 
 
 class LlamaDeployment:
     """Generates for the ingress."""
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
-        self, config: dict[str, Any], follower: DeploymentHandle
+        self, config: dict[str, Any], controller: DeploymentHandle
     ) -> None:
         """Load the base and the adapters that aliases name; the replica is ready when this returns.
 
         Args:
             config: AppConfig as JSON.
-            follower: the AliasController.
+            controller: the AliasController.
         """
         setup_logging()
         self._config = AppConfig.model_validate(config)
@@ -44,7 +45,7 @@ class LlamaDeployment:
         # Ray sets OMP_NUM_THREADS=1 for replicas with less than one CPU; the engine sets its own count.
         tokenizer, threads = load_template(self._config.base).tokenizer, self._config.llama.num_threads()
         self._engine = await asyncio.to_thread(make_engine, self._config.base, tokenizer, threads, self._config.engine)
-        self._load = Load()
+        self._load = LoadTracker()
         self._metrics = ReplicaMetrics()
         self._adapters = AdapterHolder(
             self._engine,
@@ -52,15 +53,15 @@ class LlamaDeployment:
             lambda outcome: self._metrics.adapter_loads.inc(tags={"outcome": outcome}),
         )
         self._process = psutil.Process()
-        self._holder = ReplicaAgent(
-            follower,
+        self._agent = ReplicaAgent(
+            controller,
             "adapter",
             serve.get_replica_context().replica_id.unique_id,
             load=lambda version: self._adapters.load(version, pinned=True),
             release=self._adapters.unpin,
-            facts=self._facts,
+            status=self._status,
         )
-        await self._holder.start()
+        await self._agent.start()
 
     async def generate(
         self, requests: Sequence[GenerationRequest], adapter: ArtifactVersion | None
@@ -103,20 +104,23 @@ class LlamaDeployment:
                             raise EngineError(event.error or "the engine failed")
                     yield event
 
-    def _facts(self) -> dict[str, Any]:
+    def _status(self) -> ReplicaStatus:
         """Return what `/health` and `/model/info` show of this replica."""
         stats = self._engine.stats()
         self._metrics.load(stats)
-        return {
-            **self._load.stats(stats.waiting),
-            "engine": self._config.engine.kind,
-            "context_length": self._engine.context_length,
-            "cuda_available": torch.cuda.is_available(),
-            "memory": {"resident_bytes": self._process.memory_info().rss, **stats.memory},
-            "healthy": stats.healthy,
-            "failed_steps": stats.failures,
-            "running": stats.running,
-            "waiting": stats.waiting,
-            "adapters_loaded": list(stats.adapters),
-            "completion_tokens": stats.completion_tokens,
-        }
+        load = self._load.stats(stats.waiting)
+        return ReplicaStatus(
+            context_length=self._engine.context_length,
+            healthy=stats.healthy,
+            engine=self._config.engine.kind,
+            cuda_available=torch.cuda.is_available(),
+            memory={"resident_bytes": self._process.memory_info().rss, **stats.memory},
+            failed_steps=stats.failures,
+            running=stats.running,
+            waiting=stats.waiting,
+            tokens_in_flight=load["tokens_in_flight"],
+            queue_wait_s=load["queue_wait_s"],
+            response_s=load["response_s"],
+            adapters_loaded=stats.adapters,
+            completion_tokens=stats.completion_tokens,
+        )

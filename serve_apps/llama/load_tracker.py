@@ -1,4 +1,4 @@
-"""Load: what a replica has on its hands, in tokens and seconds, as autoscaling and health see it."""
+"""LoadTracker: what a replica has on its hands, in tokens and seconds, as autoscaling and health see it."""
 
 import time
 from collections import deque
@@ -31,7 +31,7 @@ class InFlight:
         self.left = max(0, self.left - len(event.token_ids))
 
 
-class Load:
+class LoadTracker:
     """Of one replica; all methods are called in its event loop."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

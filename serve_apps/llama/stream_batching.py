@@ -1,4 +1,4 @@
-"""Coalescing: a stream's first token at once, later ones together, none held longer than a bound.
+"""Stream batching: a stream's first token at once, later ones together, none held longer than a bound.
 
 Every message between replica and client costs about as much as computing a token of a small model; people read no
 faster for it.
@@ -8,20 +8,19 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 
-from llama_platform.inference.protocol import FinishEvent, TokenEvent
+from llama_platform.inference.protocol import FinishEvent, IndexedEvent, TokenEvent
 
 Event = TokenEvent | FinishEvent
-IndexedEvent = tuple[int, Event]
 
 
 class StreamBatcher:
     """Collects the events of the answers of one request."""
 
     def __init__(self, hold_s: float) -> None:
-        """Start empty; must be made in the running event loop.
+        """Begin without events; must be made in the running event loop.
 
         Args:
-            hold_s: the longest that a token is held.
+            hold_s: seconds for which a token is held at most.
         """
         self._hold_s = hold_s
         self._loop = asyncio.get_running_loop()

@@ -38,13 +38,13 @@ class RetrieverDeployment:
     """Searches and embeds for the ingress."""
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
-        self, config: dict[str, Any], follower: DeploymentHandle
+        self, config: dict[str, Any], controller: DeploymentHandle
     ) -> None:
         """Load the embedding model and the snapshots that aliases name.
 
         Args:
             config: AppConfig as JSON.
-            follower: the AliasController.
+            controller: the AliasController.
         """
         setup_logging()
         self._config = AppConfig.model_validate(config)
@@ -54,10 +54,8 @@ class RetrieverDeployment:
         # Long work has threads of its own, so that questions need not wait for one.
         self._bulk = ThreadPoolExecutor(BULK_THREADS, "bulk")
         replica = serve.get_replica_context().replica_id.unique_id
-        self._holder = ReplicaAgent(
-            follower, "index", replica, load=self._held.pin, release=self._held.unpin, facts=lambda: {"ready": True}
-        )
-        await self._holder.start()
+        self._agent = ReplicaAgent(controller, "index", replica, load=self._held.pin, release=self._held.unpin)
+        await self._agent.start()
 
     async def search(
         self, version: ArtifactVersion | None, query: Query, inline: Sequence[Document], deadline: float

@@ -1,8 +1,9 @@
-"""AliasController: reads aliases in the store, has replicas hold what they name, and publishes what is in force.
+"""AliasController: reads aliases in the store, has replicas hold what they name, and publishes the routes.
 
 One for the application. Names that were asked for lately are read at every turn, the others in turn, so that thousands
-of adapters cost a bounded number of conditional reads. When the follower dies, Serve starts another; meanwhile the
-ingress keeps the last table, and replicas keep what they hold.
+of adapters cost a bounded number of conditional reads. When the controller dies, Serve starts another; meanwhile
+the ingress keeps the last table, and replicas keep what they hold. The new one goes on with that table, since its store
+may be away: that a name does not exist counts only where the store itself can be read.
 """
 
 import asyncio
@@ -10,25 +11,28 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
 from llama_platform.artifacts.aliases import AliasDocument, Aliases
 from llama_platform.artifacts.location import repository_from
 from llama_platform.artifacts.manifest import ArtifactKind
-from llama_platform.artifacts.repository import ArtifactVersion, parse_ref
+from llama_platform.artifacts.refs import BASE, parse_ref
+from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.errors import IntegrityError, NotFoundError, PlatformError, StorageError
 from llama_platform.logs import setup_logging
 from llama_platform.models.base_model import load_template
 from serve_apps.config import AppConfig
-from serve_apps.routing.reconcile import Holding, Reconciler, RoutingTable
+from serve_apps.routing.reconcile import Holding, Reconciler
+from serve_apps.routing.replica_status import ReplicaStatus
+from serve_apps.routing.table import RoutingTable
 from serve_apps.routing.validation import check_version
 
 log = logging.getLogger(__name__)
 KINDS: tuple[ArtifactKind, ...] = ("adapter", "index")
 LEASE_S = 2.5
-"""How long a replica counts that says nothing."""
+"""How long a silent replica counts."""
 WAIT_S = 1.0
 """How long a caller that waits for news waits at most."""
 SETTLE_S = 5.0
@@ -56,21 +60,26 @@ class AliasController:
         fingerprint = load_template(self._config.base).fingerprint()
         names = (self._config.adapter, self._config.rag_adapter)
         defaults = {
-            "adapter": [parse_ref(name).name for name in names if name and name != "base"],
+            "adapter": [parse_ref(name).name for name in names if name and name != BASE],
             "index": [parse_ref(self._config.index).name] if self._config.index else [],
         }
         self._followed = {kind: Followed(kind, repository, self._config, fingerprint, defaults[kind]) for kind in KINDS}
         self._tasks = [asyncio.ensure_future(followed.run()) for followed in self._followed.values()]
 
     async def follow(
-        self, kind: ArtifactKind, replica: str, revision: int, holding: Holding, facts: Mapping[str, Any]
+        self, kind: ArtifactKind, replica: str, revision: int, holding: Holding, status: ReplicaStatus | None
     ) -> tuple[int, tuple[ArtifactVersion, ...]]:
-        """Take note of a replica; return what replicas are to hold when that has changed, or after a second."""
+        """Register a replica; return what replicas should hold when that has changed, or after a second."""
         followed = self._followed[kind]
-        followed.live.set_replica(replica, holding, facts, time.monotonic())
+        followed.live.set_replica(replica, holding, status, time.monotonic())
         followed.publish()
         await followed.wait_beyond(revision)
         return followed.live.table.revision, followed.live.pinned
+
+    async def inherit(self, kind: ArtifactKind, table: RoutingTable) -> None:
+        """Go on with the routes that an ingress knows from an earlier controller; see Reconciler.inherit."""
+        self._followed[kind].live.inherit(table.aliases.values())
+        self._followed[kind].publish()
 
     async def pinned(self, kind: ArtifactKind) -> tuple[ArtifactVersion, ...]:
         """Return what a replica is to hold before it is ready."""
@@ -79,7 +88,7 @@ class AliasController:
         return followed.live.pinned
 
     async def table(self, kind: ArtifactKind, revision: int, asked: Iterable[str]) -> RoutingTable:
-        """Return what is in force when that has changed, or after a second.
+        """Return the table when it has changed, or after a second.
 
         Args:
             kind: of the artifacts.
@@ -107,7 +116,7 @@ class AliasController:
         return followed.live.table
 
     def check_health(self) -> None:
-        """Let Serve start another follower where a loop has ended.
+        """Let Serve start another controller where a loop has ended.
 
         Raises:
             RuntimeError: it has.
@@ -147,18 +156,18 @@ class Followed:
                     discovered = now
                 await self.read(self._turn())
                 await self.check()
-            except PlatformError as error:  # the store is away: what is in force stays so
-                log.warning("aliases cannot be read; what is in force stays", extra={"reason": str(error)})
+            except PlatformError as error:  # the store is away: the routes stay
+                log.warning("aliases cannot be read; the routes stay", extra={"reason": str(error)})
             except Exception:  # following must go on, whatever one turn meets
                 log.exception("a turn of following aliases failed")
-            # Replicas of an earlier follower get the time to say what they hold before anything is published.
+            # Replicas of an earlier controller get the time to say what they hold before anything is published.
             if not self.started.is_set() and time.monotonic() - begun >= LEASE_S:
                 self.started.set()
             self.publish()
             await asyncio.sleep(self._interval_s)
 
     def warm(self, names: Iterable[str]) -> None:
-        """Take note of names that were asked for."""
+        """Mark names as asked for."""
         now = time.monotonic()
         self._asked.update(dict.fromkeys(names, now))
 
@@ -218,13 +227,19 @@ class Followed:
             self.publish()
 
     async def _read_one(self, name: str) -> None:
+        """Read one name's aliases.
+
+        Raises:
+            StorageError: the store cannot be read.
+        """
         aliases = Aliases(self._repository, self._kind, name)
         try:
             found = await asyncio.to_thread(aliases.read_if_changed, self._etags.get(name))
         except NotFoundError:
+            await asyncio.to_thread(self._repository.store.check)
             self._forget(name)
         except IntegrityError as error:
-            log.error("aliases are damaged; what is in force stays", extra={"artifact": name, "reason": str(error)})
+            log.error("aliases are damaged; the routes stay", extra={"artifact": name, "reason": str(error)})
         else:
             if found is not None:
                 document, self._etags[name] = found
@@ -261,6 +276,8 @@ class Followed:
     async def _discover(self) -> None:
         names = await asyncio.to_thread(self._repository.folders, self._kind)
         known = set(self._rest)
+        if known - set(names):
+            await asyncio.to_thread(self._repository.store.check)
         self._rest.extend(name for name in names if name not in known)
         for gone in known - set(names):
             self._rest.remove(gone)

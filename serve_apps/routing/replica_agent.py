@@ -1,47 +1,47 @@
-"""ReplicaAgent: has a replica hold what aliases name, and tells the follower what it holds."""
+"""ReplicaAgent: has a replica hold what aliases name, and tells the controller what it holds."""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 from ray.serve.handle import DeploymentHandle
 
 from llama_platform.artifacts.manifest import ArtifactKind
 from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.errors import PlatformError, StorageError, UnavailableError
+from serve_apps.routing.replica_status import ReplicaStatus
 
 log = logging.getLogger(__name__)
-PATIENCE_S = 30.0
-"""How long a new replica waits to hear what it is to hold."""
+FIRST_WORD_TIMEOUT_S = 30.0
+"""How long a new replica waits to hear what it should hold."""
 PAUSE_S = 0.5
 
 
 class ReplicaAgent:
-    """Loads and releases versions of one kind as the follower asks."""
+    """Loads and releases versions of one kind as the controller asks."""
 
     def __init__(
         self,
-        follower: DeploymentHandle,
+        controller: DeploymentHandle,
         kind: ArtifactKind,
         replica: str,
         *,
         load: Callable[[ArtifactVersion], Awaitable[None]],
         release: Callable[[ArtifactVersion], Awaitable[None]],
-        facts: Callable[[], Mapping[str, Any]],
+        status: Callable[[], ReplicaStatus | None] = lambda: None,
     ) -> None:
         """Do nothing yet.
 
         Args:
-            follower: the AliasController.
-            kind: of the artifacts.
-            replica: the id of this one.
+            controller: the AliasController.
+            kind: kind of the artifacts.
+            replica: id of this replica.
             load: makes the replica hold a version; a PlatformError refuses it.
             release: lets go of a version that no alias names any more.
-            facts: what the replica says of itself.
+            status: returns the replica's present status, where it has one.
         """
-        self._follower, self._kind, self._replica = follower, kind, replica
-        self._load, self._release, self._facts = load, release, facts
+        self._controller, self._kind, self._replica = controller, kind, replica
+        self._load, self._release, self._status = load, release, status
         self._wanted: dict[str, ArtifactVersion] = {}
         self._held: dict[str, ArtifactVersion] = {}
         self._refused: dict[str, str] = {}
@@ -50,11 +50,11 @@ class ReplicaAgent:
         self._following: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Hold what aliases name now, then go on following; a follower that does not answer is not waited for long."""
+        """Hold what aliases name now, then follow them; a controller that does not answer is not waited for long."""
         try:
-            async with asyncio.timeout(PATIENCE_S):
-                pinned = await self._follower.pinned.remote(self._kind)
-        except Exception as error:  # a replica that could answer must not stay down because the follower is
+            async with asyncio.timeout(FIRST_WORD_TIMEOUT_S):
+                pinned = await self._controller.pinned.remote(self._kind)
+        except Exception as error:  # a replica that could answer must not stay down because the controller is
             log.warning("no word of what to hold yet", extra={"reason": repr(error)})
         else:
             self._wanted = {version.digest: version for version in pinned}
@@ -75,15 +75,15 @@ class ReplicaAgent:
                 continue
             try:
                 revision, pinned = asking.result()
-            except Exception as error:  # the follower is being replaced: what is held stays
-                log.warning("the follower does not answer", extra={"reason": repr(error)})
+            except Exception as error:  # the controller is being replaced: what is held stays
+                log.warning("the controller does not answer", extra={"reason": repr(error)})
                 await asyncio.sleep(PAUSE_S)
                 continue
             self._want({version.digest: version for version in pinned})
 
     async def _ask(self, revision: int, holding: dict[str, str | None]) -> tuple[int, tuple[ArtifactVersion, ...]]:
-        answer: tuple[int, tuple[ArtifactVersion, ...]] = await self._follower.follow.remote(
-            self._kind, self._replica, revision, holding, self._facts()
+        answer: tuple[int, tuple[ArtifactVersion, ...]] = await self._controller.follow.remote(
+            self._kind, self._replica, revision, holding, self._status()
         )
         return answer
 

@@ -1,22 +1,34 @@
-"""AliasRouter: the follower's tables as this ingress last heard of them, and what references mean by them."""
+"""AliasRouter: the controller's tables as this ingress last heard them, and the versions that references mean."""
 
 import asyncio
 import logging
-from typing import Protocol
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Any, Protocol, TypeVar
 
 from llama_platform.artifacts.aliases import Target, choose
 from llama_platform.artifacts.manifest import ArtifactKind, Manifest
-from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion, parse_ref
+from llama_platform.artifacts.refs import PRODUCTION, parse_ref
+from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
 from llama_platform.errors import IntegrityError, NotFoundError, UnavailableError
-from serve_apps.routing.reconcile import Route, RoutingTable
+from serve_apps.routing.table import Route, RoutingTable
+from serve_apps.worker_pools import WorkerPools
 
 log = logging.getLogger(__name__)
 PAUSE_S = 0.5
 LOOK_TIMEOUT_S = 10.0
+LOOKS_AT_ONCE = 16
+"""Names that the controller is asked to look for at a time."""
+ABSENT_S = 2.0
+"""How long a name or version that was not found is not looked for again."""
+REMEMBERED = 4096
+"""Versions that are remembered, and as many that were not found."""
+T = TypeVar("T")
 
 
-class Follower(Protocol):
-    """What an ingress asks of the AliasController."""
+class Controller(Protocol):
+    """The AliasController, as an ingress sees it."""
 
     async def table(self, kind: ArtifactKind, revision: int, asked: list[str]) -> RoutingTable:
         """Return the table when it has another revision, or after a second."""
@@ -26,30 +38,48 @@ class Follower(Protocol):
         """Read one name now, and return the table."""
         ...
 
+    async def inherit(self, kind: ArtifactKind, table: RoutingTable) -> None:
+        """Let a new controller go on with the table of the one before it."""
+        ...
+
 
 class AliasRouter:
     """Resolves references without asking anybody, for names that were asked for before."""
 
-    def __init__(self, follower: Follower, repository: ArtifactRepository) -> None:
-        """Know nothing yet; `run` keeps the tables up to date."""
-        self._follower, self._repository = follower, repository
+    def __init__(self, controller: Controller, repository: ArtifactRepository, pools: WorkerPools) -> None:
+        """Begin with empty tables; `run` keeps them up to date.
+
+        Args:
+            controller: publishes the tables.
+            repository: read for versions by number.
+            pools: where the store is called.
+        """
+        self._controller, self._repository, self._pools = controller, repository, pools
         self._tables: dict[ArtifactKind, RoutingTable] = {"adapter": RoutingTable(), "index": RoutingTable()}
         self._asked: dict[ArtifactKind, set[str]] = {"adapter": set(), "index": set()}
-        self._versions: dict[tuple[ArtifactKind, str, int], tuple[ArtifactVersion, Manifest]] = {}
+        self._looks = asyncio.Semaphore(LOOKS_AT_ONCE)
+        self._shared: dict[Hashable, asyncio.Future[Any]] = {}
+        self._versions: OrderedDict[tuple[ArtifactKind, str, int], tuple[ArtifactVersion, Manifest]] = OrderedDict()
+        self._absent: OrderedDict[tuple[ArtifactKind, str], tuple[float, str]] = OrderedDict()
 
     def table(self, kind: ArtifactKind) -> RoutingTable:
         """Return the table of a kind, as it was last heard."""
         return self._tables[kind]
 
     async def run(self, kind: ArtifactKind) -> None:
-        """Follow a kind's table for ever; without a follower the last one stays."""
+        """Follow a kind's table for ever; without a controller the last one stays."""
+        lost = False
         while True:
             asked, self._asked[kind] = self._asked[kind], set()
             try:
-                self._tables[kind] = await self._follower.table(kind, self._tables[kind].revision, sorted(asked))
-            except Exception as error:  # the follower is being replaced
+                if lost:  # the controller that answers now may be a new one, and its store away
+                    await self._controller.inherit(kind, self._tables[kind])
+                    lost = False
+                self._tables[kind] = await self._controller.table(kind, self._tables[kind].revision, sorted(asked))
+            except Exception as error:  # the controller is being replaced
+                lost = True
                 self._asked[kind] |= asked
-                log.warning("the follower does not answer; the last table stays", extra={"reason": repr(error)})
+                log.warning("the controller does not answer; the last table stays", extra={"reason": repr(error)})
                 await asyncio.sleep(PAUSE_S)
 
     async def resolve(self, kind: ArtifactKind, text: str, subject: str) -> ArtifactVersion:
@@ -65,7 +95,7 @@ class AliasRouter:
         if ref.version is not None:
             return (await self.version(kind, ref.name, ref.version))[0]
         self._asked[kind].add(ref.name)
-        alias = ref.alias or "production"
+        alias = ref.alias or PRODUCTION
         live = self._tables[kind].aliases.get((ref.name, alias))
         if live is None or not live.targets:
             live = await self._look(kind, ref.name, alias)
@@ -79,24 +109,73 @@ class AliasRouter:
 
         Raises:
             NotFoundError: there is none.
+            StorageError: the store does not answer.
         """
         key = (kind, name, number)
-        if key not in self._versions:
-            version = await asyncio.to_thread(self._repository.version, kind, name, number)
-            self._versions[key] = version, await asyncio.to_thread(self._repository.manifest, version)
-        return self._versions[key]
+        if (known := self._versions.get(key)) is not None:
+            self._versions.move_to_end(key)
+            return known
+        self._refuse_absent(kind, f"{name}@{number}")
+        try:
+            found = await self._once(key, lambda: self._pools.store(self._read, kind, name, number))
+        except NotFoundError as error:
+            self._remember_absent(kind, f"{name}@{number}", str(error))
+            raise
+        self._versions[key] = found
+        _shorten(self._versions)
+        return found
+
+    def _read(self, kind: ArtifactKind, name: str, number: int) -> tuple[ArtifactVersion, Manifest]:
+        version = self._repository.version(kind, name, number)
+        return version, self._repository.manifest(version)
 
     async def _look(self, kind: ArtifactKind, name: str, alias: str) -> Route:
+        self._refuse_absent(kind, f"{name}@{alias}")
+
+        async def look() -> RoutingTable:
+            async with self._looks:
+                return await self._controller.look(kind, name)
+
         try:
             async with asyncio.timeout(LOOK_TIMEOUT_S):
-                table = await self._follower.look(kind, name)
+                table = await self._once((kind, name), look)
         except TimeoutError as error:
             raise UnavailableError(f"what {kind} '{name}' is at present is not known yet; try again") from error
         live = table.aliases.get((name, alias))
         if live is None:
-            raise NotFoundError(f"{kind} '{name}' has no alias '{alias}'")
+            problem = f"{kind} '{name}' has no alias '{alias}'"
+            self._remember_absent(kind, f"{name}@{alias}", problem)
+            raise NotFoundError(problem)
         if not live.targets:
             if live.status == "refused":
                 raise IntegrityError(f"{kind} {name}@{alias} is refused: {live.reason}")
             raise UnavailableError(f"{kind} {name}@{alias} is being loaded; try again in a moment")
         return live
+
+    async def _once(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> T:
+        """Do work once for all who ask for it meanwhile; one of them leaving does not end it."""
+        if key not in self._shared:
+            self._shared[key] = asyncio.ensure_future(work())
+
+            def done(future: "asyncio.Future[Any]") -> None:
+                del self._shared[key]
+                if not future.cancelled():
+                    future.exception()  # read, also where nobody waits for it any more
+
+            self._shared[key].add_done_callback(done)
+        found: T = await asyncio.shield(self._shared[key])
+        return found
+
+    def _remember_absent(self, kind: ArtifactKind, what: str, problem: str) -> None:
+        self._absent[kind, what] = time.monotonic() + ABSENT_S, problem
+        _shorten(self._absent)
+
+    def _refuse_absent(self, kind: ArtifactKind, what: str) -> None:
+        until, problem = self._absent.get((kind, what), (0.0, ""))
+        if time.monotonic() < until:
+            raise NotFoundError(problem)
+
+
+def _shorten(remembered: "OrderedDict[Any, Any]") -> None:
+    while len(remembered) > REMEMBERED:
+        remembered.popitem(last=False)

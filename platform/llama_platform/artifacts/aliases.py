@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from llama_platform.artifacts.manifest import ArtifactKind, check_name
-from llama_platform.artifacts.repository import ArtifactRef, ArtifactRepository, ArtifactVersion, locate
+from llama_platform.artifacts.repository import ArtifactRepository, locate
 from llama_platform.errors import ConflictError, InputError, IntegrityError, NotFoundError
 from llama_platform.storage.base import PreconditionFailedError
 
@@ -146,20 +146,6 @@ class Aliases:
             return _change(document, alias, "rollback", previous.targets, previous.parent, previous.generation)
 
         return self._update(change, expected_generation)
-
-    def resolve(self, ref: ArtifactRef, subject: str) -> ArtifactVersion:
-        """Return the version that `ref` means for `subject` (a user, key or session; any text).
-
-        Raises:
-            NotFoundError: there is no such version or alias.
-        """
-        if ref.version is not None:
-            return self._repository.version(self._kind, self._name, ref.version)
-        alias = ref.alias or "production"
-        targets = self.read().aliases.get(alias)
-        if targets is None:
-            raise NotFoundError(f"{self._kind} '{self._name}' has no alias '{alias}'")
-        return self._repository.version(self._kind, self._name, choose(self._name, alias, targets, subject))
 
     def _point(
         self,

@@ -32,7 +32,7 @@ from llama_platform.artifacts.manifest import (
     describe_folder,
     parse_manifest,
 )
-from llama_platform.errors import ConflictError, InputError, IntegrityError, NotFoundError
+from llama_platform.errors import ConflictError, IntegrityError, NotFoundError
 from llama_platform.storage.base import ObjectStore, PreconditionFailedError
 from llama_platform.storage.open_store import open_store
 
@@ -45,8 +45,6 @@ LOCATIONS: Mapping[ArtifactKind, str] = {
     "checkpoint": "runs/{}/checkpoints",
 }
 COMMIT_TRIES = 20
-VERSION_DIGITS = 9
-"""No name has more versions than numbers of so many digits count."""
 _VERSION_KEY = re.compile(r"/versions/([1-9][0-9]*)\.json")
 
 
@@ -285,31 +283,3 @@ def open_repository(uri: str, cache_folder: Path, cache_bytes: int = 50 * 2**30)
         ConfigError: the URI is not one of a store.
     """
     return ArtifactRepository(open_store(uri), ArtifactCache(cache_folder, cache_bytes))
-
-
-@dataclass(frozen=True, slots=True)
-class ArtifactRef:
-    """`name`, `name@alias` or `name@3`."""
-
-    name: str
-    alias: str | None
-    version: int | None
-
-
-def parse_ref(text: str) -> ArtifactRef:
-    """Parse a reference; a bare name means `name@production`.
-
-    Raises:
-        InputError: the name or alias is not allowed.
-    """
-    name, at, target = text.partition("@")
-    check_name(name)
-    if not at:
-        return ArtifactRef(name, "production", None)
-    if target.isascii() and target.isdigit():
-        if len(target) > VERSION_DIGITS or int(target) < 1:
-            raise InputError(
-                f"reference {text[:100]!r}: versions are numbers from 1 of at most {VERSION_DIGITS} digits"
-            )
-        return ArtifactRef(name, None, int(target))
-    return ArtifactRef(name, check_name(target, "alias"), None)

@@ -10,9 +10,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from llama_platform.artifacts.aliases import Aliases
 from llama_platform.artifacts.location import repository_from
-from llama_platform.artifacts.repository import ArtifactVersion, parse_ref
+from llama_platform.artifacts.refs import BASE, resolve
+from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.batch.plan import Batch, BatchConfig, BatchProgress, answers_key, count, open_output, records_key
 from llama_platform.errors import EngineError, InputError, PlatformError
 from llama_platform.inference.adapter_holder import AdapterHolder
@@ -144,12 +144,10 @@ class ShardWorker:
         raise EngineError("the engine ended an answer without saying so")
 
     async def _adapter(self, name: str | None) -> ArtifactVersion | None:
-        if name is None or name == "base":
+        if name is None or name == BASE:
             return None
         if name not in self._versions:  # for a whole batch: an alias that moves meanwhile must not split it
-            ref = parse_ref(name)
-            aliases = Aliases(self._repository, "adapter", ref.name)
-            self._versions[name] = await asyncio.to_thread(aliases.resolve, ref, "batch")
+            self._versions[name] = await asyncio.to_thread(resolve, self._repository, "adapter", name, "batch")
         return self._versions[name]
 
 

@@ -20,7 +20,8 @@ from llama_platform.artifacts.aliases import AliasDocument, Aliases, Target
 from llama_platform.artifacts.catalog import list_artifacts, show_version
 from llama_platform.artifacts.location import StoreConfig, repository_from
 from llama_platform.artifacts.manifest import ArtifactKind
-from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion, parse_ref
+from llama_platform.artifacts.refs import resolve
+from llama_platform.artifacts.repository import ArtifactRepository
 from llama_platform.cli.exit_codes import run_command
 from llama_platform.config import Config, load_config
 from llama_platform.errors import InputError
@@ -73,7 +74,7 @@ def alias_commands(kind: ArtifactKind, help_text: str) -> typer.Typer:
     def show(ref: Ref, store: Store = None) -> None:
         """Show a version's manifest."""
         repository = open_store(store)
-        Console().print_json(data=show_version(repository, _resolve(repository, kind, ref)))
+        Console().print_json(data=show_version(repository, resolve(repository, kind, ref)))
 
     @commands.command("promote")
     def promote(name: str, version: int, alias: Alias = "production", store: Store = None) -> None:
@@ -120,12 +121,7 @@ def _add_folder_commands(adapters: typer.Typer) -> None:
         from llama_platform.models.adapter_transfer import export_adapter
 
         repository = open_store(store)
-        print(export_adapter(repository, _resolve(repository, "adapter", ref), folder))
-
-
-def _resolve(repository: ArtifactRepository, kind: ArtifactKind, ref: str) -> ArtifactVersion:
-    parsed = parse_ref(ref)
-    return Aliases(repository, kind, parsed.name).resolve(parsed, subject="")
+        print(export_adapter(repository, resolve(repository, "adapter", ref), folder))
 
 
 def _parse_share(text: str) -> tuple[int, int]:

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from llama_platform.artifacts.aliases import Aliases
-from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion, parse_ref
+from llama_platform.artifacts.refs import BASE, resolve
+from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
 from llama_platform.data.dataset import find_dataset
 from llama_platform.data.tokenize import IGNORED_LABEL, load_tokenized
 from llama_platform.errors import ConfigError, InputError
@@ -24,7 +24,6 @@ from llama_platform.training.batching.batches import eval_batches
 from llama_platform.training.config import EvaluationConfig, FinetuneConfig
 from llama_platform.training.step import AnswerLoss, to_device
 
-BASE = "base"
 MEASURES = ("loss", "perplexity", "token_accuracy", "exact", "rouge_l", "repetition", "empty", "unstopped")
 _CONDITION = re.compile(r"\s*(\w+)\s*(<=|>=|<|>)\s*(\S+)\s*")
 _COMPARE: Mapping[str, Callable[[float, float], bool]] = {
@@ -128,11 +127,7 @@ def find_candidate(repository: ArtifactRepository, ref: str | None, default_name
     """
     if ref == BASE:
         return Candidate(BASE, None)
-    if ref is None:
-        version = repository.latest("adapter", default_name)
-    else:
-        parsed = parse_ref(ref)
-        version = Aliases(repository, "adapter", parsed.name).resolve(parsed, subject="")
+    version = repository.latest("adapter", default_name) if ref is None else resolve(repository, "adapter", ref)
     return Candidate(f"{version.name}@{version.version}", version)
 
 

@@ -114,6 +114,10 @@ class FinishEvent:
     """Of the prompt's second token and all after it, if the request asks for them."""
 
 
+IndexedEvent = tuple[int, TokenEvent | FinishEvent]
+"""An event of one of several answers, with the answer's number from 0."""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineStats:
     """The present load of an engine."""

@@ -1,8 +1,8 @@
-"""Fields: what may be asked of a model, by HTTP or in a batch; every field has a range."""
+"""Requests: what may be asked of a model, by HTTP or in a batch; every field has a range."""
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 
 from llama_platform.inference.protocol import SamplingParams
 from llama_platform.models.prompt import Message
@@ -14,6 +14,15 @@ Text = Annotated[str, StringConstraints(min_length=1, max_length=200_000, patter
 def effective_temperature(temperature: float) -> float:
     """Return 0 for temperatures by which dividing would overflow: what they mean is greedy."""
     return temperature if temperature >= MIN_TEMPERATURE else 0.0
+
+
+def one_of(one: str, other: str) -> dict[str, JsonValue]:
+    """Return the part of a JSON schema that says that exactly one of two fields is given."""
+    choices: list[JsonValue] = [
+        {"required": [name], "properties": {name: {"not": {"type": "null"}}, without: {"type": "null"}}}
+        for name, without in ((one, other), (other, one))
+    ]
+    return {"oneOf": choices}
 
 
 class MessageIn(BaseModel):
@@ -70,6 +79,8 @@ class SamplingFields(BaseModel):
 
 class PredictRequest(SamplingFields):
     """`POST /predict`: a prompt, or messages of which the last is the user's."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra=one_of("prompt", "messages"))
 
     prompt: Text | None = None
     messages: Annotated[list[MessageIn], Field(min_length=1, max_length=1000)] | None = None

@@ -117,6 +117,23 @@ class PromptTemplate:
             raise InputError("messages: the last turn must be the user's; append the question to be answered")
         return tokens.input_ids
 
+    def encode_prefix(self, messages: Sequence[Message]) -> list[int]:
+        """Tokenize a chat that ends with the beginning of an answer, ready for the rest of it to be generated.
+
+        Raises:
+            InputError: the roles are out of order, or the last turn is not the assistant's.
+        """
+        check_roles(messages)
+        if messages[-1].role != "assistant":
+            raise InputError("messages: the last turn must be the assistant's, which is continued")
+        *before, last = render(messages[:-1], self.style)
+        begun = Exchange(f"{last.prompt} {messages[-1].content.strip()}".rstrip(), None)
+        input_ids: list[int] = []
+        for index, exchange in enumerate([*before, begun]):
+            prompt_ids, answer_ids = self._encode_exchange(exchange, first=index == 0)
+            input_ids += prompt_ids + answer_ids
+        return input_ids
+
     def encode_text(self, text: str) -> list[int]:
         """Tokenize a text that is to be gone on with, as it is, behind BOS; no text can hold a special token.
 

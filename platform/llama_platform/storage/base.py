@@ -101,6 +101,14 @@ class ObjectStore(Protocol):
         """
         ...
 
+    def check(self) -> None:
+        """Check that the store itself is there, so that an object which is not found really does not exist.
+
+        Raises:
+            StorageError: it is not, such as a share that is not mounted.
+        """
+        ...
+
     def list_keys(self, prefix: str) -> Iterator[str]:
         """Yield the keys that start with `prefix`, in lexical order."""
         ...

@@ -86,6 +86,11 @@ class LocalStore:
         with self._reported(key):
             return self._path(key).stat().st_size
 
+    def check(self) -> None:
+        """Look for the folder that every write makes: an empty mount point has none; see ObjectStore."""
+        if not (self._folder / LOCK_FOLDER).is_dir():
+            raise StorageError(f"{self.root}: holds no store: is the folder not mounted, or was nothing written yet?")
+
     def list_keys(self, prefix: str) -> Iterator[str]:
         """List by walking only the folder that the prefix names; links are no objects; see ObjectStore."""
         parent = self._folder / prefix.rpartition("/")[0]

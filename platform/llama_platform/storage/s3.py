@@ -125,6 +125,11 @@ class S3Store:
         with self._reported("read", key):
             return int(self._client.head_object(Bucket=self._bucket, Key=self._key(key))["ContentLength"])
 
+    def check(self) -> None:
+        """One ListObjectsV2 of one key; see ObjectStore."""
+        with self._reported("list", ""):
+            self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
+
     def list_keys(self, prefix: str) -> Iterator[str]:
         """Pages of ListObjectsV2; see ObjectStore."""
         start = f"{self._prefix}/" if self._prefix else ""

@@ -1,18 +1,19 @@
 """Adapters that come from elsewhere, or go there."""
 
-import asyncio
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from llama_platform.artifacts.aliases import Aliases
-from llama_platform.artifacts.repository import parse_ref
+from llama_platform.artifacts.refs import resolve
 from llama_platform.models.adapter_transfer import export_adapter, import_adapter
 from llama_platform.models.prompt import PromptStyle
 from serve_apps.api.state import WithState
 
 routes = APIRouter(prefix="/adapters")
+TRANSFER_TIMEOUT_S = 600.0
+"""How long copying a whole adapter from or into a bucket may take."""
 
 
 class Source(BaseModel):
@@ -38,14 +39,15 @@ class Destination(BaseModel):
 @routes.post("/{name}/import", status_code=201)
 async def import_from(name: str, body: Source, state: WithState) -> dict[str, Any]:
     """Publish a PEFT folder of a bucket as the next version."""
-    version = await asyncio.to_thread(import_adapter, state.repository, name, body.source, body.prompt_style)
+    work = partial(import_adapter, state.repository, name, body.source, body.prompt_style)
+    version = await state.pools.store(work, timeout_s=TRANSFER_TIMEOUT_S)
     return {"name": name, "version": version.version, "digest": version.digest}
 
 
 @routes.post("/export")
 async def export_to(body: Destination, state: WithState) -> dict[str, Any]:
     """Write a version as a plain PEFT folder into a bucket."""
-    ref = parse_ref(body.ref)
-    version = await asyncio.to_thread(Aliases(state.repository, "adapter", ref.name).resolve, ref, "")
-    where = await asyncio.to_thread(export_adapter, state.repository, version, body.destination)
+    version = await state.pools.store(resolve, state.repository, "adapter", body.ref)
+    work = partial(export_adapter, state.repository, version, body.destination)
+    where = await state.pools.store(work, timeout_s=TRANSFER_TIMEOUT_S)
     return {"name": version.name, "version": version.version, "digest": version.digest, "destination": where}

@@ -1,6 +1,5 @@
 """Aliases of adapters and indexes: what is live, promotions, splits and rollbacks."""
 
-import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter
@@ -11,7 +10,7 @@ from llama_platform.artifacts.catalog import list_artifacts, show_version, summa
 from llama_platform.artifacts.manifest import ArtifactKind
 from llama_platform.errors import NotFoundError
 from serve_apps.api.state import AppState, WithState
-from serve_apps.routing.reconcile import Route
+from serve_apps.routing.table import Route
 
 Alias = Annotated[str, Field(min_length=1, max_length=63)]
 
@@ -45,16 +44,16 @@ def alias_routes(prefix: str, kind: ArtifactKind) -> APIRouter:
     @routes.get("")
     async def list_all(state: WithState) -> list[dict[str, Any]]:
         """List names with their versions, aliases, and what is live of them, or why it is not."""
-        found = await asyncio.to_thread(list_artifacts, state.repository, kind)
+        found = await state.pools.store(list_artifacts, state.repository, kind)
         return [{**summary.to_json(), "live": _live(state, kind, summary.name)} for summary in found]
 
     @routes.get("/{name}")
     async def show(name: str, state: WithState) -> dict[str, Any]:
         """Show one name's aliases with their history, and the manifests of the versions that they name."""
-        summary = await asyncio.to_thread(summarize, state.repository, kind, name)
+        summary = await state.pools.store(summarize, state.repository, kind, name)
         if not summary.versions:
             raise NotFoundError(f"{kind} '{name}' has no versions")
-        manifests = [await asyncio.to_thread(show_version, state.repository, version) for version in summary.aliased]
+        manifests = [await state.pools.store(show_version, state.repository, version) for version in summary.aliased]
         history = [change.model_dump() for change in summary.aliases.history]
         return {**summary.to_json(), "versions": manifests, "history": history, "live": _live(state, kind, name)}
 
@@ -62,14 +61,14 @@ def alias_routes(prefix: str, kind: ArtifactKind) -> APIRouter:
     async def promote(name: str, body: Promotion, state: WithState) -> dict[str, Any]:
         """Point an alias at a version."""
         aliases = Aliases(state.repository, kind, name)
-        document = await asyncio.to_thread(aliases.promote, body.alias, body.version, body.expected_generation)
+        document = await state.pools.store(aliases.promote, body.alias, body.version, body.expected_generation)
         return _changed(name, body.alias, document)
 
     @routes.post("/{name}/split")
     async def split(name: str, body: Split, state: WithState) -> dict[str, Any]:
         """Spread an alias over versions in proportion to weights."""
         aliases = Aliases(state.repository, kind, name)
-        document = await asyncio.to_thread(aliases.split, body.alias, body.weights, body.expected_generation)
+        document = await state.pools.store(aliases.split, body.alias, body.weights, body.expected_generation)
         return _changed(name, body.alias, document)
 
     @routes.post("/{name}/rollback")
@@ -77,7 +76,7 @@ def alias_routes(prefix: str, kind: ArtifactKind) -> APIRouter:
         """Point an alias at what it was before."""
         change = body or Change()
         aliases = Aliases(state.repository, kind, name)
-        document = await asyncio.to_thread(aliases.rollback, change.alias, change.expected_generation)
+        document = await state.pools.store(aliases.rollback, change.alias, change.expected_generation)
         return _changed(name, change.alias, document)
 
     return routes
@@ -89,7 +88,7 @@ def _changed(name: str, alias: str, document: AliasDocument) -> dict[str, Any]:
 
 
 def _live(state: AppState, kind: ArtifactKind, name: str) -> dict[str, Any]:
-    aliases = state.live.table(kind).aliases
+    aliases = state.router.table(kind).aliases
     return {alias: _state(live) for (owner, alias), live in aliases.items() if owner == name}
 
 

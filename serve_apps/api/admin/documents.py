@@ -1,6 +1,5 @@
 """Documents of indexes: listed, uploaded and deleted; what changes an index is queued as a job of the cluster."""
 
-import asyncio
 import re
 from dataclasses import asdict
 from functools import partial
@@ -9,9 +8,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form, Query, UploadFile
 from pydantic import BaseModel, ConfigDict, Field
 
-from llama_platform.artifacts.aliases import Aliases
 from llama_platform.artifacts.manifest import check_name
-from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion, parse_ref
+from llama_platform.artifacts.refs import resolve
+from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
 from llama_platform.errors import NotFoundError, PlatformError
 from rag.indexing.changes import discard_change, store_change
 from rag.snapshot import DOCUMENTS_FILE, IndexedDocument, read_documents
@@ -43,10 +42,9 @@ async def list_documents(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> dict[str, Any]:
     """List the documents of a version, in the order of their ids."""
-    ref = parse_ref(f"{name}@{version}")
     # As the store says, not as it is live: what is refused can be looked at, too.
-    found = await asyncio.to_thread(Aliases(state.repository, "index", name).resolve, ref, "administration")
-    documents = await asyncio.to_thread(_documents, state.repository, found)
+    found = await state.pools.store(resolve, state.repository, "index", f"{name}@{version}", "administration")
+    documents = await state.pools.store(_documents, state.repository, found)
     return {
         "name": name,
         "version": found.version,
@@ -71,7 +69,7 @@ async def upload(
 @routes.post("/{name}/documents/delete", status_code=202)
 async def delete(name: str, body: Deletion, state: WithState) -> dict[str, Any]:
     """Queue the next version of an index, without these documents."""
-    await asyncio.to_thread(state.repository.latest, "index", name)
+    await state.pools.store(state.repository.latest, "index", name)
     return await _queue(state, name, delete=body.documents, promote=body.promote)
 
 
@@ -80,15 +78,15 @@ async def show_job(name: str, job_id: str, state: WithState) -> dict[str, Any]:
     """Tell how far a queued change is."""
     if not re.fullmatch(rf"index-{re.escape(name)}-[0-9a-f]{{12}}", job_id):
         raise NotFoundError(f"index '{name}' has no job '{job_id[:100]}'")
-    return asdict(await asyncio.to_thread(state.jobs.status, job_id))
+    return asdict(await state.pools.store(state.jobs.status, job_id))
 
 
 async def _queue(state: AppState, index: str, **change: Any) -> dict[str, Any]:
-    change_id = await asyncio.to_thread(partial(store_change, state.repository, index, **change))
+    change_id = await state.pools.store(partial(store_change, state.repository, index, **change))
     try:
-        job = await asyncio.to_thread(state.jobs.submit, index, change_id)
+        job = await state.pools.store(state.jobs.submit, index, change_id)
     except PlatformError:
-        await asyncio.to_thread(discard_change, state.repository, index, change_id)
+        await state.pools.store(discard_change, state.repository, index, change_id)
         raise
     return {"job": job, "status": f"/admin/indexes/{index}/jobs/{job}"}
 

@@ -1,4 +1,4 @@
-"""Request log: one JSON line for each request, and the metrics of the ingress.
+"""Access log: one JSON line for each request, and the metrics of the ingress.
 
 Prompts are in the log as their sha256 only, unless the configuration says otherwise.
 """
@@ -20,18 +20,18 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{
 
 
 class Observer(Protocol):
-    """Where figures go."""
+    """Receives the figures of every request, such as for metrics."""
 
     def request(self, route: str, code: str, seconds: float) -> None:
-        """Take note of a request that has ended."""
+        """Count a request that has ended."""
         ...
 
     def first_token(self, seconds: float) -> None:
-        """Take note of the time until an answer's first token."""
+        """Observe the time until an answer's first token."""
         ...
 
     def between_tokens(self, seconds: float) -> None:
-        """Take note of the time between two pieces of an answer, per token."""
+        """Observe the time between two pieces of an answer, per token."""
         ...
 
 
@@ -39,7 +39,7 @@ class RequestRecord:
     """What is known of one request; kept in `request.state.record`."""
 
     def __init__(self, request_id: str, method: str, path: str, traceparent: str, observer: Observer) -> None:
-        """Start the clock."""
+        """Begin the record of a request that arrives now."""
         self.request_id = request_id
         self._start = time.monotonic()
         self._observer = observer
@@ -55,21 +55,21 @@ class RequestRecord:
         self._outcome: str | None = None
 
     def asked(self, prompt: str, keep: bool) -> None:
-        """Take note of the prompt."""
+        """Note the prompt: its text if `keep`, else its sha256."""
         digest = hashlib.sha256(prompt.encode(errors="replace")).hexdigest()
         self._facts |= {"prompt": prompt} if keep else {"prompt_sha256": digest}
 
     def routed(self, route: str) -> None:
-        """Take note of the route's template, such as `/v1/models/{model}`: a metric has one line for each."""
+        """Note the route's template, such as `/v1/models/{model}`: a metric has one line for each."""
         self._route = route
 
     def answered_by(self, adapter: ArtifactVersion | None) -> None:
-        """Take note of what answers."""
+        """Note the adapter that answers; None for the base."""
         if adapter is not None:
             self._facts |= {"adapter": adapter.name, "version": adapter.version, "digest": adapter.digest}
 
     def note(self, number: int, event: TokenEvent | FinishEvent) -> None:
-        """Take note of an event of one of the answers."""
+        """Note an event of one of the answers."""
         now = time.monotonic()
         if isinstance(event, TokenEvent):
             last = self._last_token_at.get(number)
@@ -80,24 +80,29 @@ class RequestRecord:
                 self._observer.between_tokens((now - last) / len(event.token_ids))
             self._last_token_at[number] = now
             return
-        for key, tokens in zip(
-            self._tokens,
-            (event.usage.prompt_tokens, event.usage.completion_tokens, event.usage.cached_tokens),
-            strict=True,
-        ):
-            self._tokens[key] += tokens
+        self.count(event)
         self._facts["queue_ms"] = round(1000 * event.timings.queue_s, 1)
         self._outcome = self._outcome or event.reason
 
+    def count(self, event: FinishEvent) -> None:
+        """Count the tokens of an answer, also of one that the client does not see."""
+        self._tokens["prompt_tokens"] += event.usage.prompt_tokens
+        self._tokens["completion_tokens"] += event.usage.completion_tokens
+        self._tokens["cached_tokens"] += event.usage.cached_tokens
+
+    def capped(self, max_tokens: int) -> None:
+        """Note that a longer answer was asked for than the server allows."""
+        self._facts["max_tokens_capped"] = max_tokens
+
     def failed(self, code: str) -> None:
-        """Take note of how it ended, other than well."""
+        """Note the code of what ended the request, other than well."""
         self._outcome = code
 
     def close(self, status: int) -> None:
         """Write the line.
 
         Args:
-            status: that was sent; 0 where the client left before.
+            status: HTTP status that was sent; 0 where the client left before.
         """
         seconds = time.monotonic() - self._start
         outcome = self._outcome or ("client_gone" if status == 0 else "ok" if status < 400 else f"http_{status}")

@@ -9,8 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from llama_platform.errors import InputError, NotFoundError
 from llama_platform.inference.requests import Text
+from serve_apps.api.errors import openai_error_responses
 from serve_apps.api.middleware.access_log import record_of
 from serve_apps.api.state import WithState
+from serve_apps.generation.deadline import Deadline
 
 routes = APIRouter(prefix="/v1")
 
@@ -29,7 +31,7 @@ class EmbeddingRequest(BaseModel):
     user: Annotated[str, Field(max_length=200)] | None = None
 
 
-@routes.post("/embeddings")
+@routes.post("/embeddings", responses=openai_error_responses())
 async def embed(body: EmbeddingRequest, request: Request, state: WithState) -> dict[str, Any]:
     """Embed texts with the model that indexes are searched with."""
     known, limit = state.config.embedding.model, state.config.limits.max_embedding_inputs
@@ -41,8 +43,8 @@ async def embed(body: EmbeddingRequest, request: Request, state: WithState) -> d
     if len(texts) > limit:
         raise InputError(f"input: {len(texts)} texts, over the limit of {limit}")
     record_of(request).asked("\n".join(texts), state.config.log_prompts)
-    deadline = state.answering.deadline()
-    found = await state.answering.within(deadline, state.searcher.embed(texts, deadline))
+    deadline: Deadline = request.state.deadline
+    found = await deadline.within(state.searcher.embed(texts, deadline.at))
     if body.dimensions not in (None, found.vectors.shape[1]):
         raise InputError(f"dimensions: the model has {found.vectors.shape[1]}, and no others")
     data = [

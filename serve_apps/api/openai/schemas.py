@@ -1,33 +1,31 @@
 """Requests of OpenAI's API (API reference, «Chat» and «Completions»), as far as a Llama can answer them.
 
-What is not supported is refused with the field's name, unless its value asks for nothing.
+Fields of other servers are accepted where they ask for nothing (`tolerance`); null means that nothing is wished.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from llama_platform.inference.protocol import SamplingParams
 from llama_platform.inference.requests import effective_temperature
-from llama_platform.models.prompt import Message
+from llama_platform.models.prompt import Message, Role
+from serve_apps.api.openai.tolerance import MESSAGE, PART, REQUEST, drop_harmless
 
-StopText = Annotated[str, Field(min_length=1, max_length=200)]
+StopText = Annotated[str, Field(max_length=200)]
 Tokens = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
-_NOT_SUPPORTED: dict[str, tuple[Any, ...]] = {
-    "audio": (None,),
-    "best_of": (None, 1),
-    "function_call": (None, "none"),
-    "functions": (None, []),
-    "logit_bias": (None, {}),
-    "modalities": (None, ["text"]),
-    "prediction": (None,),
-    "response_format": (None, {"type": "text"}),
-    "suffix": (None, ""),
-    "tool_choice": (None, "none", "auto"),
-    "tools": (None, []),
-    "web_search_options": (None,),
-}
-"""Fields, and the values of them that ask for nothing."""
+
+
+def _no_wish(value: Any) -> Any:
+    return None if isinstance(value, int) and not isinstance(value, bool) and value < 0 else value
+
+
+MaxTokens = Annotated[
+    int | None,
+    BeforeValidator(_no_wish, json_schema_input_type=int | None),
+    Field(description="more than the server's limit is cut to it; null and -1 mean no wish"),
+]
 
 
 class StreamOptions(BaseModel):
@@ -35,9 +33,9 @@ class StreamOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    include_usage: bool = False
-    include_obfuscation: bool = False
-    """Accepted; nothing is added to chunks."""
+    include_usage: bool | None = False
+    include_obfuscation: bool | None = Field(False, description="accepted; nothing is added to chunks")
+    continuous_usage_stats: Literal[False] | None = Field(False, description="vLLM's; only false")
 
 
 class OpenAIRequest(BaseModel):
@@ -48,7 +46,7 @@ class OpenAIRequest(BaseModel):
     model: Annotated[str, Field(min_length=1, max_length=300)] = Field(
         description="`base`, `base:NAME`, `base:NAME@ALIAS` or `base:NAME@3`"
     )
-    max_tokens: Annotated[int, Field(ge=0)] | None = None
+    max_tokens: MaxTokens = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] | None = 1.0
     n: Annotated[int, Field(ge=1, le=128)] | None = 1
@@ -57,69 +55,53 @@ class OpenAIRequest(BaseModel):
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = 0.0
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = 0.0
     stream: bool | None = False
-    stream_options: StreamOptions | None = None
+    stream_options: StreamOptions | None = Field(None, description="without `stream` it asks for nothing")
     user: Annotated[str, Field(max_length=200)] | None = None
 
-    top_k: Annotated[int, Field(ge=-1, le=100_000)] = 0
-    min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
-    min_tokens: Annotated[int, Field(ge=0)] = 0
-    repetition_penalty: Annotated[float, Field(ge=0.1, le=2)] = 1.0
-    ignore_eos: bool = False
+    top_k: Annotated[int, Field(ge=-1, le=100_000)] | None = 0
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = 0.0
+    min_tokens: Annotated[int, Field(ge=0)] | None = 0
+    repetition_penalty: Annotated[float, Field(ge=0.1, le=2)] | None = 1.0
+    ignore_eos: bool | None = False
 
-    metadata: dict[str, Any] | None = Field(None, description="ignored")
-    store: bool | None = Field(None, description="ignored")
-    service_tier: str | None = Field(None, description="ignored")
-    parallel_tool_calls: bool | None = Field(None, description="ignored")
-    prompt_cache_key: str | None = Field(None, description="ignored: beginnings that prompts share are always cached")
-    safety_identifier: str | None = Field(None, description="ignored")
-
-    audio: Any = None
-    best_of: Any = None
-    function_call: Any = None
-    functions: Any = None
-    logit_bias: Any = None
-    modalities: Any = None
-    prediction: Any = None
-    response_format: Any = Field(None, description='only `{"type": "text"}`')
-    suffix: Any = None
-    tool_choice: Any = None
-    tools: Any = None
-    web_search_options: Any = None
-
-    @model_validator(mode="after")
-    def _refuse_what_is_not_supported(self) -> "OpenAIRequest":
-        for name, harmless in _NOT_SUPPORTED.items():
-            if getattr(self, name) not in harmless:
-                raise ValueError(f"'{name}' is not supported; leave it out")
-        if self.stream_options is not None and not self.stream:
-            raise ValueError("'stream_options' needs 'stream': true")
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_what_asks_for_nothing(cls, values: Any) -> Any:
+        return drop_harmless(values, REQUEST)
 
     def stops(self) -> tuple[str, ...]:
-        """Return the stop texts."""
-        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        """Return the stop texts; an empty one asks for nothing."""
+        texts = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        return tuple(text for text in texts if text)
 
     def include_usage(self) -> bool:
         """Return whether a stream ends with the usage."""
-        return self.stream_options is not None and self.stream_options.include_usage
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
 
     def sampling(
         self, new_tokens: int, stop: tuple[str, ...], logprobs: int | None, scored: int | None
     ) -> SamplingParams:
-        """Return the library's form."""
+        """Return the library's form.
+
+        Args:
+            new_tokens: bound on the answer's tokens.
+            stop: stop texts of the prompt style, besides the request's own.
+            logprobs: number of alternatives to each token; None turns log-probabilities off.
+            scored: number of alternatives to each token of the prompt; None leaves the prompt unscored.
+        """
         return SamplingParams(
             max_new_tokens=new_tokens,
-            min_new_tokens=min(self.min_tokens, new_tokens),
+            min_new_tokens=min(self.min_tokens or 0, new_tokens),
             temperature=effective_temperature(1.0 if self.temperature is None else self.temperature),
             top_p=1.0 if self.top_p is None else self.top_p,
-            top_k=max(0, self.top_k),
-            min_p=self.min_p,
-            repetition_penalty=self.repetition_penalty,
+            top_k=max(0, self.top_k or 0),
+            min_p=self.min_p or 0.0,
+            repetition_penalty=1.0 if self.repetition_penalty is None else self.repetition_penalty,
             presence_penalty=self.presence_penalty or 0.0,
             frequency_penalty=self.frequency_penalty or 0.0,
             stop=(*self.stops(), *stop),
             seed=None if self.seed is None else self.seed % 2**63,
-            ignore_eos=self.ignore_eos,
+            ignore_eos=bool(self.ignore_eos),
             logprobs=logprobs,
             prompt_logprobs=scored,
         )
@@ -133,24 +115,28 @@ class TextPart(BaseModel):
     type: Literal["text"]
     text: str
 
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_what_asks_for_nothing(cls, values: Any) -> Any:
+        return drop_harmless(values, PART)
+
 
 class ChatMessage(BaseModel):
-    """One turn of a chat."""
+    """One turn of a chat; only a user's must have a text."""
 
     model_config = ConfigDict(extra="forbid")
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Annotated[str, Field(max_length=200_000)] | Annotated[list[TextPart], Field(min_length=1)]
-    name: str | None = Field(None, description="ignored")
-    refusal: None = None
-    annotations: list[Any] | None = Field(None, description="ignored")
-    audio: None = None
-    function_call: None = None
-    tool_calls: None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_what_asks_for_nothing(cls, values: Any) -> Any:
+        return drop_harmless(values, MESSAGE)
 
     @model_validator(mode="after")
-    def _not_empty(self) -> "ChatMessage":
-        if not self.text().strip():
+    def _users_say_something(self) -> "ChatMessage":
+        if self.role == "user" and not self.text().strip():
             raise ValueError("'content' is empty")
         return self
 
@@ -158,28 +144,35 @@ class ChatMessage(BaseModel):
         """Return the content as one text."""
         return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
 
-    def to_message(self) -> Message:
-        """Return the library's form."""
-        return Message("system" if self.role == "developer" else self.role, self.text())
-
 
 class ChatRequest(OpenAIRequest):
     """`POST /v1/chat/completions`."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=1000)]
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: MaxTokens = None
     logprobs: bool | None = False
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    reasoning_effort: str | None = Field(None, description="ignored")
-    verbosity: str | None = Field(None, description="ignored")
+
+    @field_validator("max_tokens", "max_completion_tokens")
+    @classmethod
+    def _at_least_one(cls, value: int | None) -> int | None:
+        if value == 0:
+            raise ValueError("must be at least 1")
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> "ChatRequest":
-        if self.max_tokens == 0:
-            raise ValueError("'max_tokens' must be at least 1")
-        if self.top_logprobs is not None and not self.logprobs:
+        if self.top_logprobs and not self.logprobs:
             raise ValueError("'top_logprobs' needs 'logprobs': true")
         return self
+
+    def new_tokens(self) -> int | None:
+        """Return the bound on the answer's tokens; None for no wish."""
+        return self.max_completion_tokens or self.max_tokens
+
+    def to_messages(self) -> list[Message]:
+        """Return the chat in an order that prompts have: see `alternating`."""
+        return alternating([(("system" if m.role == "developer" else m.role), m.text()) for m in self.messages])
 
 
 class CompletionRequest(OpenAIRequest):
@@ -207,3 +200,24 @@ class CompletionRequest(OpenAIRequest):
         if isinstance(self.prompt, str) or isinstance(self.prompt[0], int):
             return [self.prompt]
         return list(self.prompt)
+
+
+def alternating(turns: Sequence[tuple[Role, str]]) -> list[Message]:
+    """Return a chat as a Llama's prompt can hold it: at most one system turn, then user and assistant in turn.
+
+    System texts are joined and stand first, neighbours of one role are joined, and where the assistant speaks first, an
+    empty question stands before it. Empty system texts say nothing.
+    """
+    systems = [text for role, text in turns if role == "system" and text.strip()]
+    messages = [Message("system", "\n\n".join(systems))] if systems else []
+    spoken: list[Message] = []
+    for role, text in turns:
+        if role == "system":
+            continue
+        if not spoken and role == "assistant":
+            spoken.append(Message("user", ""))
+        if spoken and spoken[-1].role == role:
+            spoken[-1] = Message(role, f"{spoken[-1].content}\n\n{text}")
+        else:
+            spoken.append(Message(role, text))
+    return [*messages, *(spoken or [Message("user", "")])]

@@ -1,10 +1,9 @@
 """Sources: from a `/rag` request to the chunks that are shown to the model, and the prompt that shows them."""
 
-import asyncio
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fastapi import Request
 
@@ -13,13 +12,14 @@ from llama_platform.errors import InputError, NotFoundError, PlatformError
 from llama_platform.inference.protocol import SamplingParams
 from llama_platform.models.prompt import Message
 from rag.documents.document import Document, Facts, check_document_id, clean_text
-from rag.prompt import fit_prompt
-from rag.search.retriever import Hit, Query
+from rag.prompt import RagPrompt, fit_prompt
+from rag.search.retriever import Hit, Query, SearchResult
 from serve_apps.api.middleware.access_log import record_of
-from serve_apps.api.responses import split_key
-from serve_apps.api.schemas import InlineDocument, RagRequest
+from serve_apps.api.rag.schemas import InlineDocument, RagRequest
 from serve_apps.api.state import AppState
-from serve_apps.generation.service import collect
+from serve_apps.config import LimitsConfig
+from serve_apps.generation.completion import gather
+from serve_apps.generation.service import RequestContext
 
 REWRITE = (
     "Rewrite the last question so that it can be understood without the conversation. "
@@ -47,56 +47,86 @@ class Sources:
     """`time.perf_counter()` when the request came."""
 
 
-async def find_sources(state: AppState, request: Request, body: RagRequest, deadline: float) -> Sources:
-    """Return the sources of a request.
+async def retrieve_context(state: AppState, request: Request, context: RequestContext, body: RagRequest) -> Sources:
+    """Return the sources of a request, and the prompt that shows them to the model.
 
     Raises:
         InputError: a field does not fit, or not even one source fits into the prompt.
         NotFoundError: there is no such index or version.
     """
-    begun_all = time.perf_counter()
-    config, answering = state.config, state.answering
+    arrived, config, timings = time.perf_counter(), state.config, dict[str, float]()
     *history, last = [turn.to_message() for turn in body.messages or ()] or [Message("user", body.question or "")]
     record_of(request).asked("\n".join(turn.content for turn in (*history, last)), config.log_prompts)
-    inline = _inline(body.documents or [], state)
-    name = body.index or (None if inline else config.index)
-    if state.searcher is None or (name is None and not inline):
-        raise NotFoundError("retrieval is switched off: the application's configuration names no index")
-    version = await state.live.resolve("index", name, split_key(request, body.user)) if name else None
-    timings: dict[str, float] = {}
+    inline = await state.pools.compute(_inline, body.documents or [], config.limits)
+    version = await _index(state, context, body.index or (None if inline else config.index), bool(inline))
     begun = time.perf_counter()
     searched = question = last.content
     if history:
-        question, searched = await _standalone(state, request, history, last.content, deadline)
+        question, searched = await _standalone(state, context, history, last.content)
         timings["standalone_ms"] = _since(begun)
-    begun = time.perf_counter()
-    query = Query(searched, body.top_k, body.mode, body.filters)
-    found = await state.searcher.search(version, query, inline, deadline)
-    timings |= {"retrieve_ms": _since(begun), **found.timings_ms}
-    own = {document.id for document in inline}
-    enough = any(hit.score >= config.rag.min_score or hit.chunk.document in own for hit in found.hits)
-    if not enough:
-        return Sources(question, (), (), version, timings, begun_all)
-    if config.rag.extracts and config.llama.min_replicas > 0 and not answering.replicas():
-        return Sources(question, found.hits, (), version, timings, begun_all)
-    begun = time.perf_counter()
-    context = await answering.context_length(deadline)
-    room = min(config.limits.max_rag_prompt_tokens, context - body.max_new_tokens)
+    found = await _search(
+        state, context, version, Query(searched, body.top_k, body.mode, body.filters), inline, timings
+    )
+    if not _near_enough(found.hits, inline, config.rag.min_score):
+        return Sources(question, (), (), version, timings, arrived)
+    if config.rag.extracts and config.llama.min_replicas > 0 and not state.generation.replicas():
+        return Sources(question, found.hits, (), version, timings, arrived)
     past = [] if question != last.content else history  # a question that was written anew needs no history
-    prompt = await asyncio.to_thread(fit_prompt, question, found.hits, room, answering.template, past)
+    begun = time.perf_counter()
+    prompt = await _fit(state, context, question, found.hits, past, body.max_new_tokens)
+    timings["prompt_ms"] = _since(begun)
+    return Sources(question, prompt.hits, prompt.prompt_ids, version, timings, arrived)
+
+
+async def _index(state: AppState, context: RequestContext, name: str | None, inline: bool) -> ArtifactVersion | None:
+    if state.searcher is None or (name is None and not inline):
+        raise NotFoundError("retrieval is switched off: the application's configuration names no index")
+    return await state.router.resolve("index", name, context.split_key) if name else None
+
+
+async def _search(
+    state: AppState,
+    context: RequestContext,
+    version: ArtifactVersion | None,
+    query: Query,
+    inline: Sequence[Document],
+    timings: dict[str, float],
+) -> SearchResult:
+    assert state.searcher is not None
+    begun = time.perf_counter()
+    found = await state.searcher.search(version, query, inline, context.deadline.at)
+    timings |= {"retrieve_ms": _since(begun), **found.timings_ms}
+    return found
+
+
+def _near_enough(hits: Sequence[Hit], inline: Sequence[Document], min_score: float) -> bool:
+    own = {document.id for document in inline}
+    return any(hit.score >= min_score or hit.chunk.document in own for hit in hits)
+
+
+async def _fit(
+    state: AppState,
+    context: RequestContext,
+    question: str,
+    hits: Sequence[Hit],
+    history: Sequence[Message],
+    max_new_tokens: int,
+) -> RagPrompt:
+    length = await state.generation.context_length(context.deadline)
+    room = min(state.config.limits.max_rag_prompt_tokens, length - max_new_tokens)
+    prompt = await state.pools.compute(fit_prompt, question, hits, room, state.generation.template, history)
     if not prompt.hits:
         raise InputError(f"question: no source fits beside it into {room} tokens; ask for fewer max_new_tokens")
-    timings["prompt_ms"] = _since(begun)
-    return Sources(question, prompt.hits, prompt.prompt_ids, version, timings, begun_all)
+    return prompt
 
 
 async def _standalone(
-    state: AppState, request: Request, history: Sequence[Message], question: str, deadline: float
+    state: AppState, context: RequestContext, history: Sequence[Message], question: str
 ) -> tuple[str, str]:
     """Return the question to be answered, and the text to be searched for."""
     if state.config.rag.standalone == "model":
         try:
-            written = await _rewrite(state, request, history, question, deadline)
+            written = await _rewrite(state, context, history, question)
         except PlatformError:  # the search goes on with what there is; the answer itself may meet the same and say so
             written = ""
         if written:
@@ -105,28 +135,20 @@ async def _standalone(
     return question, "\n".join([question, *earlier])  # the question first: the end is what may be too long to be read
 
 
-async def _rewrite(
-    state: AppState, request: Request, history: Sequence[Message], question: str, deadline: float
-) -> str:
-    answering = state.answering
+async def _rewrite(state: AppState, context: RequestContext, history: Sequence[Message], question: str) -> str:
+    service = state.generation
     speakers = {"user": "Human", "assistant": "Assistant", "system": "Note"}
     conversation = "\n".join(f"{speakers[turn.role]} said: {turn.content[:1000]}" for turn in history[-6:])
     asked = REWRITE.format(conversation=conversation, question=question)
-    prompt = await asyncio.to_thread(answering.template.encode_prompt, [Message("user", asked)])
-    sampling = SamplingParams(max_new_tokens=REWRITE_TOKENS, stop=("\n\n", *answering.template.stop_strings()))
-    task = await answering.task(
-        [prompt],
-        lambda room: sampling,
-        request_id=f"{request.state.request_id}-question",
-        adapter=None,
-        deadline=deadline,
-    )
-    (answer,) = await collect(answering.events(task), 1)
+    prompt = await state.pools.compute(service.template.encode_prompt, [Message("user", asked)])
+    sampling = SamplingParams(max_new_tokens=REWRITE_TOKENS, stop=("\n\n", *service.template.stop_strings()))
+    own = replace(context, request_id=f"{context.request_id}-question", internal=True)
+    prepared = await service.prepare([prompt], lambda room: sampling, own, adapter=None)
+    (answer,) = await gather(service.stream(prepared, own), 1)
     return next((line.strip() for line in answer.text.splitlines() if line.strip()), "")
 
 
-def _inline(given: Sequence[InlineDocument], state: AppState) -> list[Document]:
-    limits = state.config.limits
+def _inline(given: Sequence[InlineDocument], limits: LimitsConfig) -> list[Document]:
     documents: list[Document] = []
     if len(given) > limits.max_documents:
         raise InputError(f"documents: {len(given)} of them, over the limit of {limits.max_documents}")

@@ -1,166 +1,33 @@
 """`POST /rag`: answers from the documents, with checked citations."""
 
-import asyncio
-import time
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
-from llama_platform.errors import EngineError, OverloadedError, ReplicaLostError, UnavailableError
-from llama_platform.inference.protocol import FinishEvent, Timings, Usage
-from rag.citations import CitationChecker, extracts
-from rag.search.retriever import Hit
-from serve_apps.api.rag.retrieval import Sources, find_sources
-from serve_apps.api.responses import error_event, make_task, observed, response_metadata
-from serve_apps.api.schemas import RagRequest, RagResponse
-from serve_apps.api.sse import event_stream, message
-from serve_apps.api.state import AppState, WithState
-from serve_apps.generation.service import NO_REPLICA, Task
+from serve_apps.api.errors import error_responses
+from serve_apps.api.rag.answer import RagAnswer
+from serve_apps.api.rag.retrieval import retrieve_context
+from serve_apps.api.rag.schemas import RagRequest, RagResponse
+from serve_apps.api.responses import context_of, error_event
+from serve_apps.api.sse import event_stream
+from serve_apps.api.state import WithState
 
 routes = APIRouter()
-REFUSAL_S = 0.3
-"""How long a stream waits for a refusal before it begins with the sources."""
 
 
-@routes.post("/rag", response_model=RagResponse)
+@routes.post("/rag", response_model=RagResponse, responses=error_responses())
 async def rag(body: RagRequest, request: Request, state: WithState) -> Any:
     """Answer a question from the documents, with its sources; with `stream`, as server-sent events."""
-    deadline = state.answering.deadline()
-    sources = await state.answering.within(deadline, find_sources(state, request, body, deadline))
-    answer = RagAnswer(state, request, sources)
+    context = context_of(request, body.user)
+    sources = await context.deadline.within(retrieve_context(state, request, context, body))
+    answer = RagAnswer(state, context, sources)
     if sources.prompt_ids:
-        await answer.ask(body, deadline)
+        await answer.ask(body)
     if body.stream:
         return await event_stream(answer.events(), error_event(request), state.config.heartbeat_s)
     async with aclosing(answer.pieces()) as pieces:
         async for _ in pieces:
             continue
     return JSONResponse({"answer": answer.text, **answer.whole()})
-
-
-class RagAnswer:
-    """One answer as it comes together: from the model, or without it where there is nothing to ask or nobody to."""
-
-    def __init__(self, state: AppState, request: Request, sources: Sources) -> None:
-        """Begin with the sources."""
-        self._service, self._request, self._sources = state, request, sources
-        self._checker = CitationChecker([hit.chunk for hit in sources.hits])
-        self._task: Task | None = None
-        self._finish = FinishEvent("stop", Usage(0, 0), Timings(0.0, None, 0.0))
-        self._degraded = False
-
-    async def ask(self, body: RagRequest, deadline: float) -> None:
-        """Prepare to ask the model, so that what it would refuse is refused before anything is sent.
-
-        Raises:
-            InputError: the answer may be too long.
-            NotFoundError: there is no such adapter.
-        """
-        config = self._service.config
-        adapter = body.adapter or config.rag_adapter or config.adapter
-        self._task = await make_task(self._service, self._request, body, self._sources.prompt_ids, adapter, deadline)
-
-    @property
-    def text(self) -> str:
-        """The answer so far."""
-        return self._checker.text.strip()
-
-    async def pieces(self) -> AsyncGenerator[str, None]:
-        """Yield the text of the answer in pieces.
-
-        Raises:
-            PlatformError: a replica refuses or fails, and extracts are no answer.
-        """
-        if not self._sources.hits:
-            yield self._checker.feed(self._service.config.rag.not_found) + self._checker.finish()
-            return
-        try:
-            async with aclosing(self._generated()) as pieces:
-                async for piece in pieces:
-                    yield piece
-        except (UnavailableError, ReplicaLostError, EngineError) as error:
-            waits = isinstance(error, OverloadedError)  # the model works, and can be asked again
-            if waits or not self._service.config.rag.extracts or self._checker.text:
-                raise
-            self._degraded = True
-            self._checker = CitationChecker([hit.chunk for hit in self._sources.hits])
-            text = extracts([hit.chunk for hit in self._sources.hits], self._sources.question)
-            yield self._checker.feed(text) + self._checker.finish()
-
-    async def events(self) -> AsyncGenerator[str, None]:
-        """Yield the answer as server-sent events."""
-        async with aclosing(self.pieces()) as pieces:
-            first = asyncio.ensure_future(anext(pieces))
-            try:
-                # What is refused at once has a status of its own; a slow model does not hide the sources.
-                await asyncio.wait((first,), timeout=REFUSAL_S)
-                if first.done():
-                    first.result()
-                yield message({"sources": self._listed()}, "sources")
-                if piece := await first:
-                    yield message({"text": piece}, "token")
-            finally:
-                first.cancel()
-                await asyncio.gather(first, return_exceptions=True)  # a generator that runs cannot be closed
-            async for piece in pieces:
-                if piece:
-                    yield message({"text": piece}, "token")
-        yield message(self.whole(), "done")
-
-    def whole(self) -> dict[str, Any]:
-        """Return the response, without the answer's text."""
-        done = response_metadata(self._service, self._task.adapter if self._task else None, self._finish)
-        index = self._sources.index
-        return {
-            "id": self._request.state.request_id,
-            "question": self._sources.question,
-            "in_documents": bool(self._sources.hits),
-            "degraded": self._degraded,
-            "sources": self._listed(),
-            "citations": [asdict(citation) for citation in self._checker.citations],
-            "citations_removed": self._checker.removed,
-            "index": {"name": index.name, "version": index.version, "digest": index.digest} if index else None,
-            **done,
-            "timings": {
-                **done["timings"],
-                **self._sources.timings_ms,
-                "generate_ms": done["timings"]["total_ms"],
-                "total_ms": round((time.perf_counter() - self._sources.begun) * 1000, 1),
-            },
-        }
-
-    async def _generated(self) -> AsyncGenerator[str, None]:
-        if self._task is None:
-            raise UnavailableError(NO_REPLICA)
-        async with aclosing(observed(self._service, self._request, self._task)) as batches:
-            async for batch in batches:
-                for _, event in batch:
-                    if isinstance(event, FinishEvent):
-                        self._finish = event
-                        yield self._checker.finish()
-                    else:
-                        yield self._checker.feed(event.text)
-
-    def _listed(self) -> list[dict[str, Any]]:
-        return [_source(number, hit) for number, hit in enumerate(self._sources.hits, 1)]
-
-
-def _source(number: int, hit: Hit) -> dict[str, Any]:
-    chunk = hit.chunk
-    return {
-        "n": number,
-        "document": chunk.document,
-        "title": chunk.title,
-        "heading": chunk.heading,
-        "page": chunk.page,
-        "chunk": hit.row,
-        "score": hit.score,
-        "text": chunk.text,
-        "span": (chunk.start, chunk.end),
-        "tags": chunk.tags,
-        "date": chunk.date,
-    }

@@ -71,3 +71,17 @@ def test_sections_of_other_commands_in_the_environment_are_theirs():
     assert config.training.learning_rate == 3
     with pytest.raises(ConfigError, match="did you mean 'learning_rate'"):
         load_config(Outer, None, [], {"LLAMA_PLATFORM_TRAINING__RATE": "1"})
+
+
+def test_a_group_of_keys_keeps_the_rest_of_its_own_default():
+    class Replicas(Config):
+        cpus: float = 1.0
+        queue: int = 64
+
+    class App(Config):
+        ingress: Replicas = Replicas(cpus=0.1, queue=256)
+        llama: Replicas = Replicas()
+
+    config = load_config(App, None, ["ingress.cpus=0.5", "llama.cpus=2"])
+    assert (config.ingress.cpus, config.ingress.queue) == (0.5, 256)
+    assert (config.llama.cpus, config.llama.queue) == (2, 64)

@@ -23,13 +23,14 @@ from serve_apps.api.state import AppState, JobState
 from serve_apps.config import AppConfig
 from serve_apps.generation.service import GenerationService
 from serve_apps.llama.stream_batching import batch_streams
-from serve_apps.routing.reconcile import Route, RouteTarget, RoutingTable
+from serve_apps.routing.replica_status import ReplicaStatus
 from serve_apps.routing.router import AliasRouter
+from serve_apps.routing.table import Route, RouteTarget, RoutingTable
+from serve_apps.worker_pools import WorkerPools
 
-FACTS = {
-    "context_length": 512, "cuda_available": False, "memory": {}, "healthy": True, "failed_steps": 0, "running": 1,
-    "waiting": 0, "response_s": 4.0,
-}  # fmt: skip
+STATUS = ReplicaStatus(
+    context_length=512, memory={}, healthy=True, failed_steps=0, running=1, waiting=0, response_s=4.0
+)
 
 
 class Observed:
@@ -48,8 +49,8 @@ class Observed:
         self.gaps.append(seconds)
 
 
-class StillFollower:
-    """A follower that never has news."""
+class StillController:
+    """A controller that never has news."""
 
     def __init__(self, table):
         self._table = table
@@ -119,8 +120,8 @@ class FakeJobs:
 class Http:
     """A client of the application, in this process, and what stands behind it."""
 
-    def __init__(self, api, generator, observed, live, searcher, jobs):
-        self.api, self.generator, self.observed, self.live = api, generator, observed, live
+    def __init__(self, api, generator, observed, router, searcher, jobs):
+        self.api, self.generator, self.observed, self.router = api, generator, observed, router
         self.searcher, self.jobs = searcher, jobs
 
     def client(self):
@@ -155,16 +156,17 @@ def make_http(tiny_template, repository, adapter_folder):
         )
         version = ArtifactVersion("adapter", "support", 1, "a" * 64, "2026-01-01")
         alias = Route("support", "production", (RouteTarget(version, 1),), "live", ())
-        table = RoutingTable(1, {("support", "production"): alias}, {"r1": FACTS})
-        live = AliasRouter(StillFollower(table), repository)
-        live._tables["adapter"] = table
+        table = RoutingTable(1, {("support", "production"): alias}, {"r1": STATUS})
+        pools = WorkerPools()
+        router = AliasRouter(StillController(table), repository, pools)
+        router._tables["adapter"] = table
         engine = FakeEngine(tiny_template.tokenizer, context_length=512, step_s=step_s)
         asyncio.run(engine.load_adapter(version.digest, adapter_folder))
         generator, observed = LocalGenerator(engine), Observed()
-        answering = GenerationService(config, tiny_template, live, generator)
+        generation = GenerationService(config, tiny_template, router, generator)
         searcher, jobs = LocalSearcher(FakeEmbedder()), FakeJobs()
-        state = AppState(config, repository, live, answering, searcher if config.index else None, jobs)
-        return Http(make_api(state, observed), generator, observed, live, searcher, jobs)
+        state = AppState(config, repository, router, generation, searcher if config.index else None, jobs, pools)
+        return Http(make_api(state, observed), generator, observed, router, searcher, jobs)
 
     return make
 

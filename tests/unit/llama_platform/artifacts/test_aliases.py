@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from llama_platform.artifacts.aliases import Aliases, Target, choose
 from llama_platform.artifacts.location import StoreConfig, repository_from
-from llama_platform.artifacts.repository import parse_ref
+from llama_platform.artifacts.refs import resolve
 from llama_platform.errors import ConflictError, InputError, NotFoundError
 
 
@@ -28,8 +28,8 @@ def versions(document, alias="production"):
 
 def test_promote_then_resolve(aliases):
     aliases.promote("production", 2)
-    assert aliases.resolve(parse_ref("support"), "anyone").version == 2
-    assert aliases.resolve(parse_ref("support@4"), "anyone").version == 4
+    assert resolve(aliases._repository, "adapter", "support", "anyone").version == 2
+    assert resolve(aliases._repository, "adapter", "support@4", "anyone").version == 4
 
 
 def test_an_alias_advances_and_never_goes_back_by_itself(aliases):
@@ -103,7 +103,7 @@ def test_unknown_versions_and_aliases_are_not_found(aliases):
     with pytest.raises(NotFoundError, match="no version 9"):
         aliases.promote("production", 9)
     with pytest.raises(NotFoundError, match="no alias 'blue'"):
-        aliases.resolve(parse_ref("support@blue"), "x")
+        resolve(aliases._repository, "adapter", "support@blue", "x")
     with pytest.raises(InputError, match="at least 1"):
         aliases.split("production", {1: 0})
 

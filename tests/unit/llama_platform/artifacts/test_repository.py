@@ -6,7 +6,7 @@ import pytest
 
 from artifact_folders import fetched_folder
 from llama_platform.artifacts.location import StoreConfig, repository_from
-from llama_platform.artifacts.repository import ArtifactRef, parse_ref
+from llama_platform.artifacts.refs import ArtifactRef, parse_ref
 from llama_platform.errors import ConflictError, InputError, IntegrityError, NotFoundError, StorageError
 
 

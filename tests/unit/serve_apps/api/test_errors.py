@@ -1,6 +1,7 @@
 import pytest
 
 from llama_platform.errors import (
+    ConfigError,
     ConflictError,
     DeadlineError,
     EngineError,
@@ -67,3 +68,15 @@ def test_below_v1_errors_have_openais_form():
     response = respond(describe(DeadlineError("x"), "r"), "/v1/completions")
     assert response.headers["content-type"] == "application/json"
     assert response.headers["x-should-retry"] == "false"  # the work was done, and thrown away
+
+
+def test_a_wrong_configuration_is_the_servers_fault_and_not_shown(caplog):
+    problem = describe(ConfigError("admin_token_file: cannot be read on this node: /etc/x"), "r1")
+    assert (problem.status, problem.code) == (500, "internal")
+    assert "/etc/x" not in problem.detail
+    assert "/etc/x" in caplog.text
+
+
+def test_a_method_that_a_path_has_not_is_told_which_it_has(http):
+    response = http._run("TRACE", "/predict")
+    assert (response.status_code, response.headers["allow"]) == (405, "POST")

@@ -1,5 +1,5 @@
 from llama_platform.inference.protocol import FinishEvent, GenerationRequest, SamplingParams, Timings, TokenEvent, Usage
-from serve_apps.llama.load_tracker import WINDOW_S, Load
+from serve_apps.llama.load_tracker import WINDOW_S, LoadTracker
 
 
 def request(prompt, new):
@@ -10,7 +10,7 @@ def request(prompt, new):
 
 def test_tokens_in_flight_fall_as_they_are_computed():
     now = [0.0]
-    load = Load(lambda: now[0])
+    load = LoadTracker(lambda: now[0])
     assert load.stats(0) == {"tokens_in_flight": 0, "waiting": 0, "queue_wait_s": 0, "response_s": 0}
     with load.request(request(100, 50)) as state:
         assert load.stats(0)["tokens_in_flight"] == 150
@@ -23,7 +23,7 @@ def test_tokens_in_flight_fall_as_they_are_computed():
 
 def test_what_waits_counts_with_the_time_so_far():
     now = [0.0]
-    load = Load(lambda: now[0])
+    load = LoadTracker(lambda: now[0])
     with load.request(request(1, 1)):
         now[0] = 7.0
         assert load.stats(3) == {"tokens_in_flight": 2, "waiting": 3, "queue_wait_s": 7, "response_s": 0}
@@ -35,4 +35,6 @@ def test_what_waits_counts_with_the_time_so_far():
 
 
 def test_what_autoscaling_gets_are_plain_numbers():
-    assert all(type(value) is float for value in Load().stats(0).values())  # anything else switches Serve's calls off
+    assert all(
+        type(value) is float for value in LoadTracker().stats(0).values()
+    )  # anything else switches Serve's calls off

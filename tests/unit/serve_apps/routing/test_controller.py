@@ -1,4 +1,4 @@
-"""The follower and its holders in one event loop, around a real store."""
+"""The controller and its agents in one event loop, around a real store."""
 
 import asyncio
 from types import SimpleNamespace
@@ -13,6 +13,7 @@ from serve_apps.routing import controller as module
 from serve_apps.routing.controller import AliasController
 from serve_apps.routing.replica_agent import ReplicaAgent
 from serve_apps.routing.router import AliasRouter
+from serve_apps.worker_pools import WorkerPools
 
 
 class Handle:
@@ -59,7 +60,7 @@ def _quick(monkeypatch):
     monkeypatch.setattr(module, "DISCOVERY_S", 0.1)
 
 
-def holder(follower, name, held, refuse=()):
+def agent(controller, name, held, refuse=()):
     async def load(version):
         await asyncio.sleep(0.02)
         if version.version in refuse:
@@ -69,7 +70,7 @@ def holder(follower, name, held, refuse=()):
     async def release(version):
         held.discard(version.version)
 
-    return ReplicaAgent(Handle(follower), "adapter", name, load=load, release=release, facts=lambda: {"name": name})
+    return ReplicaAgent(Handle(controller), "adapter", name, load=load, release=release)
 
 
 async def until(condition, seconds=5.0):
@@ -87,21 +88,21 @@ async def stop(*tasks):
 
 
 def run(story):
-    """Run a story with a follower, two replicas and an ingress's tables."""
+    """Run a story with a controller, two replicas and an ingress's tables."""
 
     async def everything(config, repository, refuse=()):
-        follower = AliasController(config.model_dump(mode="json"))
+        controller = AliasController(config.model_dump(mode="json"))
         held = {"a": set(), "b": set()}
-        holders = [holder(follower, name, held[name], refuse) for name in held]
-        tables = AliasRouter(follower, repository)
+        agents = [agent(controller, name, held[name], refuse) for name in held]
+        tables = AliasRouter(controller, repository, WorkerPools())
         following = asyncio.ensure_future(tables.run("adapter"))
         try:
-            for one in holders:
+            for one in agents:
                 await one.start()
-            await story(follower, tables, held)
+            await story(controller, tables, held)
         finally:
-            loading = [one._loading for one in holders if one._loading]
-            await stop(following, *follower._tasks, *(one._following for one in holders), *loading)
+            loading = [one._loading for one in agents if one._loading]
+            await stop(following, *controller._tasks, *(one._following for one in agents), *loading)
 
     return everything
 
@@ -112,7 +113,7 @@ def state(tables, name="support"):
 
 
 def test_a_promotion_reaches_every_replica_before_it_is_live(config, repository, versions):
-    async def story(follower, tables, held):
+    async def story(controller, tables, held):
         assert held == {"a": {1}, "b": {1}}  # a replica starts with what it is to hold
         await until(lambda: state(tables) == ("live", [1]) and len(tables.table("adapter").replicas) == 2)
         seen = []
@@ -127,7 +128,7 @@ def test_a_promotion_reaches_every_replica_before_it_is_live(config, repository,
 
 
 def test_a_damaged_version_never_goes_live(config, repository, versions):
-    async def story(follower, tables, held):
+    async def story(controller, tables, held):
         await until(lambda: state(tables) == ("live", [1]))
         Aliases(repository, "adapter", "support").promote("production", 3)
         await until(lambda: state(tables) == ("refused", [1]))
@@ -140,7 +141,7 @@ def test_a_damaged_version_never_goes_live(config, repository, versions):
 
 
 def test_what_replicas_refuse_never_goes_live(config, repository, versions):
-    async def story(follower, tables, held):
+    async def story(controller, tables, held):
         await until(lambda: state(tables) == ("live", [1]))
         Aliases(repository, "adapter", "support").promote("production", 2)
         await until(lambda: state(tables) == ("refused", [1]))
@@ -161,7 +162,7 @@ def test_versions_whose_checks_break_are_in_nobody_elses_way(config, repository,
         import_adapter(repository, name, str(adapter_folder), "plain")
         Aliases(repository, "adapter", name).promote("production", 1)
 
-    async def story(follower, tables, held):
+    async def story(controller, tables, held):
         assert (await tables.resolve("adapter", "good", "x")).name == "good"
         with pytest.raises(IntegrityError, match="cannot be checked"):
             await tables.resolve("adapter", "bad1", "x")
@@ -179,32 +180,32 @@ def test_a_replica_that_cannot_load_a_version_goes_on_with_the_others(versions, 
         loaded.append(version)
 
     async def story():
-        agent = ReplicaAgent(None, "adapter", "a", load=load, release=load, facts=dict)
-        agent._want({first.digest: first, second.digest: second})
+        one = ReplicaAgent(None, "adapter", "a", load=load, release=load)
+        one._want({first.digest: first, second.digest: second})
         await until(lambda: loaded == [second])
-        assert agent._refused == {first.digest: "it cannot be loaded (TypeError)"}
+        assert one._refused == {first.digest: "it cannot be loaded (TypeError)"}
 
     asyncio.run(story())
 
 
 def test_the_last_table_stays_while_the_store_is_away(config, repository, versions, monkeypatch):
-    async def story(follower, tables, held):
+    async def story(controller, tables, held):
         await until(lambda: state(tables) == ("live", [1]))
 
         def away(*_):
             raise StorageError("away")
 
-        for followed in follower._followed.values():
+        for followed in controller._followed.values():
             monkeypatch.setattr(followed._repository.store, "read_if_changed", away)
         await asyncio.sleep(0.5)
         assert state(tables) == ("live", [1])
-        follower.check_health()
+        controller.check_health()
 
     asyncio.run(run(story)(config, repository))
 
 
 def test_a_name_that_is_first_asked_for_is_read_at_once(config, repository, versions, adapter_folder):
-    async def story(follower, tables, held):
+    async def story(controller, tables, held):
         await until(lambda: state(tables) == ("live", [1]))
         import_adapter(repository, "other", str(adapter_folder), "plain")
         Aliases(repository, "adapter", "other").promote("production", 1)
@@ -214,5 +215,48 @@ def test_a_name_that_is_first_asked_for_is_read_at_once(config, repository, vers
                 await tables.resolve("adapter", text, "x")
         Aliases(repository, "adapter", "other").promote("blue", 1)
         await until(lambda: ("other", "blue") in tables.table("adapter").aliases)
+
+    asyncio.run(run(story)(config, repository))
+
+
+def test_a_store_that_vanishes_takes_no_route_with_it(config, repository, versions, tmp_path):
+    async def story(controller, tables, held):
+        await until(lambda: state(tables) == ("live", [1]))
+        (tmp_path / "store").rename(tmp_path / "away")  # a share that is no longer mounted …
+        (tmp_path / "store").mkdir()  # … leaves its mount point
+        await asyncio.sleep(0.8)
+        assert state(tables) == ("live", [1])
+        assert held == {"a": {1}, "b": {1}}
+        assert (await tables.resolve("adapter", "support", "x")).version == 1
+        (tmp_path / "store").rmdir()
+        (tmp_path / "away").rename(tmp_path / "store")
+        Aliases(repository, "adapter", "support").promote("production", 2)
+        await until(lambda: state(tables) == ("live", [2]))
+
+    asyncio.run(run(story)(config, repository))
+
+
+def test_a_new_controller_whose_store_is_away_goes_on_with_the_table(config, repository, versions, tmp_path):
+    async def story(controller, tables, held):
+        await until(lambda: state(tables) == ("live", [1]))
+        (tmp_path / "store").rename(tmp_path / "away")
+        new = AliasController(config.model_dump(mode="json"))
+        try:
+            await new.inherit("adapter", tables.table("adapter"))
+            await asyncio.sleep(0.8)
+            table = await new.table("adapter", -1, [])
+            assert [t.version.version for t in table.aliases["support", "production"].targets] == [1]
+            assert [version.version for version in await new.pinned("adapter")] == [1]
+            (tmp_path / "away").rename(tmp_path / "store")
+            Aliases(repository, "adapter", "support").promote("production", 2)
+            for _ in range(250):
+                table = await new.table("adapter", -1, [])
+                if [t.version.version for t in table.aliases["support", "production"].targets] == [2]:
+                    break
+                await asyncio.sleep(0.02)
+            else:
+                raise AssertionError("the store came back, and nobody looked")
+        finally:
+            await stop(*new._tasks)
 
     asyncio.run(run(story)(config, repository))

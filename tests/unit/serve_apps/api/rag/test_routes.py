@@ -9,7 +9,7 @@ from rag.dense_index import IndexingConfig
 from rag.documents.chunking import Chunk
 from rag.search.retriever import Retriever
 from rag.snapshot import make_snapshot
-from serve_apps.routing.reconcile import Route, RouteTarget, RoutingTable
+from serve_apps.routing.table import Route, RouteTarget, RoutingTable
 
 TEXTS = {
     "helm.md": "Install the operator with helm install operator.",
@@ -35,7 +35,7 @@ def make_rag(make_http):
         version = ArtifactVersion("index", "docs", 3, "d" * 64, "2026-01-01")
         http.searcher.indexes[version.digest] = Retriever(snapshot, embedding)
         alias = Route("docs", "production", (RouteTarget(version, 1),), "live", ())
-        http.live._tables["index"] = RoutingTable(1, {("docs", "production"): alias})
+        http.router._tables["index"] = RoutingTable(1, {("docs", "production"): alias})
         return http
 
     return make
@@ -203,7 +203,7 @@ def test_a_full_queue_is_said_and_not_papered_over(rag, monkeypatch):
 
 
 def test_without_any_replica_extracts_come_at_once(rag):
-    rag.live._tables["adapter"] = RoutingTable(2, rag.live._tables["adapter"].aliases, {})
+    rag.router._tables["adapter"] = RoutingTable(2, rag.router._tables["adapter"].aliases, {})
     answer = rag.post("/rag", {"question": "install the operator with helm", "max_new_tokens": 5}).json()
     assert answer["degraded"] is True  # waiting for one would have ended with the deadline
 

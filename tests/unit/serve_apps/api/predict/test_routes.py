@@ -3,6 +3,8 @@ import json
 
 import pytest
 
+from llama_platform.inference.protocol import FinishEvent, Timings, TokenEvent, Usage
+
 
 def predict(http, **fields):
     return http.post("/predict", {"prompt": "Who are you?", "temperature": 0, "max_new_tokens": 12, **fields})
@@ -117,21 +119,6 @@ def test_a_full_engine_says_when_to_come_back(http):
     assert response.headers["retry-after"] == "2"  # half of the 4 s that answers take
 
 
-def test_health_is_what_replicas_said(http):
-    assert http.get("/health").json()["status"] == "ok"
-    assert http.get("/health/ready").status_code == 200
-    object.__setattr__(http.live._tables["adapter"], "replicas", {})
-    assert http.get("/health").status_code == 503
-    assert http.get("/health/ready").status_code == 503
-    assert http.get("/health/live").status_code == 200
-
-
-def test_without_replicas_on_purpose_it_is_cold(make_http):
-    http = make_http(llama={"min_replicas": 0})
-    object.__setattr__(http.live._tables["adapter"], "replicas", {})
-    assert http.get("/health/ready").json() == {"status": "cold"}
-
-
 def test_every_request_is_logged_once_without_its_prompt(http, caplog):
     caplog.set_level("INFO", logger="serve_apps.api.middleware.access_log")
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -150,3 +137,16 @@ def test_every_request_is_logged_once_without_its_prompt(http, caplog):
     assert (second.status, second.outcome) == (404, "not_found")
     assert http.observed.requests == [("/predict", first.outcome), ("/predict", "not_found")]
     assert len(http.observed.first_tokens) == 1
+
+
+@pytest.mark.parametrize("text", [" Hello ", "\n Hello\n\n", "Hello"])
+def test_a_stream_is_equal_to_the_whole_answer_white_space_too(http, monkeypatch, text):
+    async def generate(requests, adapter):
+        for piece in (text[:2], text[2:]):
+            yield [(0, TokenEvent(piece, (300,)))]
+        yield [(0, FinishEvent("stop", Usage(1, 2), Timings(0.0, 0.0, 0.0)))]
+
+    monkeypatch.setattr(http.generator, "generate", generate)
+    assert predict(http).json()["text"] == "Hello"
+    *tokens, _ = events(predict(http, stream=True).text)
+    assert "".join(value["text"] for _, value in tokens) == "Hello"

@@ -1,0 +1,103 @@
+"""Health of the application, and what it serves."""
+
+import importlib.metadata
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse, RedirectResponse, Response
+
+from llama_platform import __version__
+from llama_platform.errors import UnavailableError
+from serve_apps.api.errors import error_responses
+from serve_apps.api.state import AppState, WithState
+from serve_apps.generation.service import NO_REPLICA
+from serve_apps.routing.table import Route
+
+routes = APIRouter()
+VERSIONS = ("ray", "torch", "transformers", "peft")
+HEALTH_KEYS = ("cuda_available", "memory", "running", "waiting", "failed_steps")
+DEGRADED: dict[int | str, dict[str, Any]] = {503: {"description": "No replica is ready"}}
+
+
+@routes.get("/", include_in_schema=False)
+async def root() -> Response:
+    """Lead to the description of all routes."""
+    return RedirectResponse("docs")
+
+
+@routes.get("/health/live")
+async def live() -> dict[str, str]:
+    """Answer while the ingress runs."""
+    return {"status": "ok"}
+
+
+@routes.get("/health/ready", responses=error_responses((503,)))
+async def ready(state: WithState) -> dict[str, str]:
+    """Answer 200 if a replica is ready, or if none need be."""
+    return {"status": _report(state)["status"]}
+
+
+@routes.get("/health", responses=DEGRADED)
+async def health(state: WithState) -> Response:
+    """Tell status, model, CUDA and memory, as replicas last reported them."""
+    try:
+        return JSONResponse(_report(state))
+    except UnavailableError:
+        return JSONResponse({"status": "degraded", "model_loaded": False, "replicas": 0}, 503)
+
+
+@routes.get("/model/info")
+async def model_info(state: WithState) -> dict[str, Any]:
+    """Tell base, adapters with versions and digests, prompt fingerprint, figures, and versions of the software.
+
+    Adapters are those that aliases name, from the table that this ingress routes by: the store is not asked.
+    """
+    return {
+        "base": state.config.base.model,
+        "prompt_style": state.generation.template.style,
+        "prompt_fingerprint": state.generation.fingerprint,
+        "default_adapter": state.config.adapter,
+        "adapters": _adapters(list(state.router.table("adapter").aliases.values())),
+        "replicas": [asdict(status) for status in state.generation.replicas()],
+        "versions": {"llama-platform": __version__} | {n: importlib.metadata.version(n) for n in VERSIONS},
+    }
+
+
+def _adapters(routed: list[Route]) -> list[dict[str, Any]]:
+    shown = []
+    for name in sorted({route.name for route in routed}):
+        own = [route for route in routed if route.name == name]
+        versions = {target.version.version: target.version for route in own for target in route.targets}
+        aliases = {
+            route.alias: [{"version": target.version, "weight": target.weight} for target in route.wanted]
+            for route in own
+        }
+        shown.append(
+            {
+                "name": name,
+                "aliases": aliases,
+                "generation": max(route.generation for route in own),
+                "versions": [
+                    {"version": number, "digest": found.digest, "created": found.created}
+                    for number, found in sorted(versions.items())
+                ],
+            }
+        )
+    return shown
+
+
+def _report(state: AppState) -> dict[str, Any]:
+    replicas = state.generation.replicas()
+    if not replicas:
+        if state.config.llama.min_replicas == 0:
+            return {"status": "cold", "model_loaded": False, "replicas": 0}
+        raise UnavailableError(NO_REPLICA)
+    healthy = [status for status in replicas if status.healthy]
+    shown = (healthy or replicas)[0]
+    return {
+        "status": "ok" if len(healthy) == len(replicas) else "degraded",
+        "model_loaded": True,
+        "replicas": len(replicas),
+        **{key: getattr(shown, key) for key in HEALTH_KEYS},
+    }

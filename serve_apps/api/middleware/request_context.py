@@ -1,0 +1,72 @@
+"""Request context: the outermost layer.
+
+Gives every request its id, deadline and record, answers what nobody expected, and writes the access log.
+"""
+
+import re
+import uuid
+from collections.abc import Callable
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from llama_platform.errors import InputError
+from serve_apps.api.errors import describe, respond
+from serve_apps.api.middleware.access_log import Observer, RequestRecord
+from serve_apps.generation.deadline import Deadline
+
+REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+
+
+class RequestContextMiddleware:
+    """ASGI middleware; leaves `request_id`, `deadline` and `record` in the request's state."""
+
+    def __init__(
+        self, app: ASGIApp, new_deadline: Callable[[], Deadline], retry_after_s: Callable[[], int], observer: Observer
+    ) -> None:
+        """Stand before `app`.
+
+        Args:
+            app: the next layer.
+            new_deadline: returns the deadline of a request that arrives now.
+            retry_after_s: returns in how many seconds a client that is refused should ask again.
+            observer: receives the figures of every request.
+        """
+        self._app, self._observer = app, observer
+        self._new_deadline, self._retry_after_s = new_deadline, retry_after_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        # Serve's proxy sets the id, the client's or a new one, and repeats it in the response.
+        given = headers.get(b"x-request-id", b"")
+        valid = REQUEST_ID.fullmatch(given) is not None
+        request_id = given.decode() if valid else uuid.uuid4().hex
+        trace = headers.get(b"traceparent", b"").decode("latin-1")
+        record = RequestRecord(request_id, scope["method"], scope["path"], trace, self._observer)
+        state = {"request_id": request_id, "record": record, "deadline": self._new_deadline()}
+        scope.setdefault("state", {}).update(state)
+        status = 0
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            if given and not valid:
+                raise InputError("X-Request-ID: 1 to 64 letters, digits, '.', '_' and '-' are allowed")
+            await self._app(scope, receive, watched)
+        except Exception as error:  # whatever nobody expected: the client gets an answer, the log the reason
+            if status:
+                raise  # too late for another status: the connection is cut
+            problem = describe(error, request_id)
+            record.failed(problem.code)
+            await respond(problem, scope["path"], self._retry_after_s())(scope, receive, watched)
+        finally:
+            if (route := scope.get("route")) is not None:
+                record.routed(route.path)
+            record.close(status)

@@ -1,0 +1,125 @@
+"""Shapes of `POST /rag`; every field has a range."""
+
+from dataclasses import replace
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from llama_platform.errors import InputError
+from llama_platform.inference.protocol import FinishReason, SamplingParams
+from llama_platform.inference.requests import MessageIn, SamplingFields, Text, one_of
+from llama_platform.models.prompt import check_roles
+from rag.search.filters import Filters
+from rag.search.retriever import Mode
+from serve_apps.api.schemas import ModelOut, TimingsOut, UsageOut
+
+
+class InlineDocument(BaseModel):
+    """A document that only this request knows."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: Text
+    id: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+    title: Annotated[str, Field(min_length=1, max_length=300)] | None = None
+
+
+class RagRequest(SamplingFields):
+    """`POST /rag`: a question to the documents, or messages of which the last is one."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra=one_of("question", "messages"))
+
+    question: Annotated[Text, Field(max_length=8000)] | None = None
+    messages: Annotated[list[MessageIn], Field(min_length=1, max_length=1000)] | None = None
+    index: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
+        None, description="`name`, `name@alias` or `name@3`"
+    )
+    documents: Annotated[list[InlineDocument], Field(min_length=1)] | None = Field(
+        None, description="are searched instead of the index, or beside it where `index` is given, too"
+    )
+    mode: Mode = Field("hybrid", description="ranks by meaning, by words, or by both")
+    filters: Filters | None = Field(None, description="which documents of the index may be found at all")
+    top_k: Annotated[int, Field(ge=1, le=50, description="sources at most")] = 4
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+
+    def sampling(self, stop: tuple[str, ...]) -> SamplingParams:
+        """Return the library's form; `top_k` counts sources here, not tokens."""
+        return replace(super().sampling(stop), top_k=0)
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "RagRequest":
+        if (self.question is None) == (self.messages is None):
+            raise ValueError("give either 'question' or 'messages'")
+        if self.messages is not None:
+            try:
+                check_roles([turn.to_message() for turn in self.messages])
+            except InputError as error:
+                raise ValueError(f"'messages': {error}") from error
+            if self.messages[-1].role != "user":
+                raise ValueError("'messages': the last turn must be the user's")
+            if len(self.messages[-1].content) > 8000:
+                raise ValueError("'messages': the last turn has more than 8000 characters")
+        return self
+
+
+class SourceOut(BaseModel):
+    """A chunk that was shown to the model."""
+
+    n: int = Field(description="number by which the answer may cite it")
+    document: str
+    title: str
+    heading: str
+    page: int | None = Field(description="from 1, of documents with pages")
+    chunk: int
+    score: float = Field(description="cosine of question and chunk, or a reranker's judgement, 0 to 1")
+    text: str
+    span: tuple[int, int] = Field(description="characters of the document")
+    tags: list[str]
+    date: str | None
+
+
+class CitationOut(BaseModel):
+    """A source that the answer cites, checked."""
+
+    n: int
+    at: int = Field(description="character of the answer at which the citation stands")
+    span: tuple[int, int] = Field(description="characters of the document that it points at")
+    text: str = Field(description="what stands there")
+
+
+class RagTimingsOut(TimingsOut):
+    """Milliseconds of each part of a `/rag` request; `total_ms` counts the whole request."""
+
+    embed_ms: float | None = None
+    search_ms: float | None = None
+    rerank_ms: float | None = None
+    standalone_ms: float | None = Field(None, description="for writing the question anew")
+    retrieve_ms: float | None = Field(None, description="for all of the search, with the way to the retriever and back")
+    prompt_ms: float | None = None
+    generate_ms: float = Field(description="of the replica, from the queue to the last token")
+
+
+class IndexOut(BaseModel):
+    """What was searched."""
+
+    name: str
+    version: int
+    digest: str
+
+
+class RagResponse(BaseModel):
+    """Answer of `POST /rag`."""
+
+    id: str
+    answer: str
+    question: str = Field(description="that was answered; of a chat the last one, perhaps written anew")
+    in_documents: bool = Field(description="false where no source was near enough to the question")
+    degraded: bool = Field(description="whether the answer is extracts, because no model could be asked")
+    finish_reason: FinishReason
+    sources: list[SourceOut]
+    citations: list[CitationOut]
+    citations_removed: int = Field(description="citations of what is not there, taken out of the answer")
+    index: IndexOut | None
+    usage: UsageOut
+    model: ModelOut
+    timings: RagTimingsOut
