@@ -1,6 +1,6 @@
 """The application: ingress, Llama, retriever and controller, wired from one configuration.
 
-serve run serve_apps.app:app config=app_local.yaml
+serve run serve_apps.app:app config=app_local.yaml      (Ray leaves a token in ~/.ray/auth_token)
 serve deploy serve_apps/configs/local.yaml
 """
 

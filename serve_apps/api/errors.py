@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from llama_platform.errors import (
     ConfigError,
@@ -154,7 +155,9 @@ def install(api: FastAPI) -> None:
         code = HTTP_CODES.get(error.status_code, "http_error")
         problem = problem_of(error.status_code, code, str(error.detail), request.state.request_id)
         response = answer(request, problem)
-        response.headers.update(error.headers or {})  # such as Allow, of a method that a path does not have
+        response.headers.update(error.headers or {})
+        if error.status_code == 405:
+            response.headers["Allow"] = ", ".join(_methods_of(request))
         return response
 
     async def on_other(request: Request, error: Exception) -> JSONResponse:
@@ -163,6 +166,13 @@ def install(api: FastAPI) -> None:
     api.add_exception_handler(RequestValidationError, on_validation)
     api.add_exception_handler(HTTPException, on_http)
     api.add_exception_handler(PlatformError, on_other)
+
+
+def _methods_of(request: Request) -> list[str]:
+    """Return the methods that a path has, over all its routes: starlette itself names those of the first."""
+    routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    own = [route for route in routes if route.path == routes[0].path]
+    return sorted({method for route in own for method in getattr(route, "methods", None) or ()})
 
 
 def problem_of(status: int, code: str, detail: str, request_id: str, field: str | None = None) -> Problem:

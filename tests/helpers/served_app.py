@@ -34,7 +34,7 @@ class ServedApp:
     file: Path
 
     def deploy(self, **arguments: object) -> None:
-        """Deploy with changed arguments of the application, and wait until they are in force and ready."""
+        """Deploy with changed arguments of the application, and wait until they are live and ready."""
         self.config["applications"][0]["args"] |= arguments
         self.file.write_text(yaml.safe_dump(self.config))
         done = self.run("serve", "deploy", "--address", self.dashboard, str(self.file))

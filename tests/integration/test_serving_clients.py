@@ -101,8 +101,8 @@ def test_curl_streams(app):
 
 def test_a_fuzzer_finds_no_failure_of_ours(app, tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "schemathesis.cli", "run", f"{app.url}/openapi.json", "--max-examples=15",
-         "--checks=not_a_server_error", "--phases=examples,coverage,fuzzing", "--request-timeout=25",
+        [sys.executable, "-m", "schemathesis.cli", "run", f"{app.url}/openapi.json", "--max-examples=4",
+         "--checks=not_a_server_error", "--phases=fuzzing", "--request-timeout=25",
          "--exclude-path-regex=^/admin", "--seed=1", "--suppress-health-check=all", "--no-color"],
         capture_output=True, text=True, timeout=280, cwd=tmp_path,
     )  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from llama_platform.artifacts.manifest import REFUSED_SUFFIXES, check_name
 from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
-from llama_platform.errors import InputError, IntegrityError
+from llama_platform.errors import InputError, IntegrityError, StorageError
 from llama_platform.models.adapter_folder import CONFIG_FILE, FACTS_FILE, WEIGHTS_FILE, check_adapter, read_json
 from llama_platform.models.prompt import PromptStyle
 from llama_platform.storage.open_store import open_store
@@ -36,20 +36,28 @@ def import_adapter(
 
     Raises:
         IntegrityError: the folder holds no usable adapter.
-        InputError: it is no folder, the name is not allowed, or nothing tells the form of the prompts.
-        StorageError: the URI cannot be read.
+        InputError: it is no folder or cannot be read, the name is not allowed, or nothing tells the form of the
+            prompts.
+        StorageError: the version cannot be written.
     """
     check_name(name)
     if "://" in source:
-        store = open_store(source)
         with TemporaryDirectory() as scratch:
-            for key in store.list_keys(""):
-                if "/" not in key and not key.endswith(tuple(REFUSED_SUFFIXES)):
-                    store.download(key, Path(scratch) / key)
+            _download(source, Path(scratch))
             return _import_folder(repository, name, Path(scratch), prompt_style)
     if not Path(source).is_dir():
         raise InputError(f"{source}: no such folder; give the folder with {CONFIG_FILE} and {WEIGHTS_FILE}")
     return _import_folder(repository, name, Path(source).resolve(), prompt_style)
+
+
+def _download(source: str, folder: Path) -> None:
+    try:
+        store = open_store(source)
+        for key in store.list_keys(""):
+            if "/" not in key and not key.endswith(tuple(REFUSED_SUFFIXES)):
+                store.download(key, folder / key)
+    except StorageError as error:  # whoever imports has named it: our own store is another one
+        raise InputError(f"source: {error}") from error
 
 
 def export_adapter(repository: ArtifactRepository, version: ArtifactVersion, destination: str) -> str:

@@ -9,9 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from llama_platform.artifacts.refs import resolve
 from llama_platform.models.adapter_transfer import export_adapter, import_adapter
 from llama_platform.models.prompt import PromptStyle
+from serve_apps.api.admin.parameters import VERSION_FORM, Name
 from serve_apps.api.state import WithState
 
 routes = APIRouter(prefix="/adapters")
+_PART = "[a-z0-9][a-z0-9._-]{0,62}"
+REF_FORM = f"^{_PART}(@({_PART}|{VERSION_FORM}))?$"
 TRANSFER_TIMEOUT_S = 600.0
 """How long copying a whole adapter from or into a bucket may take."""
 
@@ -32,12 +35,20 @@ class Destination(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    ref: Annotated[str, Field(min_length=1, max_length=200, description="NAME, NAME@ALIAS or NAME@3")]
+    ref: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=200,
+            description="NAME, NAME@ALIAS or NAME@3",
+            json_schema_extra={"pattern": REF_FORM},
+        ),
+    ]
     destination: Annotated[str, Field(pattern=r"^s3://[^/]+/.", max_length=1000, description="s3://bucket/folder")]
 
 
 @routes.post("/{name}/import", status_code=201)
-async def import_from(name: str, body: Source, state: WithState) -> dict[str, Any]:
+async def import_from(name: Name, body: Source, state: WithState) -> dict[str, Any]:
     """Publish a PEFT folder of a bucket as the next version."""
     work = partial(import_adapter, state.repository, name, body.source, body.prompt_style)
     version = await state.pools.store(work, timeout_s=TRANSFER_TIMEOUT_S)

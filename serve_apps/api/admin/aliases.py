@@ -9,10 +9,9 @@ from llama_platform.artifacts.aliases import AliasDocument, Aliases
 from llama_platform.artifacts.catalog import list_artifacts, show_version, summarize
 from llama_platform.artifacts.manifest import ArtifactKind
 from llama_platform.errors import NotFoundError
+from serve_apps.api.admin.parameters import VERSION_FORM, Alias, Name
 from serve_apps.api.state import AppState, WithState
 from serve_apps.routing.table import Route
-
-Alias = Annotated[str, Field(min_length=1, max_length=63)]
 
 
 class Change(BaseModel):
@@ -34,7 +33,10 @@ class Promotion(Change):
 class Split(Change):
     """Spreads an alias over versions."""
 
-    weights: Annotated[dict[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1, le=10_000)]], Field(min_length=1)]
+    weights: Annotated[
+        dict[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1, le=10_000)]],
+        Field(min_length=1, json_schema_extra={"propertyNames": {"pattern": f"^{VERSION_FORM}$"}}),
+    ]
 
 
 def alias_routes(prefix: str, kind: ArtifactKind) -> APIRouter:
@@ -48,7 +50,7 @@ def alias_routes(prefix: str, kind: ArtifactKind) -> APIRouter:
         return [{**summary.to_json(), "live": _live(state, kind, summary.name)} for summary in found]
 
     @routes.get("/{name}")
-    async def show(name: str, state: WithState) -> dict[str, Any]:
+    async def show(name: Name, state: WithState) -> dict[str, Any]:
         """Show one name's aliases with their history, and the manifests of the versions that they name."""
         summary = await state.pools.store(summarize, state.repository, kind, name)
         if not summary.versions:
@@ -58,21 +60,21 @@ def alias_routes(prefix: str, kind: ArtifactKind) -> APIRouter:
         return {**summary.to_json(), "versions": manifests, "history": history, "live": _live(state, kind, name)}
 
     @routes.post("/{name}/promote")
-    async def promote(name: str, body: Promotion, state: WithState) -> dict[str, Any]:
+    async def promote(name: Name, body: Promotion, state: WithState) -> dict[str, Any]:
         """Point an alias at a version."""
         aliases = Aliases(state.repository, kind, name)
         document = await state.pools.store(aliases.promote, body.alias, body.version, body.expected_generation)
         return _changed(name, body.alias, document)
 
     @routes.post("/{name}/split")
-    async def split(name: str, body: Split, state: WithState) -> dict[str, Any]:
+    async def split(name: Name, body: Split, state: WithState) -> dict[str, Any]:
         """Spread an alias over versions in proportion to weights."""
         aliases = Aliases(state.repository, kind, name)
         document = await state.pools.store(aliases.split, body.alias, body.weights, body.expected_generation)
         return _changed(name, body.alias, document)
 
     @routes.post("/{name}/rollback")
-    async def rollback(name: str, state: WithState, body: Change | None = None) -> dict[str, Any]:
+    async def rollback(name: Name, state: WithState, body: Change | None = None) -> dict[str, Any]:
         """Point an alias at what it was before."""
         change = body or Change()
         aliases = Aliases(state.repository, kind, name)
@@ -82,7 +84,7 @@ def alias_routes(prefix: str, kind: ArtifactKind) -> APIRouter:
     return routes
 
 
-def _changed(name: str, alias: str, document: AliasDocument) -> dict[str, Any]:
+def _changed(name: Name, alias: str, document: AliasDocument) -> dict[str, Any]:
     targets = [{"version": target.version, "weight": target.weight} for target in document.aliases[alias]]
     return {"name": name, "alias": alias, "targets": targets, "generation": document.generation}
 

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, Query, UploadFile
+from fastapi import APIRouter, File, Form, Query, UploadFile
 from pydantic import BaseModel, ConfigDict, Field
 
 from llama_platform.artifacts.manifest import check_name
@@ -14,11 +14,12 @@ from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVers
 from llama_platform.errors import NotFoundError, PlatformError
 from rag.indexing.changes import discard_change, store_change
 from rag.snapshot import DOCUMENTS_FILE, IndexedDocument, read_documents
+from serve_apps.api.admin.parameters import ALIAS_FORM, VERSION_FORM, Alias, Name
 from serve_apps.api.state import AppState, WithState
 
 routes = APIRouter(prefix="/indexes")
-Alias = Annotated[str, Field(min_length=1, max_length=63)]
 Id = Annotated[str, Field(min_length=1, max_length=512)]
+VERSION_PATTERN = {"pattern": f"({ALIAS_FORM})|(^{VERSION_FORM}$)"}
 UPLOAD_PATH = re.compile(r"/admin/indexes/[^/]+/documents")
 
 
@@ -35,9 +36,11 @@ class Deletion(BaseModel):
 
 @routes.get("/{name}/documents")
 async def list_documents(
-    name: str,
+    name: Name,
     state: WithState,
-    version: Annotated[str, Query(max_length=63, description="an alias or a number")] = "production",
+    version: Annotated[
+        str, Query(max_length=63, description="an alias or a number", json_schema_extra=VERSION_PATTERN)
+    ] = "production",
     start: Annotated[int, Query(ge=0)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> dict[str, Any]:
@@ -55,9 +58,9 @@ async def list_documents(
 
 @routes.post("/{name}/documents", status_code=202)
 async def upload(
-    name: str,
+    name: Name,
     state: WithState,
-    files: list[UploadFile],
+    files: Annotated[list[UploadFile], File(min_length=1)],
     promote: Annotated[Alias, Form(description="alias that is pointed at the new version")] = "production",
 ) -> dict[str, Any]:
     """Queue documents for an index: they are added, or replace those with the same id; the index may be a new one."""
@@ -67,14 +70,14 @@ async def upload(
 
 
 @routes.post("/{name}/documents/delete", status_code=202)
-async def delete(name: str, body: Deletion, state: WithState) -> dict[str, Any]:
+async def delete(name: Name, body: Deletion, state: WithState) -> dict[str, Any]:
     """Queue the next version of an index, without these documents."""
     await state.pools.store(state.repository.latest, "index", name)
     return await _queue(state, name, delete=body.documents, promote=body.promote)
 
 
 @routes.get("/{name}/jobs/{job_id}")
-async def show_job(name: str, job_id: str, state: WithState) -> dict[str, Any]:
+async def show_job(name: Name, job_id: str, state: WithState) -> dict[str, Any]:
     """Tell how far a queued change is."""
     if not re.fullmatch(rf"index-{re.escape(name)}-[0-9a-f]{{12}}", job_id):
         raise NotFoundError(f"index '{name}' has no job '{job_id[:100]}'")

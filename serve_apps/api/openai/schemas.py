@@ -6,7 +6,7 @@ Fields of other servers are accepted where they ask for nothing (`tolerance`); n
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from llama_platform.inference.protocol import SamplingParams
 from llama_platform.inference.requests import effective_temperature
@@ -24,6 +24,12 @@ def _no_wish(value: Any) -> Any:
 MaxTokens = Annotated[
     int | None,
     BeforeValidator(_no_wish, json_schema_input_type=int | None),
+    Field(description="more than the server's limit is cut to it; null and -1 mean no wish"),
+]
+MaxTokensNotZero = Annotated[
+    Annotated[int, Field(ge=1)] | None,
+    BeforeValidator(_no_wish),
+    WithJsonSchema({"anyOf": [{"type": "integer", "not": {"const": 0}}, {"type": "null"}]}),
     Field(description="more than the server's limit is cut to it; null and -1 mean no wish"),
 ]
 
@@ -124,7 +130,22 @@ class TextPart(BaseModel):
 class ChatMessage(BaseModel):
     """One turn of a chat; only a user's must have a text."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "if": {"properties": {"role": {"const": "user"}}},
+            "then": {
+                "properties": {
+                    "content": {
+                        "anyOf": [
+                            {"type": "string", "pattern": "\\S"},
+                            {"type": "array", "contains": {"properties": {"text": {"pattern": "\\S"}}}},
+                        ]
+                    }
+                }
+            },
+        },
+    )
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Annotated[str, Field(max_length=200_000)] | Annotated[list[TextPart], Field(min_length=1)]
@@ -149,16 +170,10 @@ class ChatRequest(OpenAIRequest):
     """`POST /v1/chat/completions`."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=1000)]
-    max_completion_tokens: MaxTokens = None
+    max_tokens: MaxTokensNotZero = None
+    max_completion_tokens: MaxTokensNotZero = None
     logprobs: bool | None = False
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-
-    @field_validator("max_tokens", "max_completion_tokens")
-    @classmethod
-    def _at_least_one(cls, value: int | None) -> int | None:
-        if value == 0:
-            raise ValueError("must be at least 1")
-        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> "ChatRequest":
@@ -177,6 +192,16 @@ class ChatRequest(OpenAIRequest):
 
 class CompletionRequest(OpenAIRequest):
     """`POST /v1/completions`."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "not": {
+                "required": ["max_tokens"],
+                "properties": {"max_tokens": {"const": 0}, "echo": {"enum": [False, None]}},
+            }
+        },
+    )
 
     prompt: (
         Annotated[str, Field(min_length=1, max_length=200_000)]

@@ -1,4 +1,4 @@
-"""The HTTP application around a fake engine and a follower that knows what the test says; no Ray."""
+"""The HTTP application around a fake engine and a controller that knows what the test says; no Ray."""
 
 import asyncio
 from contextlib import aclosing

@@ -6,10 +6,13 @@ fewer, and meet after each row; Python is not asked again before the end. Runnin
 torch has loaded (`GOMP_parallel`) keeps one set of threads for both.
 
 Sums and the residual stream are float32; inputs of products and the KV cache are of `kind`, float32 or bfloat16.
-Everything is one function because numba compiles, links and caches each one with all that it calls.
+Everything is one function because numba compiles, links and caches each one with all that it calls. Its cache on disk
+notices changes of this file alone: what is compiled lies here or in `tile`, whose changes `_drop_stale_cache` notices.
 """
 
 import ctypes
+from contextlib import suppress
+from pathlib import Path
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -19,6 +22,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from llama_platform.inference.torch_engine.batch import PAGE
+from llama_platform.inference.torch_engine.cpu import tile as tile_module
 from llama_platform.inference.torch_engine.cpu.tile import (
     BLOCK,
     GROUP,
@@ -702,5 +706,15 @@ def _run(task):
         _meet()
 
 
+def _drop_stale_cache() -> None:
+    """Remove machine code that was compiled with an earlier `tile`: numba would go on using it."""
+    changed = Path(tile_module.__file__).stat().st_mtime
+    for file in (Path(__file__).parent / "__pycache__").glob(f"{Path(__file__).stem}.*.nb[ic]"):
+        with suppress(FileNotFoundError):  # another process drops it, too
+            if file.stat().st_mtime < changed:
+                file.unlink()
+
+
 def _body():
+    _drop_stale_cache()
     return cfunc(types.void(types.CPointer(types.int64)), cache=True, **_FAST)(_run)

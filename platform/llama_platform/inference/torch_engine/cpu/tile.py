@@ -5,6 +5,8 @@ All matrix work on the CPU (linear layers, LoRA, attention) is made of these. We
 dimension, so one loop serves all of them and every vector of weights is read once, in order. bfloat16 uses the
 processor's dot product where it has one (AVX-512 BF16) and shifts with float32 products elsewhere; vectors wider than
 the machine's are split by LLVM.
+
+numba's cache does not notice changes of this file; `kernels` drops what was compiled before one.
 """
 
 from collections.abc import Callable
