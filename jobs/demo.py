@@ -49,6 +49,8 @@ PORT = 8000
 READY_TIMEOUT_S = 120
 SILENCE_S = 5.0
 """After so many seconds without a line, the demo says what it waits for."""
+SAME_S = 20.0
+"""After so many seconds it says the same again."""
 WAITS = {
     "finetune": "two workers are starting, each with its own copy of the base",
     "evaluate": "both models answer held-out questions",
@@ -344,9 +346,12 @@ class WaitingNotes:
         ended = threading.Event()
 
         def watch() -> None:
+            said = ""
             while not ended.wait(0.5):
-                if time.monotonic() - self._heard_at >= SILENCE_S:
-                    self._write(f"  [dim]… {escape(self._text)}[/dim]")
+                silence = time.monotonic() - self._heard_at
+                if silence >= (SILENCE_S if said != self._text else SAME_S):
+                    said = self._text
+                    self._write(f"  [dim]… {escape(said)}[/dim]")
                     self.heard()
 
         thread = threading.Thread(target=watch, daemon=True)

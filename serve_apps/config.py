@@ -91,7 +91,7 @@ class RagConfig(Config):
     not_found: str = "The answer is not in the documents."
     standalone: Literal["history", "model"] = "history"
     """How the last question of a chat is made to stand alone for the search: with the user's turns before it, or
-    written anew by the model, which takes an answer's time and a model that can."""
+    rewritten by the model, which takes an answer's time and a model that can."""
     rerank: str | None = None
     """A cross-encoder that judges what was found: a hub name or a folder on every node."""
     extracts: bool = True

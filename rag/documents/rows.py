@@ -25,7 +25,7 @@ def read_rows(path: Path, name: str, limits: ReadingConfig) -> Iterator[Document
 
     Args:
         path: on this machine; its suffix tells the format.
-        name: of the file.
+        name: name of the file.
         limits: bounds on the file and its rows, and the name of the column with the texts.
 
     Raises:

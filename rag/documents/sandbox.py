@@ -40,7 +40,7 @@ class GuardedReader:
         Args:
             limits: bounds on what is read.
             chunking: sizes of chunks.
-            tokenizer: of the embedding model, as the content of its `tokenizer.json`.
+            tokenizer: tokenizer of the embedding model, as the content of its `tokenizer.json`.
         """
         self._limits = limits
         # Neither fork, after which threads' locks stay locked, nor spawn, which begins anew for each process.

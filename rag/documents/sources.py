@@ -49,7 +49,7 @@ def local_copy(file: SourceFile, max_bytes: int | None = None) -> Iterator[Path]
     """Yield a path on this machine: the file itself, or a copy out of a store for as long as the context lasts.
 
     Args:
-        file: to be read.
+        file: file to read.
         max_bytes: bound on what is copied.
 
     Raises:

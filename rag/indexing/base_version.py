@@ -41,8 +41,8 @@ def read_previous(repository: ArtifactRepository, name: str, fingerprint: str) -
 
     Args:
         repository: where it is.
-        name: of the index.
-        fingerprint: of the embedding model of the next version.
+        name: name of the index.
+        fingerprint: fingerprint of the embedding model of the next version.
 
     Raises:
         IntegrityError: it is damaged.

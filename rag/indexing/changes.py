@@ -57,7 +57,7 @@ def store_change(
 
     Args:
         repository: whose store it waits in.
-        index: that it is of.
+        index: name of the index.
         files: ids and contents of documents.
         delete: ids of documents.
         promote: an alias.

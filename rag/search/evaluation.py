@@ -80,7 +80,7 @@ def quality(ranks: Sequence[int | None], cutoffs: Sequence[int]) -> Quality:
     """Return the measures of ranks.
 
     Args:
-        ranks: of the first answering chunk of each question, from 1; None where none was found.
+        ranks: rank of the first answering chunk of each question, from 1; None where none was found.
         cutoffs: the k of recall@k, ascending; MRR and nDCG count ranks up to the last.
     """
     within = [rank for rank in ranks if rank is not None and rank <= cutoffs[-1]]

@@ -30,9 +30,9 @@ def search_inline(
     Args:
         query: what is asked.
         vector: float32 [dimensions], the question's.
-        documents: to be searched.
+        documents: documents to search.
         cut: makes chunks of them.
-        embedder: of the question's vector.
+        embedder: the embedder that made the question's vector.
         reranker: judges the best of what was found, where there is one.
 
     Raises:

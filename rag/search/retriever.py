@@ -59,7 +59,7 @@ class Retriever:
         """Use a snapshot.
 
         Args:
-            snapshot: to be searched.
+            snapshot: index to search.
             embedding: name and fingerprint of the model that embeds questions.
             reranker: judges the best of what was found, where there is one.
 

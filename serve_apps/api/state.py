@@ -25,7 +25,7 @@ class Searcher(Protocol):
         """Return the best chunks of an index and of inline documents.
 
         Args:
-            version: of the index; None to search only what is inline.
+            version: version of the index; None to search only what is inline.
             query: what is asked.
             inline: documents that only this request knows.
             deadline: Unix time in seconds.

@@ -72,7 +72,7 @@ class RequestContext:
     deadline: Deadline
     record: Record
     internal: bool = False
-    """Whether the text is for the platform itself, such as a question that is written anew for the search."""
+    """Whether the text is for the platform itself, such as a question that is rewritten for the search."""
 
 
 @dataclass(frozen=True, slots=True)

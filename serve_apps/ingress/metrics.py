@@ -6,19 +6,28 @@ from serve_apps.llama.metrics import SECONDS
 
 
 class IngressMetrics:
-    """What clients see; an Observer of the request log."""
+    """Figures as clients see them; an Observer of the access log."""
 
     def __init__(self) -> None:
         """Register the metrics."""
         self._duration = metrics.Histogram(
-            "llama_request_duration_seconds", "Of whole requests.", boundaries=SECONDS, tag_keys=("path",)
+            "llama_request_duration_seconds",
+            "Duration of whole requests, in seconds.",
+            boundaries=SECONDS,
+            tag_keys=("path",),
         )
-        self._outcomes = metrics.Counter("llama_requests_total", "By route and outcome.", tag_keys=("path", "outcome"))
+        self._outcomes = metrics.Counter(
+            "llama_requests_total",
+            "Requests by route and outcome; the outcome of an error is its code.",
+            tag_keys=("path", "outcome"),
+        )
         self._first_token = metrics.Histogram(
-            "llama_time_to_first_token_seconds", "Since the request came in.", boundaries=SECONDS
+            "llama_time_to_first_token_seconds",
+            "Seconds from a request's arrival to its first token.",
+            boundaries=SECONDS,
         )
         self._between_tokens = metrics.Histogram(
-            "llama_inter_token_seconds", "Between the tokens of an answer.", boundaries=SECONDS
+            "llama_inter_token_seconds", "Seconds between the tokens of an answer.", boundaries=SECONDS
         )
 
     def request(self, route: str, code: str, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""LoadTracker: what a replica has on its hands, in tokens and seconds, as autoscaling and health see it."""
+"""LoadTracker: the load of a replica in tokens and seconds, as autoscaling and health see it."""
 
 import time
 from collections import deque
@@ -21,7 +21,7 @@ class InFlight:
     first_at: float | None = None
 
     def note(self, event: TokenEvent | FinishEvent, now: float) -> None:
-        """Take note of what has been generated."""
+        """Count what has been generated."""
         if isinstance(event, FinishEvent):
             self.left = 0
             return
@@ -32,10 +32,10 @@ class InFlight:
 
 
 class LoadTracker:
-    """Of one replica; all methods are called in its event loop."""
+    """Load of one replica; all methods are called in its event loop."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Start without any."""
+        """Begin without requests."""
         self._clock = clock
         self._in_flight: dict[int, tuple[float, InFlight]] = {}
         self._count = 0
@@ -57,7 +57,7 @@ class LoadTracker:
             self._answers.append((self._clock(), self._clock() - start))
 
     def note_wait(self, queue_s: float) -> None:
-        """Take note of how long a request waited for its first step."""
+        """Record how long a request waited for its first step, in seconds."""
         self._waits.append((self._clock(), queue_s))
 
     @property

@@ -14,10 +14,10 @@ GRACE_S = 10.0
 
 
 class IndexCache:
-    """By digest; all state lives in the event loop."""
+    """Versions by digest; all state lives in the event loop."""
 
     def __init__(self, open_version: Callable[[ArtifactVersion], Retriever]) -> None:
-        """Hold nothing yet.
+        """Begin without versions.
 
         Args:
             open_version: loads a version, or raises why it must not be searched; called in a thread.

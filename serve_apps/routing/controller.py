@@ -91,8 +91,8 @@ class AliasController:
         """Return the table when it has changed, or after a second.
 
         Args:
-            kind: of the artifacts.
-            revision: that the caller knows.
+            kind: kind of the artifacts.
+            revision: revision that the caller knows.
             asked: names that requests have asked for since the last call.
         """
         followed = self._followed[kind]

@@ -82,7 +82,7 @@ class Reconciler:
                 self._inherited.setdefault((route.name, route.alias), route)
 
     def publish(self, order: Iterable[str], now: float) -> bool:
-        """Decide anew, and return whether the table or what replicas are to hold has changed.
+        """Decide again, and return whether the table or what replicas should hold has changed.
 
         Args:
             order: names, most important first; these are pinned before the others.

@@ -40,9 +40,9 @@ def check_version(
 
     Args:
         repository: where it is.
-        version: to be checked.
-        base: that is served.
-        fingerprint: of the prompts that are rendered here.
+        version: version to check.
+        base: base model that is served.
+        fingerprint: fingerprint of the prompts that are rendered here.
         whole: whether every byte is checked, too; it is then in this node's cache.
 
     Raises:

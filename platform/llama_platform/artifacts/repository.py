@@ -83,8 +83,8 @@ class ArtifactRepository:
         """Commit the files of `folder` as the next version of `name`, or return the version that has them.
 
         Args:
-            kind: of the artifact.
-            name: of the artifact.
+            kind: kind of the artifact.
+            name: name of the artifact.
             folder: holds the files.
             metadata: what is known of their origin.
             after: the newest version that they were made with knowledge of; None where that does not matter.

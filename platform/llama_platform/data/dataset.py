@@ -80,7 +80,7 @@ def find_chat(folder: Path, which: str) -> tuple[str, list[Message]]:
     """Return (source, messages) of a chat of a dataset's folder.
 
     Args:
-        folder: of a fetched dataset.
+        folder: folder of a fetched dataset.
         which: its number in `train.parquet`, from 0, or its source, such as `chats.jsonl:17`.
 
     Raises:

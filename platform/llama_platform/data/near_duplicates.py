@@ -37,7 +37,7 @@ class NearDuplicates:
     """The signatures seen so far; memory is about a kilobyte for each."""
 
     def __init__(self, threshold: float) -> None:
-        """Start empty.
+        """Begin without chats.
 
         Args:
             threshold: share of common word triples (Jaccard) from which two chats are nearly the same.

@@ -1,4 +1,4 @@
-"""Preparing a dataset: from chat files to checked, counted, split chats and a report of what became of each.
+"""Preparing a dataset: from chat files to checked, counted, split chats and a report of every finding.
 
 Memory does not grow with the texts: chats go through a scratch file, and what stays of each is a kilobyte or two.
 """
@@ -63,7 +63,7 @@ def prepare(
 
     Args:
         config: sources, policies and bounds.
-        template: of the base that will be trained.
+        template: prompt template of the base that will be trained.
         folder: empty, or not there yet.
         files: what `open_sources` found of the configured sources.
         examiner: runs the examination; None for this process.

@@ -34,7 +34,7 @@ def write_report(
     Args:
         report: counts and findings, JSON values.
         distributions: one value per kept chat, under the keys of TITLES.
-        folder: of the dataset.
+        folder: folder of the dataset.
         template: renders the samples.
         max_tokens: marked in the plot of lengths.
     """

@@ -13,7 +13,7 @@ def split(places: Sequence[float], eval_fraction: float) -> list[bool]:
     """Return for every chat whether it is held out; both sides get one at least.
 
     Args:
-        places: of at least two chats, by `place_of`.
+        places: `place_of` each of at least two chats.
         eval_fraction: the range of places that is held out.
     """
     # Of very few chats the hash may choose none or all: then the lowest, or all but the highest, are held out.

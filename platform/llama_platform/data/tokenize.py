@@ -10,7 +10,7 @@ import torch
 from llama_platform.models.prompt import Message, PromptTemplate
 
 LAYOUT = 2
-"""Of the cached columns; another number makes caches of before be left alone."""
+"""Version of the cached columns; another number leaves earlier caches alone."""
 IGNORED_LABEL = -100
 """Positions that do not count in the loss, as in torch's cross_entropy."""
 

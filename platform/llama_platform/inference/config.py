@@ -30,6 +30,6 @@ class EngineConfig(Config):
     weights: Literal["base", "int8"] = "base"
     """`int8` holds weights in 8 bits on a CPU: half the memory of bfloat16 and up to twice the speed."""
     adapter_memory_mib: Positive = 512
-    """For loaded adapters; the one unused for longest gives way."""
+    """Memory for loaded adapters, in MiB; the least recently used is evicted first."""
     max_adapter_rank: Annotated[int, Field(ge=1, le=1024)] = 256
     """Adapters of a higher rank are refused."""

@@ -13,7 +13,7 @@ def make_engine(base: BaseConfig, tokenizer: Any, threads: int, config: EngineCo
     Args:
         base: what to load.
         tokenizer: the base's.
-        threads: of computation on a CPU.
+        threads: number of threads of computation on a CPU.
         config: which engine, and its sizes.
 
     Raises:

@@ -16,17 +16,17 @@ class SamplingParams:
 
     max_new_tokens: int = 256
     min_new_tokens: int = 0
-    """No end of the answer before so many."""
+    """Tokens before which the answer cannot end."""
     temperature: float = 0.7
     """0 takes the most likely token."""
     top_p: float = 1.0
     """Only the most likely tokens that have this probability together."""
     top_k: int = 0
-    """Only so many of the most likely tokens; 0 for no bound."""
+    """Number of the most likely tokens that are considered; 0 for all."""
     min_p: float = 0.0
     """Only tokens with at least this share of the most likely one's probability."""
     repetition_penalty: float = 1.0
-    """Of tokens in prompt and answer: positive logits are divided by it, negative ones multiplied."""
+    """Divides positive logits of tokens in prompt and answer, and multiplies negative ones."""
     presence_penalty: float = 0.0
     """Subtracted from the logits of tokens in the answer."""
     frequency_penalty: float = 0.0
@@ -38,9 +38,10 @@ class SamplingParams:
     ignore_eos: bool = False
     """Whether the answer goes on to `max_new_tokens`, past tokens that would end it."""
     logprobs: int | None = None
-    """Log-probabilities of each token and of so many alternatives; None for none."""
+    """Number of alternatives to each token, with log-probabilities; None turns them off."""
     prompt_logprobs: int | None = None
-    """The same of each token of the prompt but the first, which nothing foretells; None for none."""
+    """Number of alternatives to each token of the prompt but the first, which has no prediction; None turns its
+    log-probabilities off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +64,7 @@ class GenerationRequest:
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """What the model thought of a token, before penalties and temperature."""
+    """Log-probability of a token, before penalties and temperature."""
 
     token_id: int
     logprob: float
@@ -78,7 +79,7 @@ class TokenEvent:
     text: str
     token_ids: tuple[int, ...]
     logprobs: tuple[TokenLogprob, ...] = ()
-    """Of each token, if the request asks for them."""
+    """Log-probabilities of each token, if the request asks for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ class Usage:
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
-    """Of the prompt, whose computation an earlier request had done."""
+    """Tokens of the prompt whose computation an earlier request had done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ class Timings:
     """Seconds since the engine got the request."""
 
     queue_s: float
-    """Until its first step."""
+    """Seconds until its first step."""
     first_token_s: float | None
     total_s: float
 
@@ -111,7 +112,7 @@ class FinishEvent:
     error: str | None = None
     """What went wrong, where the reason is `error`."""
     prompt_logprobs: tuple[TokenLogprob, ...] = ()
-    """Of the prompt's second token and all after it, if the request asks for them."""
+    """Log-probabilities of the prompt's second token and all after it, if the request asks for them."""
 
 
 IndexedEvent = tuple[int, TokenEvent | FinishEvent]
@@ -127,7 +128,7 @@ class EngineStats:
     adapters: tuple[str, ...]
     """Digests of the loaded adapters."""
     completion_tokens: int
-    """Generated since start."""
+    """Tokens generated since start."""
     memory: dict[str, Any]
     healthy: bool = True
     """Whether it answers; False after steps that broke again and again."""
@@ -136,7 +137,7 @@ class EngineStats:
 
 
 class Engine(Protocol):
-    """What a replica owns."""
+    """One loaded base model that generates, each request with its own adapter."""
 
     @property
     def context_length(self) -> int:

@@ -267,7 +267,7 @@ class _Answer:
     def _score(self, found: list[Any] | None) -> None:
         alternatives = self.request.sampling.prompt_logprobs
         if found and alternatives is not None and not self.prompt_logprobs:
-            pairs = zip(self.request.prompt_ids[1:], found[1:], strict=True)  # nothing foretells the first token
+            pairs = zip(self.request.prompt_ids[1:], found[1:], strict=True)  # the first token has no prediction
             self.prompt_logprobs = [_logprob(token, values, alternatives) for token, values in pairs]
 
     def _event(self, text: str) -> TokenEvent:

@@ -29,10 +29,10 @@ def merge_adapter(base: BaseConfig, adapter: Path, output: Path, dtype: Precisio
     The sum is computed in float32 and then rounded to `dtype`, so that it is rounded once only.
 
     Args:
-        base: of the adapter.
+        base: base model that the adapter was trained for.
         adapter: a PEFT folder.
         output: a folder that does not exist, or is empty.
-        dtype: of the written weights.
+        dtype: type of the written weights.
         probes: questions whose logits are compared.
 
     Raises:

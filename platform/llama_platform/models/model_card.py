@@ -13,8 +13,8 @@ def write_model_card(folder: Path, name: str, facts: Mapping[str, Any]) -> None:
     """Write `README.md`, with the metadata block that the Hugging Face hub reads.
 
     Args:
-        folder: of the adapter.
-        name: of the adapter.
+        folder: the adapter's folder.
+        name: the adapter's name.
         facts: as in `training_args.json`.
     """
     header = {"base_model": facts["base"], "library_name": "peft", "pipeline_tag": "text-generation", "tags": ["lora"]}

@@ -43,7 +43,7 @@ class AnswerLoss(nn.Module):
             labels: int64 [B, T]; the token where it counts, else IGNORED_LABEL.
             attention_mask: int64 [B, T], 0 where there is padding; None for packed rows.
             position_ids: int64 [1, T], of packed rows.
-            lengths: of the chats in a packed row.
+            lengths: tokens of each chat in a packed row.
         """
         where = {"attention_mask": attention_mask} if lengths is None else {"lengths": lengths}
         hidden_NH, targets_N = self._trained_positions(input_ids, labels, position_ids=position_ids, **where)
@@ -96,8 +96,8 @@ class TrainingStep:
 
         Args:
             engine: it averages gradients over the workers and over as many passes as `run` is given batches.
-            device: of the engine.
-            seed: of the dropout.
+            device: the engine's device.
+            seed: seeds the dropout.
         """
         self._engine, self._device, self._seed = engine, device, seed
 
@@ -110,8 +110,8 @@ class TrainingStep:
             step: from 0.
             batches: this worker's collated micro-batches by their number within the step.
             count: micro-batches of the step on all workers.
-            trained_tokens: of the step on all workers; the loss is the mean over them.
-            learning_rate: of this step.
+            trained_tokens: tokens in the loss of this step on all workers; the loss is the mean over them.
+            learning_rate: learning rate of this step.
         """
         for group in self._engine.optimizer.param_groups:
             group["lr"] = learning_rate

@@ -71,7 +71,7 @@ async def retrieve_context(state: AppState, request: Request, context: RequestCo
         return Sources(question, (), (), version, timings, arrived)
     if config.rag.extracts and config.llama.min_replicas > 0 and not state.generation.replicas():
         return Sources(question, found.hits, (), version, timings, arrived)
-    past = [] if question != last.content else history  # a question that was written anew needs no history
+    past = [] if question != last.content else history  # a rewritten question needs no history
     begun = time.perf_counter()
     prompt = await _fit(state, context, question, found.hits, past, body.max_new_tokens)
     timings["prompt_ms"] = _since(begun)

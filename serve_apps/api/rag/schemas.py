@@ -93,7 +93,7 @@ class RagTimingsOut(TimingsOut):
     embed_ms: float | None = None
     search_ms: float | None = None
     rerank_ms: float | None = None
-    standalone_ms: float | None = Field(None, description="for writing the question anew")
+    standalone_ms: float | None = Field(None, description="for rewriting the question")
     retrieve_ms: float | None = Field(None, description="for all of the search, with the way to the retriever and back")
     prompt_ms: float | None = None
     generate_ms: float = Field(description="of the replica, from the queue to the last token")
@@ -112,7 +112,7 @@ class RagResponse(BaseModel):
 
     id: str
     answer: str
-    question: str = Field(description="that was answered; of a chat the last one, perhaps written anew")
+    question: str = Field(description="question that was answered; of a chat the last one, perhaps rewritten")
     in_documents: bool = Field(description="false where no source was near enough to the question")
     degraded: bool = Field(description="whether the answer is extracts, because no model could be asked")
     finish_reason: FinishReason

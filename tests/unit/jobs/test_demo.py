@@ -1,13 +1,10 @@
-import io
 import json
 import time
 
 import pytest
-from rich.console import Console
 
 from jobs import demo as demo_module
 from jobs.demo import Demo, WaitingNotes, main
-from jobs.demo_summary import summarize
 from llama_platform.errors import InputError, PlatformError
 from llama_platform.training.batching.sampler import total_steps
 
@@ -47,27 +44,6 @@ def test_steps_are_bounded_by_tokens(demo):
     tokens = demo.report["dataset"]["train_tokens"]
     assert demo_module.MIN_STEPS <= demo.config.training.max_steps <= demo_module.MAX_STEPS
     assert tokens > 10_000
-
-
-def test_the_summary_shows_answers_with_brackets_as_they_are():
-    report = {
-        "dataset": {"examples": 1, "train_tokens": 2},
-        "training": {"workers": 2, "zero_stage": 2, "steps": 1, "tokens_per_s": 1.0, "loss_first": 1, "loss_last": 1},
-        "evaluation": {
-            "perplexity_base": 2.0,
-            "perplexity_adapter": 1.0,
-            "samples": [{"prompt": "[/bold]", "base": "[red]", "adapter": "see [2]"}],
-        },
-        "adapter": {"name": "a", "version": 1},
-        "predict": {"prompt": "q", "text": "[/]"},
-        "rag": {"question": "q", "answer": "a [1]", "sources": [{"document": "d", "heading": ""}]},
-        "seconds": {"total": 1.0},
-    }
-    console = Console(file=io.StringIO(), width=120)
-    console.print(summarize(json.loads(json.dumps(report))))
-    text = console.file.getvalue()
-    for piece in ("[/bold]", "[red]", "see [2]", "[/]"):
-        assert piece in text
 
 
 def test_overrides_win_over_the_demos_own_and_unknown_ones_are_named(tmp_path, monkeypatch, capsys):

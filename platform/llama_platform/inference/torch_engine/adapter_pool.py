@@ -26,11 +26,11 @@ class AdapterPool:
     """Loads, lends and unloads adapters; may be called from any thread."""
 
     def __init__(self, model: Model, memory_bytes: int, max_rank: int) -> None:
-        """Start empty.
+        """Begin without adapters.
 
         Args:
             model: whose adapters these are.
-            memory_bytes: that all of them may take.
+            memory_bytes: bound on the memory of all adapters.
             max_rank: larger ones are refused.
         """
         self._model, self._memory_bytes, self._max_rank = model, memory_bytes, max_rank

@@ -55,7 +55,7 @@ class TorchEngine:
         Args:
             base: what to load.
             tokenizer: the base's.
-            threads: of computation on the CPU; None leaves torch's own choice.
+            threads: number of threads of computation on the CPU; None leaves torch's own choice.
             config: sizes.
 
         Raises:
@@ -344,11 +344,11 @@ class _Answer:
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
 
     def score(self, logits: torch.Tensor, position: int) -> None:
-        """Take note of how likely tokens of the prompt were.
+        """Record the log-probabilities of tokens of the prompt.
 
         Args:
             logits: float32 [tokens, vocabulary], after consecutive tokens.
-            position: of the first of these.
+            position: place of the first of these in the prompt.
         """
         prompt, alternatives = self.request.prompt_ids, self.request.sampling.prompt_logprobs or 0
         for row, place in enumerate(range(position + 1, min(position + 1 + len(logits), len(prompt)))):

@@ -18,10 +18,10 @@ class PagePool:
     """Hands out pages of the cache, shared where their content is."""
 
     def __init__(self, pages: int, prefix_cache: bool) -> None:
-        """Start empty.
+        """Begin with all pages free.
 
         Args:
-            pages: in all.
+            pages: number of pages.
             prefix_cache: whether beginnings are shared between sequences.
         """
         self.pages, self._sharing = pages, prefix_cache

@@ -8,10 +8,10 @@ class PrefillBudget:
     """Learns from the steps' durations; pure arithmetic."""
 
     def __init__(self, limit: int, stretch: float = 1.9, least: int = 16) -> None:
-        """Start without knowledge.
+        """Begin without observations.
 
         Args:
-            limit: the most tokens.
+            limit: bound on the tokens.
             stretch: how much longer than a step without prompts one with prompts may take, while up to two requests
                 wait for their first token; more of them stretch it in proportion.
             least: tokens that prompts get in any case, so that they get on.
@@ -36,7 +36,7 @@ class PrefillBudget:
         return max(self._least, min(self._limit, int(extra_s / self._token_s)))
 
     def note(self, generating: int, prompt_tokens: int, seconds: float) -> None:
-        """Take note of a step."""
+        """Learn from the duration of a step."""
         if generating and not prompt_tokens:
             self._plain_s = _mean(self._plain_s, seconds)
         elif generating and self._plain_s is not None:

@@ -23,7 +23,7 @@ class Sampler:
 
         Args:
             sampling: how to choose.
-            prompt_ids: of the request.
+            prompt_ids: the request's prompt.
             end_ids: tokens that end an answer; not chosen before `min_new_tokens`.
         """
         self._sampling = sampling
@@ -62,7 +62,7 @@ class Sampler:
         return token, logprob
 
     def note(self, token: int) -> None:
-        """Take note of a token that was chosen."""
+        """Count a chosen token for the penalties."""
         self._tokens += 1
         self._generated[token] += 1
         if self._sampling.repetition_penalty != 1:

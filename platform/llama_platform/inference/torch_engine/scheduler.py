@@ -72,11 +72,11 @@ class Scheduler:
     """Holds waiting and running sequences."""
 
     def __init__(self, pool: PagePool, max_running: int) -> None:
-        """Start empty.
+        """Begin without sequences.
 
         Args:
-            pool: of the KV cache.
-            max_running: sequences at a time.
+            pool: pages of the KV cache.
+            max_running: bound on the sequences at a time.
         """
         self._pool, self._max_running = pool, max_running
         self.running: list[Sequence] = []
@@ -164,7 +164,7 @@ def _share(reading: list[Sequence], prompt_tokens: int, most_scored: int) -> dic
     Args:
         reading: sequences whose prompts are not computed to their ends, in order of admission.
         prompt_tokens: in all.
-        most_scored: of each scored prompt.
+        most_scored: bound on the tokens of each scored prompt.
     """
     left = {sequence: len(sequence.tokens) - sequence.computed for sequence in reading}
     left |= {sequence: min(tokens, most_scored) for sequence, tokens in left.items() if sequence.scored}

@@ -51,12 +51,12 @@ class TorchModel:
         """Load the weights.
 
         Args:
-            architecture: of the weights.
+            architecture: shape of the weights.
             weights: where they are.
             dtype: what weights and KV cache are held in.
             device: where.
             positions: the longest sequence.
-            pages: of the KV cache; one more is kept for rows that only fill a captured batch.
+            pages: size of the KV cache; one more page is kept for rows that only fill a captured batch.
 
         Raises:
             InputError: the tensors do not fit.

@@ -36,7 +36,7 @@ class TrainingData:
             pad_token_id: fills padded batches.
             micro_batch_size: chats per micro-batch.
             batching: see `micro_batches`.
-            seed: of the order.
+            seed: seeds the order of chats.
         """
         self._rows, self._pad = rows, pad_token_id
         self._micro, self._batching, self._seed = micro_batch_size, batching, seed

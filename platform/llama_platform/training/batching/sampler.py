@@ -42,7 +42,7 @@ def step_chats(step: int, num_chats: int, global_batch_size: int, seed: int) -> 
         step: from 0.
         num_chats: in the dataset.
         global_batch_size: chats per step.
-        seed: of the permutations.
+        seed: seeds the permutations.
     """
     places = range(step * global_batch_size, (step + 1) * global_batch_size)
     return [int(_permutation(num_chats, seed, place // num_chats)[place % num_chats]) for place in places]

@@ -20,9 +20,9 @@ class FrozenHeadLoss(torch.autograd.Function):
         """Return the summed negative log-likelihood (float32, scalar).
 
         Args:
-            ctx: of autograd.
+            ctx: autograd's context.
             hidden_NH: input of the head, any floating type.
-            weight_VH: of the head; gets no gradient.
+            weight_VH: weights of the head; get no gradient.
             targets_N: int64.
         """
         total = torch.zeros((), dtype=torch.float32, device=hidden_NH.device)

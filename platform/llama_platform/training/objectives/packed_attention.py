@@ -40,7 +40,7 @@ def packed_attention(
         value: like `key`.
         attention_mask: None; packed rows have no padding.
         lengths: tokens of each chat; their sum is N.
-        scaling: of the scores.
+        scaling: factor of the scores.
 
     Returns:
         [1, N, heads, head size], and no weights.

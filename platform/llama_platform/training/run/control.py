@@ -7,7 +7,7 @@ class RunControl:
     """A Ray actor that lives as long as the driver."""
 
     def __init__(self) -> None:
-        """Start empty."""
+        """Begin without messages."""
         self._records: list[dict[str, Any]] = []
         self._stop = False
 

@@ -47,7 +47,7 @@ class StepTimer:
 
         Args:
             first_step: steps that were done before.
-            steps: of the whole run.
+            steps: number of steps of the whole run.
         """
         self._first, self._steps = first_step, steps
         self._start, self._tokens = time.monotonic(), 0

@@ -212,7 +212,7 @@ class FinetuneWorker:
             save_checkpoint(self.repository, self.run_id, checkpoint)
             prune_checkpoints(self.repository, self.run_id, self.config.training.keep_checkpoints)
         self.progress.unlogged = []
-        # Nobody goes on before the checkpoint is committed: a failed upload must stop the whole run.
+        # All ranks wait for the commit, so that a failed upload stops the run.
         dist.barrier()
 
     def _publish(self) -> dict[str, Any]:

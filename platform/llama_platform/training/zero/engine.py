@@ -14,7 +14,7 @@ def init_deepspeed(threads: int) -> None:
     """Prepare this worker's process; torch.distributed is initialised.
 
     Args:
-        threads: that torch computes with on the CPU.
+        threads: number of threads that torch computes with on the CPU.
     """
     torch.set_num_threads(threads)
     os.environ |= {"OMP_NUM_THREADS": str(threads), "LOCAL_SIZE": os.environ.get("LOCAL_WORLD_SIZE", "1")}

@@ -69,15 +69,6 @@ def test_each_planted_fault_is_found_to_the_line_and_nothing_else(planted, tiny_
     assert found - {(line, kind) for line, kind in found if kind == "leakage"} == expected
 
 
-def test_the_default_policies_stop_the_job_and_name_every_place(planted, tiny_template, tmp_path):
-    with pytest.raises(InputError) as caught:
-        prepare_sources(configure(planted), tiny_template, tmp_path / "out")
-    for line in (2, 3, 4, 5, 9, 10):
-        assert f"corpus.jsonl:{line}: " in str(caught.value)
-    assert "--set data.policies.malformed=drop" in str(caught.value)
-    assert (tmp_path / "out/report.html").exists()
-
-
 @pytest.mark.parametrize(
     ("kind", "texts"),
     [
@@ -125,13 +116,6 @@ def test_dropping_leaves_the_chat_out(planted, tiny_template, tmp_path):
     kept = (tmp_path / "out/train.parquet").read_bytes() + (tmp_path / "out/eval.parquet").read_bytes()
     assert b"bob@example.com" not in kept
     assert report["findings"]["near_duplicate"]["actions"] == {"drop": 1}
-
-
-def test_reports_do_not_repeat_personal_data(planted, tiny_template, tmp_path):
-    prepare_sources(configure(planted, LENIENT), tiny_template, tmp_path / "out")
-    text = (tmp_path / "out/findings.jsonl").read_text() + (tmp_path / "out/report.json").read_text()
-    assert "bob@example" not in text
-    assert "AKIA" not in text
 
 
 @pytest.mark.parametrize(
@@ -184,3 +168,19 @@ def test_fixing_the_order_of_turns_joins_system_turns_wherever_they_stand():
         ("user", "hi"),
         ("assistant", "hello"),
     ]
+
+
+def test_the_default_policies_stop_the_job_and_name_every_place(planted, tiny_template, tmp_path):
+    with pytest.raises(InputError) as caught:
+        prepare_sources(configure(planted), tiny_template, tmp_path / "out")
+    for line in (2, 3, 4, 5, 9, 10):
+        assert f"corpus.jsonl:{line}: " in str(caught.value)
+    assert "--set data.policies.malformed=drop" in str(caught.value)
+    assert (tmp_path / "out/report.html").exists()
+
+
+def test_reports_do_not_repeat_personal_data(planted, tiny_template, tmp_path):
+    prepare_sources(configure(planted, LENIENT), tiny_template, tmp_path / "out")
+    text = (tmp_path / "out/findings.jsonl").read_text() + (tmp_path / "out/report.json").read_text()
+    assert "bob@example" not in text
+    assert "AKIA" not in text

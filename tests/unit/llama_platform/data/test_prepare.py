@@ -6,8 +6,6 @@ import pytest
 from datasets_of_sources import prepare_sources
 from llama_platform.data.config import DataConfig
 from llama_platform.data.doctor import Policies
-from llama_platform.data.examine import examine_batch
-from llama_platform.data.tokenize import IGNORED_LABEL, collate, load_tokenized
 from llama_platform.errors import InputError
 from llama_platform.models.prompt import Message
 
@@ -119,40 +117,6 @@ def test_a_bound_on_chats_is_reported(run):
     assert (report["chats"]["kept"], report["chats"]["not_read_after"]) == (5, 5)
 
 
-def test_written_chats_are_tokenized_as_rendered(run, tiny_template, tmp_path):
-    _, rows, folder = run(*GOOD)
-    tokenized = load_tokenized(folder / "train.parquet", tiny_template, tmp_path / "cache")
-    expected = tiny_template.encode_chat([Message(**m) for m in rows["train"][0]["messages"]])
-    assert (tokenized[0]["input_ids"], tokenized[0]["trained"]) == (expected.input_ids, expected.trained)
-    assert tokenized[0]["length"] == len(expected.input_ids)
-    assert len(tokenized) == len(rows["train"])
-
-
-def test_the_examiner_may_run_elsewhere(run, tiny_template, tmp_path):
-    from llama_platform.batch.examiner import _from_json, _to_json
-
-    config = DataConfig(max_tokens=64)
-
-    def elsewhere(batches):
-        for batch in batches:
-            yield [_from_json(_to_json(result)) for result in examine_batch(batch, config, tiny_template)]
-
-    here, rows_here, _ = run(*GOOD)
-    there, rows_there, _ = run(*GOOD, examiner=elsewhere)
-    assert (here, rows_here) == (there, rows_there)
-
-
-def test_collate_pads_and_masks():
-    rows = [
-        {"input_ids": [5, 6, 7], "trained": [False, True, True]},
-        {"input_ids": [8], "trained": [True]},
-    ]
-    batch = collate(rows, pad_token_id=3)
-    assert batch["input_ids"].tolist() == [[5, 6, 7], [8, 3, 3]]
-    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
-    assert batch["labels"].tolist() == [[IGNORED_LABEL, 6, 7], [8, IGNORED_LABEL, IGNORED_LABEL]]
-
-
 def write_folder(folder, files):
     folder.mkdir()
     for name, content in files.items():
@@ -162,53 +126,3 @@ def write_folder(folder, files):
 
 def chats_about(what, count=6):
     return [{"input": f"{what} {n}?", "output": f"answer {n} to {what}"} for n in range(count)]
-
-
-def test_a_foreign_file_in_a_folder_is_a_finding_and_not_the_end(tmp_path, tiny_template):
-    config = write_folder(
-        tmp_path / "chats",
-        {
-            "a.jsonl": chats_about("one"),
-            "package.json": '{"name": "x", "version": "1"}',
-            "dataset_info.json": "{",
-            "empty.json": "",
-            "README.md": "# Chats",
-            "mixed.jsonl": [{"foreign": 1}, *chats_about("two")],
-        },
-    )
-    config = config.model_copy(update={"policies": Policies(malformed="drop")})
-    report = prepare_sources(config, tiny_template, tmp_path / "out")
-    places = {kind: [place["where"] for place in found["places"]] for kind, found in report["findings"].items()}
-    folder = tmp_path / "chats"
-    assert sorted(places["unread_file"]) == sorted(
-        f"{folder}/{name}:1" for name in ("package.json", "dataset_info.json", "empty.json", "README.md")
-    )
-    assert places["malformed"] == [f"{folder}/mixed.jsonl:1"]
-    assert report["chats"]["kept"] == 12
-
-
-def test_a_file_that_is_named_and_foreign_is_malformed(tmp_path, tiny_template):
-    write_folder(tmp_path / "chats", {"package.json": '{"name": "x"}'})
-    config = DataConfig(sources=(str(tmp_path / "chats/package.json"),))
-    with pytest.raises(InputError, match=r"package\.json:1: unknown format.*\n1 findings stop the job"):
-        prepare_sources(config, tiny_template, tmp_path / "out")
-
-
-def test_a_damaged_list_keeps_what_comes_before_the_damage(tmp_path, tiny_template):
-    text = json.dumps(chats_about("list"), indent=0)[:-2] + ",\n{oops"
-    config = write_folder(tmp_path / "chats", {"a.json": text})
-    with pytest.raises(InputError, match=r"a\.json:\d+: not valid JSON"):
-        prepare_sources(config, tiny_template, tmp_path / "out")
-    config = config.model_copy(update={"policies": Policies(malformed="drop")})
-    assert prepare_sources(config, tiny_template, tmp_path / "out2")["chats"]["kept"] == 6
-
-
-def test_pictures_stop_the_job_and_tools_are_told(tmp_path, tiny_template):
-    records = [{**chat, "tools": [1]} for chat in chats_about("tools")]
-    config = write_folder(tmp_path / "chats", {"a.jsonl": records})
-    report = prepare_sources(config, tiny_template, tmp_path / "out")
-    assert report["findings"]["unread"]["count"] == 6
-    assert report["chats"]["kept"] == 6
-    config = write_folder(tmp_path / "seen", {"a.jsonl": [{**chat, "images": ["x.png"]} for chat in records]})
-    with pytest.raises(InputError, match="'images' is not trained on"):
-        prepare_sources(config, tiny_template, tmp_path / "out2")

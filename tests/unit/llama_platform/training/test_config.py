@@ -6,7 +6,6 @@ import pytest
 from llama_platform.config import load_config
 from llama_platform.errors import ConfigError
 from llama_platform.training.config import FinetuneConfig
-from llama_platform.training.zero.config import deepspeed_config
 
 CONFIGS = Path(__file__).parents[4] / "jobs/configs"
 
@@ -77,11 +76,3 @@ def test_combinations_that_need_two_changes():
     assert "needs training.zero_stage 1, 2 or 3" in problems("training.zero_stage=0", "training.offload=optimizer")
     assert "4-bit weights cannot be sharded" in problems("base.quantize=nf4", "training.zero_stage=3")
     assert "cannot be divided over training.min_workers 3" in problems("training.min_workers=3")
-
-
-def test_deepspeed_configuration_follows_ours():
-    config = load_config(FinetuneConfig, CONFIGS / "llama2_7b_lora.yaml").training
-    made = deepspeed_config(config, accumulation_steps=2)
-    assert made["zero_optimization"]["stage"] == 2
-    assert (made["bf16"]["enabled"], made["fp16"]["enabled"]) == (True, False)
-    assert (made["train_micro_batch_size_per_gpu"], made["gradient_accumulation_steps"]) == (4, 2)

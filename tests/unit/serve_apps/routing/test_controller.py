@@ -170,24 +170,6 @@ def test_versions_whose_checks_break_are_in_nobody_elses_way(config, repository,
     asyncio.run(run(story)(config, repository))
 
 
-def test_a_replica_that_cannot_load_a_version_goes_on_with_the_others(versions, repository):
-    first, second = (repository.version("adapter", "support", n) for n in (1, 2))
-    loaded = []
-
-    async def load(version):
-        if version == first:
-            raise TypeError("unforeseen")
-        loaded.append(version)
-
-    async def story():
-        one = ReplicaAgent(None, "adapter", "a", load=load, release=load)
-        one._want({first.digest: first, second.digest: second})
-        await until(lambda: loaded == [second])
-        assert one._refused == {first.digest: "it cannot be loaded (TypeError)"}
-
-    asyncio.run(story())
-
-
 def test_the_last_table_stays_while_the_store_is_away(config, repository, versions, monkeypatch):
     async def story(controller, tables, held):
         await until(lambda: state(tables) == ("live", [1]))

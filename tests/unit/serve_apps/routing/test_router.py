@@ -6,12 +6,11 @@ import time
 
 import pytest
 
-from llama_platform.errors import NotFoundError, StorageError, UnavailableError
-from serve_apps import worker_pools
+from llama_platform.errors import NotFoundError
 from serve_apps.generation.deadline import Deadline
 from serve_apps.routing.router import AliasRouter
 from serve_apps.routing.table import RoutingTable
-from serve_apps.worker_pools import STORE_THREADS, STORE_WAITING, WorkerPools
+from serve_apps.worker_pools import WorkerPools
 
 
 class Controller:
@@ -43,28 +42,6 @@ def test_what_is_not_there_is_looked_for_once(repository, monkeypatch):
 
     asyncio.run(story())
     assert (controller.looks, reads) == (["nobody"], [7])
-
-
-def test_a_store_that_never_answers_stops_nothing_else(monkeypatch):
-    monkeypatch.setattr(worker_pools, "STORE_TIMEOUT_S", 0.3)
-    hangs = threading.Event()
-
-    async def story():
-        pools = WorkerPools()
-        calls = [
-            asyncio.ensure_future(pools.store(hangs.wait, timeout_s=0.5)) for _ in range(STORE_THREADS + STORE_WAITING)
-        ]
-        await asyncio.sleep(0.05)
-        begun = time.monotonic()
-        assert await pools.compute(sum, [1, 2]) == 3  # prompts are still tokenized
-        assert time.monotonic() - begun < 0.2
-        with pytest.raises(UnavailableError, match="answers slowly"):
-            await pools.store(hangs.wait)
-        found = await asyncio.gather(*calls, return_exceptions=True)
-        assert {type(error) for error in found} == {StorageError}
-        hangs.set()
-
-    asyncio.run(story())
 
 
 def test_a_lookup_ends_with_the_deadline_of_its_request(http, monkeypatch, repository):

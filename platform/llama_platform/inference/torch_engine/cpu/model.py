@@ -87,12 +87,12 @@ class CpuModel:
         """Load and pack the weights.
 
         Args:
-            architecture: of the weights.
+            architecture: shape of the weights.
             weights: where they are.
             kind: what weights and KV cache are held in.
-            threads: of computation.
+            threads: number of threads of computation.
             positions: the longest sequence.
-            pages: of the KV cache.
+            pages: size of the KV cache.
             max_rows: the most tokens of a step.
             max_sampled: the most sequences of a step.
             int8: whether weights are held in 8 bits, a scale for each output; activations are rounded in groups.
@@ -409,8 +409,8 @@ def pack_linear(
 
     Args:
         parts: float tensors of the same number of inputs.
-        dtype: to be packed in.
-        columns: of a block.
+        dtype: type of the packed values.
+        columns: number of columns of a block.
         take: returns int32 memory of a shape; None for fresh memory.
     """
     return PackedLinear(_pack_words([part.to(dtype).contiguous().view(torch.int32) for part in parts], columns, take))

@@ -1,16 +1,13 @@
 """One contract for every ObjectStore; the S3 server is a real process (tests/conftest.py)."""
 
 import hashlib
-import os
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from llama_platform.errors import ConfigError, InputError, NotFoundError, StorageError
+from llama_platform.errors import InputError, NotFoundError, StorageError
 from llama_platform.storage.base import PreconditionFailedError
-from llama_platform.storage.local import LEFT_BEHIND_S, LocalStore
-from llama_platform.storage.open_store import open_store, root_from_environment
+from llama_platform.storage.open_store import open_store
 
 
 @pytest.fixture(params=["file", "s3"])
@@ -130,34 +127,9 @@ def test_no_permission_names_the_permission(s3_uri, monkeypatch):
         open_store(s3_uri).read("k")
 
 
-@pytest.mark.parametrize("uri", ["ftp://x/y", "s3://", "s3:///key", "file://host/x", ""])
-def test_unusable_uris_are_refused(uri):
-    with pytest.raises(ConfigError):
-        open_store(uri)
-
-
-def test_root_from_the_environment():
-    assert root_from_environment({}) is None
-    assert root_from_environment({"MODEL_BUCKET": "b"}) == "s3://b"
-    assert root_from_environment({"MODEL_BUCKET": "b", "MODEL_S3_PREFIX": "/p/"}) == "s3://b/p"
-
-
 def test_signs_of_urls_are_ordinary_in_keys_of_s3(s3_uri):
     open_store(f"{s3_uri}/c#/q?a").write("x.md", b"1")
     assert open_store(s3_uri).read("c#/q?a/x.md").content == b"1"
-
-
-def test_files_of_killed_writers_go_by_age(tmp_path):
-    store = LocalStore(tmp_path)
-    store.write("a", b"1")
-    left = tmp_path / ".locks/tmp6co6kri0"
-    left.write_bytes(b"half")
-    LocalStore(tmp_path).write("a", b"2")
-    assert left.exists()
-    os.utime(left, (0, time.time() - LEFT_BEHIND_S - 1))
-    LocalStore(tmp_path).write("a", b"3")
-    assert not left.exists()
-    assert len(list((tmp_path / ".locks").iterdir())) == 1  # the lock file stays
 
 
 def test_what_the_store_holds_is_compared_with_a_file(store, tmp_path):
@@ -169,13 +141,3 @@ def test_what_the_store_holds_is_compared_with_a_file(store, tmp_path):
     assert store.matches(path, "big", digest)
     store.write("big", b"y" * 100)
     assert not store.matches(path, "big", digest)
-
-
-def test_links_are_no_objects(tmp_path):
-    (tmp_path / "store").mkdir()
-    (tmp_path / "secret").write_text("secret")
-    (tmp_path / "store/link").symlink_to(tmp_path / "secret")
-    store = LocalStore(tmp_path / "store")
-    assert list(store.list_keys("")) == []
-    with pytest.raises(InputError, match="a link"):
-        store.read("link")

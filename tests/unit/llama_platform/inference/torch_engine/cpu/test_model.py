@@ -1,0 +1,85 @@
+"""The two models step by step: kinds, captured decoding, int8, what they refuse."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from llama_platform.errors import InputError
+from llama_platform.inference.torch_engine.architecture import read_architecture
+from llama_platform.inference.torch_engine.batch import Chunk, arrange
+from llama_platform.inference.torch_engine.cpu import kernels
+from llama_platform.inference.torch_engine.cpu.model import CpuModel
+from llama_platform.inference.torch_engine.weights import Weights
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    torch.manual_seed(2)
+    config = LlamaConfig(
+        vocab_size=500, hidden_size=128, intermediate_size=320, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=512, tie_word_embeddings=True,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("base")
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reference(folder):
+    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+    @torch.inference_mode()
+    def logits(ids):
+        return model(torch.tensor([ids])).logits[0]
+
+    return logits
+
+
+def on_kernels(folder, kind="f32", threads=2, int8=False):
+    return CpuModel(read_architecture(folder), Weights(folder), kind, threads, 512, 40, 300, 16, int8)
+
+
+def read(model, ids, sizes):
+    """Return the logits after each chunk of these sizes."""
+    rows, place = [], 0
+    for size in sizes:
+        chunk = Chunk(ids[place : place + size], place, list(range(3, 20)))
+        rows.append(model.forward(arrange([chunk]), [])[0].clone())
+        place += size
+    return torch.stack(rows), np.cumsum(sizes) - 1
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    ("kind", "int8", "gap"), [("f32", False, 1e-5), ("bf16", False, 0.02), ("bf16", True, 0.06), ("f32", True, 0.06)]
+)
+def test_logits_in_chunks_of_any_size(folder, reference, kind, int8, gap, threads):
+    ids = torch.randint(0, 500, (260,), generator=torch.Generator().manual_seed(1)).tolist()
+    expected = reference(ids)
+    if int8 and not kernels.HAS_INT8:
+        with pytest.raises(InputError, match="needs a processor with AVX-512 VNNI"):
+            on_kernels(folder, kind, threads, int8)
+        return
+    found, rows = read(on_kernels(folder, kind, threads, int8), ids, [1, 2, 3, 5, 7, 31, 33, 64, 1, 110])
+    difference = (found - expected[rows]).pow(2).mean(dim=1).sqrt() / expected.std()
+    assert difference.max() < gap
+
+
+def test_pages_may_lie_anywhere(folder, reference):
+    ids = list(range(100, 190))
+    model = on_kernels(folder)
+    found = model.forward(arrange([Chunk(ids, 0, [31, 2, 17])]), [])[0]
+    assert torch.allclose(found, reference(ids)[-1], atol=1e-5)
+
+
+@pytest.fixture
+def adapter(folder, tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    base = LlamaForCausalLM.from_pretrained(folder)
+    config = LoraConfig(r=8, target_modules=["q_proj", "down_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+    get_peft_model(base, config).save_pretrained(tmp_path)
+    return tmp_path

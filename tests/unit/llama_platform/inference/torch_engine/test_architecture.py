@@ -1,0 +1,45 @@
+import json
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from llama_platform.errors import InputError
+from llama_platform.inference.torch_engine.architecture import read_architecture
+from llama_platform.inference.torch_engine.torch_model import TorchModel
+from llama_platform.inference.torch_engine.weights import Weights
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    torch.manual_seed(2)
+    config = LlamaConfig(
+        vocab_size=500, hidden_size=128, intermediate_size=320, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=512, tie_word_embeddings=True,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("base")
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model_type": "mistral"}, "model_type is 'mistral'"),
+        ({"attention_bias": True}, "attention_bias is True"),
+        ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
+        ({"quantization_config": {"bits": 4}}, "quantization_config"),
+        ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}, "'dynamic'"),
+        ({"vocab_size": 600}, r"has shape \(500, 128\), config.json says \(600, 128\)"),
+        ({"num_hidden_layers": 4}, "model.layers.3.*is missing"),
+        ({"head_dim": 12}, "shape"),
+    ],
+)
+def test_what_is_not_supported_is_named(folder, tmp_path, change, words):
+    config = json.loads((folder / "config.json").read_text()) | change
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model.safetensors").symlink_to(folder / "model.safetensors")
+    with pytest.raises(InputError, match=words):
+        TorchModel(read_architecture(tmp_path), Weights(tmp_path), torch.float32, CPU, 64, 4)

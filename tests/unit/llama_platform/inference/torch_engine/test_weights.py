@@ -1,0 +1,13 @@
+import pytest
+import torch
+
+from llama_platform.errors import InputError
+from llama_platform.inference.torch_engine.weights import Weights
+
+CPU = torch.device("cpu")
+
+
+def test_pickled_weights_are_not_opened(tmp_path):
+    (tmp_path / "pytorch_model.bin").write_bytes(b"x")
+    with pytest.raises(InputError, match="pickled weights are not opened"):
+        Weights(tmp_path)
