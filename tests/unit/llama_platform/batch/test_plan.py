@@ -1,0 +1,45 @@
+import json
+
+import pytest
+
+from llama_platform.batch.plan import BatchConfig, answers_key, open_output, prepare, records_key
+from llama_platform.errors import ConflictError, InputError
+
+
+@pytest.fixture
+def config(tmp_path):
+    lines = [json.dumps({"prompt": f"q{n}", "id": n}) for n in range(5)]
+    (tmp_path / "questions.jsonl").write_text("\n".join([*lines, "{broken", "[1]"]))
+    return BatchConfig(sources=(str(tmp_path / "questions.jsonl"),), output=str(tmp_path / "out"), shard_records=3)
+
+
+def test_records_wait_in_shards_and_broken_ones_say_why(config):
+    batch = prepare(config)
+    assert batch.pending == (0, 1, 2)
+    output = open_output(config.output)
+    rows = [json.loads(line) for n in range(3) for line in output.read(records_key(n)).content.splitlines()]
+    assert [row["record"] for row in rows] == list(range(7))
+    assert rows[4] == {"record": 4, "id": 4, "value": {"prompt": "q4"}}
+    assert "not valid JSON" in rows[5]["problem"]
+    assert "a record is an object" in rows[6]["problem"]
+
+
+def test_committed_shards_are_never_answered_again(config):
+    prepare(config)
+    answer = json.dumps({"record": 0, "text": "x", "usage": {"completion_tokens": 4}}) + "\n"
+    open_output(config.output).write(answers_key(1), (answer * 3).encode())
+    batch = prepare(config)
+    assert batch.pending == (0, 2)
+    assert (batch.progress.kept_shards, batch.progress.rows, batch.progress.tokens) == (1, 3, 12)
+
+
+def test_an_output_of_other_settings_is_refused(config):
+    prepare(config)
+    with pytest.raises(ConflictError, match="other records or settings"):
+        prepare(config.model_copy(update={"shard_records": 2}))
+
+
+def test_sources_without_records_are_an_error(config, tmp_path):
+    (tmp_path / "empty.jsonl").write_text("")
+    with pytest.raises(InputError, match="empty"):
+        prepare(config.model_copy(update={"sources": (str(tmp_path / "empty.jsonl"),)}))

@@ -1,0 +1,41 @@
+import pytest
+
+from llama_platform.artifacts.manifest import Manifest
+from llama_platform.artifacts.repository import ArtifactVersion
+from llama_platform.errors import IntegrityError
+from llama_platform.models.base_model import BaseConfig
+from serve_apps.routing.validation import check_lineage
+
+VERSION = ArtifactVersion("adapter", "support", 1, "d", "")
+BASE = BaseConfig(model="meta-llama/Llama-2-7b-hf", prompt_style="plain")
+
+
+def check(**facts):
+    check_lineage(VERSION, Manifest(kind="adapter", name="support", files={}, metadata=facts), BASE, "f" * 64)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"prompt_fingerprint": "f" * 64, "base": "meta-llama/Llama-2-7b-hf"},
+        {"prompt_fingerprint": "f" * 64, "base": "other-mirror/llama-2-7b-HF"},
+        {"prompt_fingerprint": "f" * 64, "base": "/models/anything"},
+        {"prompt_style": "plain", "imported": True},
+    ],
+)
+def test_what_was_made_for_this_server_may_answer(facts):
+    check(**facts)
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"prompt_fingerprint": "e" * 64}, "trained with another prompt"),
+        ({"prompt_fingerprint": "f" * 64, "base": "meta-llama/Llama-2-13b-hf"}, "made for the base"),
+        ({"prompt_style": "llama2"}, "import it again with --prompt-style"),
+        ({}, "recorded: None"),
+    ],
+)
+def test_what_was_made_for_another_or_nobody_knows_for_what_may_not(facts, words):
+    with pytest.raises(IntegrityError, match=words):
+        check(**facts)
