@@ -10,7 +10,11 @@ from typing import Any
 
 import torch
 
-from llama_platform.data.tokenize import IGNORED_LABEL
+from llama_platform.data.tokenize import IGNORED_LABEL, TokenizedRow
+
+Batch = dict[str, Any]
+"""Tensors of a training step: `input_ids` and `labels`, int64 [rows, columns], and `attention_mask` of padded rows or
+`position_ids` and `lengths` of packed ones."""
 
 
 def balanced_bins(lengths: Sequence[int], bins: int) -> list[list[int]]:
@@ -32,7 +36,7 @@ def balanced_bins(lengths: Sequence[int], bins: int) -> list[list[int]]:
     return filled
 
 
-def pack(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def pack(rows: Sequence[TokenizedRow]) -> Batch:
     """Put chats one after the other into one row.
 
     Args:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
@@ -13,6 +13,14 @@ LAYOUT = 2
 """Version of the cached columns; another number leaves earlier caches alone."""
 IGNORED_LABEL = -100
 """Positions that do not count in the loss, as in torch's cross_entropy."""
+
+
+class TokenizedRow(TypedDict):
+    """One tokenized chat."""
+
+    input_ids: list[int]
+    trained: list[bool]
+    """Whether each token counts in the loss."""
 
 
 def load_tokenized(file: Path, template: PromptTemplate, cache: Path) -> Any:
@@ -47,7 +55,7 @@ def load_tokenized(file: Path, template: PromptTemplate, cache: Path) -> Any:
     )
 
 
-def collate(rows: Sequence[dict[str, Any]], pad_token_id: int) -> dict[str, torch.Tensor]:
+def collate(rows: Sequence[TokenizedRow], pad_token_id: int) -> dict[str, torch.Tensor]:
     """Pad chats to the longest of them.
 
     Args:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from llama_platform.data.packing import Batch
 from llama_platform.data.tokenize import IGNORED_LABEL
 from llama_platform.training.batching.sampler import dropout_seed
 from llama_platform.training.objectives.head_loss import head_loss
@@ -102,7 +103,7 @@ class TrainingStep:
         self._engine, self._device, self._seed = engine, device, seed
 
     def run(
-        self, step: int, batches: Mapping[int, dict[str, Any]], count: int, trained_tokens: int, learning_rate: float
+        self, step: int, batches: Mapping[int, Batch], count: int, trained_tokens: int, learning_rate: float
     ) -> torch.Tensor:
         """Do one optimizer step; return this worker's part of the summed negative log-likelihood.
 
@@ -125,6 +126,6 @@ class TrainingStep:
         return total
 
 
-def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+def to_device(batch: Batch, device: torch.device) -> Batch:
     """Return a collated batch with its tensors on a device."""
     return {key: value.to(device) if isinstance(value, torch.Tensor) else value for key, value in batch.items()}

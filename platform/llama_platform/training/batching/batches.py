@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from llama_platform.data.packing import balanced_bins, pack
-from llama_platform.data.tokenize import collate
+from llama_platform.data.packing import Batch, balanced_bins, pack
+from llama_platform.data.tokenize import TokenizedRow, collate
 from llama_platform.training.batching.sampler import Batching, micro_batches, step_chats
 
 
@@ -15,7 +15,7 @@ from llama_platform.training.batching.sampler import Batching, micro_batches, st
 class StepBatches:
     """One worker's part of a step."""
 
-    batches: dict[int, dict[str, Any]]
+    batches: dict[int, Batch]
     """Collated micro-batches by their number within the step."""
     count: int
     """Micro-batches of the step on all workers."""
@@ -57,19 +57,17 @@ class TrainingData:
         return StepBatches(batches, len(plan), int(self._lengths[chats].sum()), int(self._trained[chats].sum()))
 
 
-def collate_rows(rows: Sequence[dict[str, Any]], pad_token_id: int, packed: bool) -> dict[str, Any]:
+def collate_rows(rows: Sequence[TokenizedRow], pad_token_id: int, packed: bool) -> Batch:
     """Return chats as one packed row, or as padded rows."""
     return pack(rows) if packed else collate(rows, pad_token_id)
 
 
-def eval_batches(
-    rows: Sequence[dict[str, Any]], batch_size: int, pad_token_id: int, packed: bool
-) -> Iterator[dict[str, Any]]:
+def eval_batches(rows: Sequence[TokenizedRow], batch_size: int, pad_token_id: int, packed: bool) -> Iterator[Batch]:
     """Yield collated batches of held-out chats, about `batch_size` in each."""
     if packed:
-        bins = balanced_bins([row["length"] for row in rows], -(-len(rows) // batch_size))
+        bins = balanced_bins([len(row["input_ids"]) for row in rows], -(-len(rows) // batch_size))
         yield from (pack([rows[index] for index in chosen]) for chosen in bins)
         return
-    ordered = sorted(rows, key=lambda row: row["length"])
+    ordered = sorted(rows, key=lambda row: len(row["input_ids"]))
     for start in range(0, len(ordered), batch_size):
         yield collate(ordered[start : start + batch_size], pad_token_id)

@@ -1,6 +1,8 @@
-"""Board: where the workers of a run post what they measured, and the driver what it wants of them."""
+"""RunControl: what the workers of a run have measured, for the driver, and what the driver asks of them."""
 
 from typing import Any
+
+from llama_platform.training.run.metrics import StepMetrics
 
 
 class RunControl:
@@ -8,14 +10,14 @@ class RunControl:
 
     def __init__(self) -> None:
         """Begin without messages."""
-        self._records: list[dict[str, Any]] = []
+        self._records: list[StepMetrics] = []
         self._stop = False
 
-    def post(self, records: list[dict[str, Any]]) -> None:
+    def post(self, records: list[StepMetrics]) -> None:
         """Add records."""
         self._records += records
 
-    def read_from(self, start: int) -> list[dict[str, Any]]:
+    def read_from(self, start: int) -> list[StepMetrics]:
         """Return the records from number `start` on."""
         return self._records[start:]
 
@@ -29,11 +31,11 @@ class RunControl:
 
 
 class StopRequests:
-    """The first worker's view of the board: it asks now and then, and never waits for the answer."""
+    """Requests to stop, as the first worker sees them: it asks now and then, and never waits for the answer."""
 
-    def __init__(self, board: Any) -> None:
+    def __init__(self, control: Any) -> None:
         """Ask the RunControl with this handle."""
-        self._board = board
+        self._control = control
         self._answer: Any = None
 
     def pending(self) -> bool:
@@ -41,7 +43,7 @@ class StopRequests:
         import ray
 
         if self._answer is None:
-            self._answer = self._board.stop_requested.remote()
+            self._answer = self._control.stop_requested.remote()
         if not ray.wait([self._answer], timeout=0)[0]:
             return False
         stop, self._answer = bool(ray.get(self._answer)), None

@@ -1,6 +1,7 @@
 """TrainerState: where a run is, as kept in its checkpoints."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -8,6 +9,7 @@ from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.errors import InputError
 from llama_platform.models.prompt import PromptTemplate
 from llama_platform.training.config import FinetuneConfig
+from llama_platform.training.run.metrics import StepMetrics
 
 
 def run_identity(config: FinetuneConfig, dataset: ArtifactVersion, template: PromptTemplate) -> str:
@@ -31,8 +33,14 @@ class TrainerState:
     stopped_early: bool = False
     identity: str | None = None
     """What the run is of: dataset, base, prompt and LoRA."""
-    unlogged: list[dict[str, Any]] = field(default_factory=list)
+    unlogged: list[StepMetrics] = field(default_factory=list)
     """The first worker's records since the checkpoint before, should the driver die with them."""
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "TrainerState":
+        """Return the state that a checkpoint holds."""
+        unlogged = [StepMetrics(**record) for record in values.get("unlogged", ())]
+        return cls(**{**values, "unlogged": unlogged})
 
     def claim(self, identity: str, run_id: str) -> None:
         """Bind a new run to `identity`, or check that a continued one is of the same.

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -34,7 +34,7 @@ from llama_platform.training.run.control import RunControl
 from llama_platform.training.run.log import RunLog
 from llama_platform.training.run.metrics import StepMetrics
 from llama_platform.training.run.state import TrainerState, run_identity
-from llama_platform.training.run.worker import train_loop
+from llama_platform.training.run.worker import RunOutcome, WorkerArguments, train_loop
 
 log = logging.getLogger(__name__)
 POLL_S = 0.5
@@ -91,57 +91,53 @@ def finetune(
     _check_installed(config)
     template = load_template(config.base)  # what is wrong with the base shows here rather than in every worker
     checkpoint = newest_checkpoint(repository, run_id)
-    progress = TrainerState(**checkpoint.progress) if checkpoint else TrainerState(config.global_batch_size())
-    progress.claim(run_identity(config, dataset, template), run_id)
-    _check_division(progress.global_batch_size, config.training)
+    state = TrainerState.from_json(checkpoint.progress) if checkpoint else TrainerState(config.global_batch_size())
+    state.claim(run_identity(config, dataset, template), run_id)
+    _check_division(state.global_batch_size, config.training)
     if not may_grow:
         _check_resources(config.training)
     repository.store.write(f"runs/{run_id}/config.yaml", yaml.safe_dump(config.model_dump(mode="json")).encode())
     # Pinned to the driver's node, so that the two live and die together.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    board = ray.remote(num_cpus=0, scheduling_strategy=here)(RunControl).remote()
-    arguments = {
-        "config": config.model_dump(mode="json"),
-        "run_id": run_id,
-        "dataset_version": dataset.version,
-        "progress": asdict(progress),
-        "board": board,
-    }
+    control = ray.remote(num_cpus=0, scheduling_strategy=here)(RunControl).remote()
+    arguments = WorkerArguments(config, run_id, dataset.version, state, control)
     with RunLog(repository.store, run_id, config) as run_log:
         try:
-            result = _follow(config, run_id, arguments, run_log, on_metrics, stop or threading.Event())
-            if result["steps"] == 0:
+            outcome = _follow(arguments, run_log, on_metrics, stop or threading.Event())
+            if outcome.state.step == 0:
                 raise TrainingError(f"run {run_id}: no optimizer step was made")
         except BaseException as error:
             run_log.close("failed", error=str(error))
             raise
-        run_log.close("finished" if result["adapter"] else "stopped", **_shown(result))
+        run_log.close("finished" if outcome.adapter else "stopped", **_shown(outcome))
         report = run_log.report_uri
         speed = run_log.records()[-1].tokens_per_s if run_log.records() else 0.0
-    found = result["adapter"]
+    done = outcome.state
+    assert done.loss_first is not None
+    assert done.loss_last is not None
     return RunResult(
         run_id=run_id,
-        adapter=repository.version("adapter", found["name"], found["version"]) if found else None,
-        uri=result.get("uri", ""),
-        steps=result["steps"],
-        workers=result["workers"],
-        loss_first=result["loss_first"],
-        loss_last=result["loss_last"],
-        eval_loss=result["eval_loss"],
-        tokens=result["tokens"],
+        adapter=outcome.adapter,
+        uri=outcome.uri,
+        steps=done.step,
+        workers=outcome.workers,
+        loss_first=done.loss_first,
+        loss_last=done.loss_last,
+        eval_loss=done.eval_loss,
+        tokens=done.tokens,
         tokens_per_s=speed,
         report=report,
     )
 
 
-def _shown(result: dict[str, Any]) -> dict[str, Any]:
-    adapter = result["adapter"]
+def _shown(outcome: RunOutcome) -> dict[str, Any]:
+    adapter, state = outcome.adapter, outcome.state
     return {
-        "adapter": f"{adapter['name']}@{adapter['version']}" if adapter else None,
-        "workers": result["workers"],
-        "tokens": f"{result['tokens']:,}",
-        "held_out_loss": _rounded(result["eval_loss"]),
-        "lowest_held_out_loss": _rounded(result["best_eval_loss"]),
+        "adapter": f"{adapter.name}@{adapter.version}" if adapter else None,
+        "workers": outcome.workers,
+        "tokens": f"{state.tokens:,}",
+        "held_out_loss": _rounded(state.eval_loss),
+        "lowest_held_out_loss": _rounded(state.best_eval_loss),
     }
 
 
@@ -155,22 +151,17 @@ def _rounded(loss: float | None) -> float | None:
 
 
 def _follow(
-    config: FinetuneConfig,
-    run_id: str,
-    arguments: dict[str, Any],
-    run_log: RunLog,
-    on_metrics: Callable[[StepMetrics], None],
-    stop: threading.Event,
-) -> dict[str, Any]:
+    arguments: WorkerArguments, run_log: RunLog, on_metrics: Callable[[StepMetrics], None], stop: threading.Event
+) -> RunOutcome:
     """Run the workers in a thread; log what they post, and pass a request to stop on to them."""
-    board, seen, asked = arguments["board"], 0, False
+    control, run_id, seen, asked = arguments.control, arguments.run_id, 0, False
     # In the main thread, Ray Train would take SIGINT for itself and abort the run.
-    run: Future[dict[str, Any]] = Future()
+    run: Future[RunOutcome] = Future()
     cluster = ClusterWatch(run_id)
 
     def fit() -> None:
         try:
-            run.set_result(_fit(config, run_id, arguments))
+            run.set_result(_fit(arguments))
         except BaseException as error:
             run.set_exception(error)
 
@@ -182,9 +173,9 @@ def _follow(
             ended = bool(wait([run], POLL_S).done)
             cluster.check()
             if stop.is_set() and not asked:
-                board.request_stop.remote()
+                control.request_stop.remote()
                 asked = True
-            records = [StepMetrics(**values) for values in ray.get(board.read_from.remote(seen), timeout=GONE_S)]
+            records: list[StepMetrics] = ray.get(control.read_from.remote(seen), timeout=GONE_S)
             seen += len(records)
             for record in run_log.add(records):
                 on_metrics(record)
@@ -227,15 +218,15 @@ def _again(run_id: str) -> str:
     return f"what is committed stays: submit the job again with --set training.run_id={run_id}"
 
 
-def _fit(config: FinetuneConfig, run_id: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    training = config.training
+def _fit(arguments: WorkerArguments) -> RunOutcome:
+    training, run_id = arguments.config.training, arguments.run_id
     failures = FailureConfig(max_failures=training.max_failures, controller_failure_limit=START_TRIES)
     resources = {"CPU": training.cpus_per_worker} | ({"GPU": 1} if training.use_gpu else {})
     elastic = training.min_workers is not None and training.min_workers < training.workers
     with tempfile.TemporaryDirectory(prefix="ray-train-") as scratch:
         trainer = TorchTrainer(
             train_loop,
-            train_loop_config=arguments,
+            train_loop_config={"arguments": arguments},
             torch_config=TorchConfig(backend="nccl" if training.use_gpu else "gloo"),
             scaling_config=ScalingConfig(
                 num_workers=(training.min_workers, training.workers) if elastic else training.workers,
@@ -251,7 +242,7 @@ def _fit(config: FinetuneConfig, run_id: str, arguments: dict[str, Any]) -> dict
             cause = _cause(error)
             kind = type(cause) if isinstance(cause, PlatformError) else TrainingError
             raise kind(f"run {run_id} failed: {cause}") from error
-    if not isinstance(result.return_value, dict):
+    if not isinstance(result.return_value, RunOutcome):
         raise TrainingError(f"run {run_id} ended without a result")
     return result.return_value
 

@@ -9,7 +9,7 @@ import math
 import os
 import tempfile
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,34 +44,52 @@ from llama_platform.training.zero.engine import init_deepspeed, start_engine
 from llama_platform.training.zero.state import gather_moments, gather_weights, load_weights, restore
 
 log = logging.getLogger(__name__)
-# Ray's report waits until the controller has polled every worker, about a second; the board does not wait.
+# Ray's report waits until the controller has polled every worker, about a second; RunControl does not wait.
 REPORT_EVERY = 25
 PREEMPTION_CHECK_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerArguments:
+    """What the driver gives to every worker of a run."""
+
+    config: FinetuneConfig
+    run_id: str
+    dataset_version: int
+    state: TrainerState
+    """State of a first start; a later one begins with the newest checkpoint's."""
+    control: Any
+    """Handle of the RunControl."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutcome:
+    """What the workers have made, equal on all of them."""
+
+    workers: int
+    state: TrainerState
+    adapter: ArtifactVersion | None
+    """None if the run was stopped before its end."""
+    uri: str = ""
+    """Place of the adapter in the store; empty without one."""
 
 
 class FinetuneWorker:
     """One worker's part of a run."""
 
-    def __init__(self, arguments: dict[str, Any]) -> None:
-        """Load data, base and engine, and the newest checkpoint if there is one.
-
-        Args:
-            arguments: `config` (FinetuneConfig as JSON), `run_id`, `dataset_version`, `progress` (TrainerState of a
-                first start), `board` (handle of the RunControl).
-        """
-        self.config = FinetuneConfig.model_validate(arguments["config"])
-        self.run_id: str = arguments["run_id"]
+    def __init__(self, arguments: WorkerArguments) -> None:
+        """Load data, base and engine, and the newest checkpoint if there is one."""
+        self.config, self.run_id = arguments.config, arguments.run_id
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.device = ray.train.torch.get_device()
-        self._board, self._stop_requests = arguments["board"], StopRequests(arguments["board"])
+        self._control, self._stop_requests = arguments.control, StopRequests(arguments.control)
         self._gauges = Gauges(self.run_id)
-        self._unsaved: list[dict[str, Any]] = []
         self._looked_at_nodes = time.monotonic()
         training = self.config.training
         self.packed = training.batching == "packed"
         self.repository = repository_from(self.config.store, os.environ)
         self.template = load_template(self.config.base)
-        self.dataset = self.repository.version("dataset", self.config.data.name, arguments["dataset_version"])
+        self.dataset = self.repository.version("dataset", self.config.data.name, arguments.dataset_version)
         self.data = TrainingData(
             self._rows("train.parquet"),
             self.template.pad_token_id(),
@@ -80,27 +98,27 @@ class FinetuneWorker:
             training.seed,
         )
         checkpoint = self._newest_checkpoint()
-        self.progress = TrainerState(**(checkpoint.progress if checkpoint else arguments["progress"]))
-        size = self.progress.global_batch_size
+        self.state = TrainerState.from_json(checkpoint.progress) if checkpoint else arguments.state
+        size = self.state.global_batch_size
         self.steps = total_steps(len(self.data), size, training.epochs, training.max_steps)
         self._start_engine(accumulation_for(size, training.micro_batch_size, self.world), checkpoint)
         if checkpoint is not None:
             self._resume(checkpoint)
 
-    def run(self) -> dict[str, Any]:
-        """Train to the end or to a request to stop; return the run's result, with the adapter if it came to the end."""
-        timer, stopped = StepTimer(self.progress.step, self.steps), False
-        while self.progress.step < self.steps and not (self.progress.stopped_early or stopped):
+    def run(self) -> RunOutcome:
+        """Train to the end or to a request to stop; the outcome has the adapter if it came to the end."""
+        timer, stopped = StepTimer(self.state.step, self.steps), False
+        while self.state.step < self.steps and not (self.state.stopped_early or stopped):
             metrics, stopped = self._step(timer)
             gained = self._evaluate() if self._evaluation_is_due() else None
-            self._report(replace(metrics, eval_loss=None if gained is None else self.progress.eval_loss))
-            last = self.progress.step == self.steps or self.progress.stopped_early or stopped
-            if last or gained or self.progress.step % self.config.training.checkpoint_every == 0:
-                self._checkpoint(None if gained is None else self.progress.eval_loss)
-        result = {"steps": self.progress.step, "workers": self.world, **self.progress.summary()}
-        if stopped and self.progress.step < self.steps:
-            return result | {"adapter": None}
-        return result | self._publish()
+            self._report(replace(metrics, eval_loss=None if gained is None else self.state.eval_loss))
+            last = self.state.step == self.steps or self.state.stopped_early or stopped
+            if last or gained or self.state.step % self.config.training.checkpoint_every == 0:
+                self._checkpoint(None if gained is None else self.state.eval_loss)
+        if stopped and self.state.step < self.steps:
+            return RunOutcome(self.world, self.state, None)
+        version = self._publish()
+        return RunOutcome(self.world, self.state, version, self.repository.uri(version))
 
     def _start_engine(self, accumulation_steps: int, checkpoint: Checkpoint | None) -> None:
         training = self.config.training
@@ -127,7 +145,7 @@ class FinetuneWorker:
         log.info("resumed", extra={"step": checkpoint.step})
         if self.rank == 0:
             # The driver that was told of these steps may be gone, and what it had not written with it.
-            self._board.post.remote(self.progress.unlogged)
+            self._control.post.remote(self.state.unlogged)
 
     def _rows(self, file: str) -> Any:
         with self.repository.fetched(self.dataset) as folder:
@@ -135,25 +153,25 @@ class FinetuneWorker:
 
     def _step(self, timer: StepTimer) -> tuple[StepMetrics, bool]:
         """Do a step; return what it measured, and whether all workers are to end after it."""
-        training, progress, start = self.config.training, self.progress, time.perf_counter()
-        part = self.data.step(progress.step, progress.global_batch_size, self.rank, self.world)
+        training, state, start = self.config.training, self.state, time.perf_counter()
+        part = self.data.step(state.step, state.global_batch_size, self.rank, self.world)
         rate = learning_rate_at(
-            progress.step, self.steps, training.learning_rate, training.warmup_fraction, training.schedule
+            state.step, self.steps, training.learning_rate, training.warmup_fraction, training.schedule
         )
-        nll = self._train.run(progress.step, part.batches, part.count, part.trained_tokens, rate)
+        nll = self._train.run(state.step, part.batches, part.count, part.trained_tokens, rate)
         total, stop, look = self._agree(nll)
         loss = total / max(part.trained_tokens, 1)
         if not math.isfinite(loss):
-            raise TrainingError(f"step {progress.step + 1}: the loss is {loss}; lower training.learning_rate")
-        progress.add_step(loss, part.tokens)
+            raise TrainingError(f"step {state.step + 1}: the loss is {loss}; lower training.learning_rate")
+        state.add_step(loss, part.tokens)
         seconds = time.perf_counter() - start
-        speed, eta = timer.measure(progress.step, part.tokens)
+        speed, eta = timer.measure(state.step, part.tokens)
         norm = float(self.engine.get_global_grad_norm() or 0.0)
         # Ray's look at the nodes is collective, so all workers take it at the same steps.
         drained = look and ray.train.get_preemption_info() is not None
         if drained:
             log.warning("a node of this run is being drained: committing a checkpoint and stopping")
-        metrics = StepMetrics(progress.step, self.steps, loss, rate, norm, speed, eta, None, part.tokens, seconds)
+        metrics = StepMetrics(state.step, self.steps, loss, rate, norm, speed, eta, None, part.tokens, seconds)
         return metrics, stop or drained
 
     def _agree(self, nll: torch.Tensor) -> tuple[float, bool, bool]:
@@ -169,7 +187,7 @@ class FinetuneWorker:
         return total, bool(stop), bool(look_now)
 
     def _evaluation_is_due(self) -> bool:
-        every, step = self.config.training.evaluate_every, self.progress.step
+        every, step = self.config.training.evaluate_every, self.state.step
         return step == self.steps or bool(every and step % every == 0)
 
     @torch.no_grad()
@@ -191,14 +209,14 @@ class FinetuneWorker:
         self.engine.train()
         dist.all_reduce(sums)
         # The sums are the same on every worker, and so is what follows from them.
-        return self.progress.add_evaluation((sums[0] / sums[1].clamp(min=1)).item(), training.early_stopping_patience)
+        return self.state.add_evaluation((sums[0] / sums[1].clamp(min=1)).item(), training.early_stopping_patience)
 
     def _report(self, metrics: StepMetrics) -> None:
-        last = metrics.step == self.steps or self.progress.stopped_early
+        last = metrics.step == self.steps or self.state.stopped_early
         if self.rank == 0 and (last or metrics.eval_loss is not None or metrics.step % self._log_every() == 0):
-            self._board.post.remote([asdict(metrics)])
+            self._control.post.remote([metrics])
             self._gauges.set(metrics)
-            self.progress.unlogged.append(asdict(metrics))
+            self.state.unlogged.append(metrics)
         if metrics.step % REPORT_EVERY == 0 or last:
             ray.train.report(asdict(metrics))
 
@@ -208,14 +226,14 @@ class FinetuneWorker:
     def _checkpoint(self, eval_loss: float | None) -> None:
         weights, moments = gather_weights(self.engine, self.model), gather_moments(self.engine, self.model)
         if self.rank == 0:
-            checkpoint = Checkpoint(self.progress.step, weights, moments, asdict(self.progress), eval_loss)
+            checkpoint = Checkpoint(self.state.step, weights, moments, asdict(self.state), eval_loss)
             save_checkpoint(self.repository, self.run_id, checkpoint)
             prune_checkpoints(self.repository, self.run_id, self.config.training.keep_checkpoints)
-        self.progress.unlogged = []
+        self.state.unlogged = []
         # All ranks wait for the commit, so that a failed upload stops the run.
         dist.barrier()
 
-    def _publish(self) -> dict[str, Any]:
+    def _publish(self) -> ArtifactVersion:
         weights = gather_weights(self.engine, self.model)
         published: list[ArtifactVersion | None] = [None]
         if self.rank == 0:
@@ -232,10 +250,7 @@ class FinetuneWorker:
         version = published[0]
         if version is None:
             raise TrainingError("the first worker published no adapter")
-        return {
-            "adapter": {"name": version.name, "version": version.version, "digest": version.digest},
-            "uri": self.repository.uri(version),
-        }
+        return version
 
     def _facts(self) -> dict[str, Any]:
         dataset = {"name": self.dataset.name, "version": self.dataset.version, "digest": self.dataset.digest}
@@ -246,14 +261,15 @@ class FinetuneWorker:
             "prompt_fingerprint": self.template.fingerprint(),
             "dataset": dataset,
             "run_id": self.run_id,
-            "metrics": self.progress.summary(),
+            "metrics": self.state.summary(),
             "settings": self.config.settings(),
         }
 
 
-def train_loop(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Run one worker; the entry point that Ray Train calls."""
+def train_loop(given: dict[str, WorkerArguments]) -> RunOutcome:
+    """Run one worker; the entry point that Ray Train calls, which takes nothing but a dict."""
+    arguments = given["arguments"]
     setup_logging()
-    bind_context(run=arguments["run_id"], rank=dist.get_rank())
-    init_deepspeed(arguments["config"]["training"]["cpus_per_worker"])
+    bind_context(run=arguments.run_id, rank=dist.get_rank())
+    init_deepspeed(arguments.config.training.cpus_per_worker)
     return FinetuneWorker(arguments).run()

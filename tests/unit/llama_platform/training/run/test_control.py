@@ -1,16 +1,18 @@
 from llama_platform.training.run.control import RunControl
+from llama_platform.training.run.metrics import StepMetrics
 
 
-def test_the_board_gives_what_is_new():
-    board = RunControl()
-    board.post([{"step": 1}])
-    board.post([{"step": 2}, {"step": 3}])
-    assert board.read_from(1) == [{"step": 2}, {"step": 3}]
-    assert board.read_from(3) == []
+def test_the_control_gives_what_is_new():
+    control = RunControl()
+    first, *others = (StepMetrics(n, 3, 1.0, 1e-3, 0.5, 100.0, 1.0) for n in (1, 2, 3))
+    control.post([first])
+    control.post(others)
+    assert control.read_from(1) == others
+    assert control.read_from(3) == []
 
 
 def test_a_request_to_stop_stays():
-    board = RunControl()
-    assert not board.stop_requested()
-    board.request_stop()
-    assert board.stop_requested()
+    control = RunControl()
+    assert not control.stop_requested()
+    control.request_stop()
+    assert control.stop_requested()
