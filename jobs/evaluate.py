@@ -28,8 +28,8 @@ from llama_platform.evaluation.compare import (
     Comparison,
     evaluate,
     find_candidate,
-    parse_condition,
 )
+from llama_platform.evaluation.conditions import parse_condition
 from llama_platform.logs import setup_logging
 from llama_platform.training.config import FinetuneConfig
 from llama_platform.training.run.log import add_comparison, read_status

@@ -1,9 +1,7 @@
 """Evaluation: how well a base answers held-out chats with one adapter or another. Runs without Ray."""
 
 import math
-import operator
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,23 +13,17 @@ from llama_platform.artifacts.refs import BASE, resolve
 from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
 from llama_platform.data.dataset import find_dataset
 from llama_platform.data.tokenize import IGNORED_LABEL, load_tokenized
-from llama_platform.errors import ConfigError, InputError
+from llama_platform.errors import InputError
 from llama_platform.evaluation.completions import Question, generate_answers, held_out_questions, quality
 from llama_platform.models.adapter import AdapterSet
 from llama_platform.models.base_model import BaseConfig, load_base_model, load_template
 from llama_platform.models.prompt import Message, PromptTemplate
 from llama_platform.training.batching.batches import eval_batches
 from llama_platform.training.config import EvaluationConfig, FinetuneConfig
-from llama_platform.training.step import AnswerLoss, to_device
+from llama_platform.training.objectives.answer_loss import AnswerLoss
+from llama_platform.training.step import to_device
 
 MEASURES = ("loss", "perplexity", "token_accuracy", "exact", "rouge_l", "repetition", "empty", "unstopped")
-_CONDITION = re.compile(r"\s*(\w+)\s*(<=|>=|<|>)\s*(\S+)\s*")
-_COMPARE: Mapping[str, Callable[[float, float], bool]] = {
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,49 +66,6 @@ class Comparison:
     def to_json(self) -> dict[str, Any]:
         """Return everything as JSON values."""
         return asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """A bound on a measure, such as `perplexity > 12` or `rouge_l < against`."""
-
-    text: str
-    measure: str
-    compare: Callable[[float, float], bool]
-    bound: float | None
-    """None for the same measure of what it is compared with."""
-
-    def holds(self, comparison: Comparison) -> bool:
-        """Return whether the candidate's measure is beyond the bound.
-
-        Raises:
-            ConfigError: it was not measured.
-        """
-        try:
-            value = comparison.candidate.measures[self.measure]
-            bound = comparison.against.measures[self.measure] if self.bound is None else self.bound
-        except KeyError as error:
-            raise ConfigError(f"{self.text!r}: {self.measure} needs evaluation.answered_chats above 0") from error
-        return self.compare(value, bound)
-
-
-def parse_condition(text: str) -> Condition:
-    """Parse `MEASURE OPERATOR NUMBER`, or `against` in place of the number.
-
-    Raises:
-        ConfigError: it is something else.
-    """
-    match = _CONDITION.fullmatch(text)
-    known = f"known measures: {', '.join(MEASURES)}"
-    if match is None or match[1] not in MEASURES:
-        raise ConfigError(f"condition {text!r}: expected something like 'perplexity > 12'; {known}")
-    if match[3] == "against":
-        return Condition(text, match[1], _COMPARE[match[2]], None)
-    try:
-        bound = float(match[3])
-    except ValueError as error:
-        raise ConfigError(f"condition {text!r}: {match[3]!r} is neither a number nor 'against'") from error
-    return Condition(text, match[1], _COMPARE[match[2]], bound)
 
 
 def find_candidate(repository: ArtifactRepository, ref: str | None, default_name: str) -> Candidate:

@@ -6,8 +6,8 @@ import torch
 from datasets_of_sources import publish_sources
 from llama_platform.artifacts.repository import open_repository
 from llama_platform.data.config import DataConfig
-from llama_platform.errors import ConfigError, InputError, NotFoundError
-from llama_platform.evaluation.compare import Comparison, Scores, evaluate, find_candidate, parse_condition
+from llama_platform.errors import InputError, NotFoundError
+from llama_platform.evaluation.compare import evaluate, find_candidate
 from llama_platform.models.adapter import LoraSettings, attach_lora, save_adapter
 from llama_platform.models.base_model import load_base_model
 from llama_platform.training.config import EvaluationConfig, FinetuneConfig
@@ -63,31 +63,3 @@ def test_an_adapter_is_not_compared_with_itself(repository, config, tmp_path):
         evaluate(repository, choose(config, adapter="assistant@2", against="assistant@2"), tmp_path / "tokens")
     with pytest.raises(NotFoundError):
         find_candidate(repository, "nobody@1", "assistant")
-
-
-COMPARISON = Comparison(Scores("a", {"perplexity": 12.5}), Scores("b", {"perplexity": 12.0}), "d@1", 1, 1, [])
-
-
-@pytest.mark.parametrize(
-    ("text", "holds"),
-    [
-        ("perplexity > 12", True),
-        ("perplexity>13", False),
-        ("perplexity <= 12.5", True),
-        ("perplexity > against", True),
-        (" perplexity < against ", False),
-    ],
-)
-def test_conditions(text, holds):
-    assert parse_condition(text).holds(COMPARISON) is holds
-
-
-@pytest.mark.parametrize("text", ["perplexity", "perplexity = 12", "speed > 3", "loss > many", ""])
-def test_conditions_that_are_none_are_refused(text):
-    with pytest.raises(ConfigError):
-        parse_condition(text)
-
-
-def test_a_condition_on_what_was_not_measured_is_an_error():
-    with pytest.raises(ConfigError, match="answered_chats"):
-        parse_condition("rouge_l < 0.5").holds(COMPARISON)
