@@ -33,13 +33,17 @@ demo: $(VENV)/.run  ## the whole path on this machine: data, fine-tuning, servin
 serve: $(VENV)/.run  ## the same, and keep serving until Ctrl-C
 	@$(BIN)/python -m jobs.demo --keep-serving $(DEMO_ARGS)
 
+UNIT := $(BIN)/python -m pytest tests/unit -m 'not slow' -n 2 --dist loadfile
+
 test: $(VENV)/.dev  ## all tests but the slow ones below
-	@$(BIN)/python -m pytest
+	@$(UNIT)
+	@$(BIN)/python -m pytest tests/integration
 
-test-quick: $(VENV)/.dev  ## unit tests only, in seconds
-	@$(BIN)/python -m pytest tests/unit
+test-quick: $(VENV)/.dev  ## unit tests only
+	@$(UNIT)
 
-test-chaos: $(VENV)/.dev  ## killed workers, drivers, nodes and replicas, refused uploads, rolling updates
+test-chaos: $(VENV)/.dev  ## killed workers, drivers, nodes and replicas, rolling updates; one curve in every ZeRO stage; a fuzzer
+	@$(BIN)/python -m pytest tests/unit -m slow
 	@$(BIN)/python -m pytest tests/chaos
 
 test-gpu: $(VENV)/.dev  ## on a machine with a GPU: training step and engine with the shapes of 7B

@@ -47,6 +47,7 @@ def url(make_http, repository, adapter_folder, tmp_path):
     thread.join(10)
 
 
+@pytest.mark.slow
 def test_a_fuzzer_with_all_checks_finds_nothing(url, tmp_path):
     (tmp_path / "schemathesis.toml").write_text(SETTINGS)
     done = subprocess.run(
