@@ -38,7 +38,8 @@ def make_api(state: AppState, observer: Observer) -> FastAPI:
     uploads = Uploads(UPLOAD_PATH, limits.max_upload_bytes, partial(refusal, state.config))
     # The last one added stands outermost.
     api.add_middleware(Admission, max_ongoing=ingress.max_ongoing_requests, max_queued=ingress.max_queued_requests)
-    api.add_middleware(BodyLimit, max_body_bytes=limits.max_body_bytes, uploads=uploads)
+    reading = ingress.max_ongoing_requests + ingress.max_queued_requests
+    api.add_middleware(BodyLimit, max_body_bytes=limits.max_body_bytes, uploads=uploads, max_reading=reading)
     api.add_middleware(
         RequestContextMiddleware,
         new_deadline=state.generation.new_deadline,

@@ -58,7 +58,7 @@ class LlamaDeployment:
             "adapter",
             serve.get_replica_context().replica_id.unique_id,
             load=lambda version: self._adapters.load(version, pinned=True),
-            release=self._adapters.unpin,
+            release=self._unpin,
             status=self._status,
         )
         await self._agent.start()
@@ -103,6 +103,9 @@ class LlamaDeployment:
                         if event.reason == "error":
                             raise EngineError(event.error or "the engine failed")
                     yield event
+
+    async def _unpin(self, version: ArtifactVersion) -> None:
+        self._adapters.unpin(version)
 
     def _status(self) -> ReplicaStatus:
         """Return what `/health` and `/model/info` show of this replica."""

@@ -154,8 +154,10 @@ class Followed:
                 if now - discovered >= DISCOVERY_S:
                     await self._discover()
                     discovered = now
-                await self.read(self._turn())
-                await self.check()
+                try:
+                    await self.read(self._turn())
+                finally:  # what could be read counts, whatever could not
+                    await self.check()
             except PlatformError as error:  # the store is away: the routes stay
                 log.warning("aliases cannot be read; the routes stay", extra={"reason": str(error)})
             except Exception:  # following must go on, whatever one turn meets
@@ -206,8 +208,13 @@ class Followed:
             StorageError: the store cannot be read.
         """
         wanted = [name for name in dict.fromkeys(names) if name]
+        failed: list[BaseException] = []
         for start in range(0, len(wanted), 16):
-            await asyncio.gather(*(self._read_one(name) for name in wanted[start : start + 16]))
+            reading = (self._read_one(name) for name in wanted[start : start + 16])
+            done = await asyncio.gather(*reading, return_exceptions=True)
+            failed += [outcome for outcome in done if isinstance(outcome, BaseException)]
+        if failed:  # one name that cannot be read keeps no other waiting
+            raise failed[0]
 
     async def check(self) -> None:
         """Check the versions that this is still needed of, and publish."""

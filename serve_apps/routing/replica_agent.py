@@ -102,8 +102,12 @@ class ReplicaAgent:
                 continue
             try:
                 await self._load(version)
-            except StorageError as error:  # a store that is away says nothing about the version: tried again
-                log.warning("a version cannot be loaded yet", extra={"digest": digest, "reason": str(error)})
+            except (
+                StorageError,
+                OSError,
+                MemoryError,
+            ) as error:  # not the version's fault: tried again
+                log.warning("a version cannot be loaded yet", extra={"digest": digest, "reason": repr(error)})
                 await asyncio.sleep(PAUSE_S)
                 continue
             except UnavailableError as error:  # it will be loaded when a request comes
@@ -117,9 +121,16 @@ class ReplicaAgent:
                 continue
             self._held[digest] = version
             self._news.set()
-        for digest in list(self._held):
-            if digest not in self._wanted:
-                await self._release(self._held.pop(digest))
+        for digest in self._held.keys() - self._wanted.keys():
+            await self._let_go(digest)
+
+    async def _let_go(self, digest: str) -> None:
+        try:
+            await self._release(self._held[digest])
+        except Exception:  # one that cannot be released must not keep the others; tried again with the next news
+            log.exception("a version cannot be released", extra={"digest": digest})
+        else:
+            del self._held[digest]
 
     def _refuse(self, digest: str, reason: str) -> None:
         log.error("a version is refused", extra={"digest": digest, "reason": reason})

@@ -29,6 +29,8 @@ from llama_platform.models.adapter_folder import check_adapter
 class FakeEngine:
     """Its logits are random numbers that the prompt, the adapter and the tokens so far decide."""
 
+    keeps_folders = False
+
     def __init__(
         self, tokenizer: Any, context_length: int = 2048, max_in_flight: int = 64, step_s: float = 0.0005
     ) -> None:
@@ -110,6 +112,9 @@ class FakeEngine:
 
     def hold_adapter(self, digest: str) -> bool:
         return digest in self._adapters
+
+    def unpin_adapter(self, digest: str) -> None:
+        assert digest is not None
 
     def release_adapter(self, digest: str) -> None:
         assert digest is not None

@@ -6,6 +6,7 @@ nothing is. A shard of answers is there whole or not at all, and one that is the
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from llama_platform.storage.open_store import open_store
 
 Positive = Annotated[int, Field(ge=1)]
 PLAN = "batch.json"
+log = logging.getLogger(__name__)
 
 
 class BatchConfig(Config):
@@ -131,8 +133,13 @@ def _stage(config: BatchConfig, output: ObjectStore, pending: set[int]) -> None:
 def _shards(config: BatchConfig) -> Iterator[bytes]:
     """Yield the records, numbered, as JSON lines of a shard each."""
     with open_sources(config.sources) as files:
-        rows = (row for file in files for row in map(_row, read_records(file)))
-        lines = (json.dumps({"record": n, **row}, ensure_ascii=False) + "\n" for n, row in enumerate(rows))
+        left_out = [file for file in files if file.listed and file.problem]
+        for file in left_out:
+            log.warning("a file is left out", extra={"file": file.name, "reason": file.problem})
+        read = (file for file in files if file not in left_out)
+        rows = (row for file in read for row in map(_row, read_records(file)))
+        # As ASCII: half a character, which could not be written, stays what it was and is told with its record.
+        lines = (json.dumps({"record": n, **row}) + "\n" for n, row in enumerate(rows))
         while shard := list(islice(lines, config.shard_records)):
             yield "".join(shard).encode()
 

@@ -14,7 +14,7 @@ from llama_platform.artifacts.location import repository_from
 from llama_platform.artifacts.refs import BASE, resolve
 from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.batch.plan import Batch, BatchConfig, BatchProgress, answers_key, count, open_output, records_key
-from llama_platform.errors import EngineError, InputError, PlatformError
+from llama_platform.errors import EngineError, InputError, PlatformError, StorageError, UnavailableError
 from llama_platform.inference.adapter_holder import AdapterHolder
 from llama_platform.inference.protocol import FinishEvent, GenerationRequest
 from llama_platform.inference.requests import PredictRequest
@@ -79,7 +79,7 @@ class ShardWorker:
         (number,) = (int(value) for value in batch["shard"])
         lines = self._output.read(records_key(number)).content.splitlines()
         answers = self._loop.run_until_complete(self._answer([json.loads(line) for line in lines]))
-        content = "".join(json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers).encode()
+        content = "".join(json.dumps(answer) + "\n" for answer in answers).encode()
         with suppress(PreconditionFailedError):  # a worker that was taken for lost has committed it
             self._output.write(answers_key(number), content, if_absent=True)
         self._output.delete(records_key(number))
@@ -121,8 +121,8 @@ class ShardWorker:
             first = error.errors()[0]
             field = ".".join(map(str, first["loc"])) or "record"
             return answer | _error("invalid_input", f"{field}: {first['msg'].removeprefix('Value error, ')}")
-        except EngineError:
-            raise  # the engine itself has broken: this says nothing of the record
+        except (EngineError, StorageError, UnavailableError):
+            raise  # the engine or the store, not the record: the shard is answered again
         except PlatformError as error:
             return answer | _error(error.code, str(error))
         model = {"adapter": adapter.name, "version": adapter.version, "digest": adapter.digest} if adapter else None

@@ -158,7 +158,11 @@ def _fit(chat: CheckedChat, config: DataConfig, template: PromptTemplate) -> tup
             else:
                 chat.report("untrainable", policies.untrainable, "there is no answer in it")
             break
-        tokens = template.encode_chat(chat.messages)
+        try:
+            tokens = template.encode_chat(chat.messages)
+        except InputError as error:  # what a policy lets pass and no prompt can hold, such as half a character
+            chat.report("malformed", policies.malformed, str(error))
+            break
         size, trained = len(tokens.input_ids), sum(tokens.trained[1:])
         original = original or size
         if size <= config.max_tokens:

@@ -184,6 +184,8 @@ def _read_list(name: str, window: _Window) -> Iterator[Record]:
             raise InputError(f"{name}:{error.lineno}: not valid JSON: {error.msg} (column {error.colno})") from error
         except RecursionError as error:
             raise InputError(f"{name}:{line}: not valid JSON: nested too deeply") from error
+        except ValueError as error:  # a number of thousands of digits
+            raise InputError(f"{name}:{line}: not valid JSON: {error}") from error
         yield Record(value, f"{name}:{line}")
         window.skip_space()
     line = window.line()
@@ -197,11 +199,11 @@ def _read_lines(name: str, stream: TextIO) -> Iterator[Record | BrokenRecord]:
     first = next(line for line in stream if line.strip())
     try:
         json.loads(first)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         # Perhaps one record over several lines.
         try:
             whole = json.loads(first + stream.read(MAX_RECORD_CHARS))
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):
             pass
         else:
             yield Record(whole, f"{name}:1")
@@ -215,6 +217,8 @@ def _read_lines(name: str, stream: TextIO) -> Iterator[Record | BrokenRecord]:
                 yield BrokenRecord(f"not valid JSON: {error.msg} (column {error.colno})", f"{name}:{number}")
             except RecursionError:
                 yield BrokenRecord("not valid JSON: nested too deeply", f"{name}:{number}")
+            except ValueError as error:  # a number of thousands of digits
+                yield BrokenRecord(f"not valid JSON: {error}", f"{name}:{number}")
 
 
 def _read_text(name: str, text: str) -> Iterator[Record]:
@@ -246,6 +250,10 @@ def _read_table(name: str, stream: TextIO, delimiter: str) -> Iterator[Record | 
         raise InputError(f"{name}:{line}: not valid CSV: {error}") from error
 
 
+def _as_text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
 def _read_parquet(name: str, raw: BinaryIO) -> Iterator[Record]:
     number = 0
     try:
@@ -253,7 +261,7 @@ def _read_parquet(name: str, raw: BinaryIO) -> Iterator[Record]:
             for row in batch.to_pylist():
                 number += 1
                 # Dates and the like become texts: they are facts of a record, never chats.
-                yield Record(json.loads(json.dumps(row, default=str)), f"{name}:{number}")
+                yield Record(json.loads(json.dumps(row, default=_as_text)), f"{name}:{number}")
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{name}:{number + 1}: not valid Parquet: {error}") from error
     if not number:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
@@ -9,6 +10,11 @@ from pathlib import Path
 from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.errors import DeadlineError, PlatformError, UnavailableError
 from llama_platform.inference.protocol import Engine
+
+MAX_KEPT_FOLDERS = 256
+"""Adapters that an engine which reads their folders again may have; the least recently used are unloaded."""
+TRIES, PAUSE_S = 4, 0.05
+"""A request that was cancelled leaves its adapter a step later than its user leaves: room is looked for again."""
 
 
 class AdapterHolder:
@@ -29,8 +35,10 @@ class AdapterHolder:
         """
         self._engine, self._fetched, self._on_load = engine, fetched, on_load
         self._loading: dict[str, asyncio.Lock] = {}
-        self._users = 0
+        self._users: Counter[str] = Counter()
         self._released = asyncio.Event()
+        self._kept: dict[str, _Entered] = {}
+        self._pinned: set[str] = set()
 
     @asynccontextmanager
     async def held(self, version: ArtifactVersion, deadline: float | None = None) -> AsyncIterator[None]:
@@ -38,27 +46,34 @@ class AdapterHolder:
 
         Args:
             version: the adapter.
-            deadline: `time.time()` after which room is no longer waited for; None waits for ever.
+            deadline: Unix time after which room is no longer waited for; None waits for ever.
 
         Raises:
             IntegrityError: it is damaged or does not fit the base.
             UnavailableError: there is no room for it although nothing is in use.
             DeadlineError: others kept the room for too long.
         """
-        while not self._engine.hold_adapter(version.digest):
+        digest, alone = version.digest, 0
+        while not self._engine.hold_adapter(digest):
             released = self._released
             try:
                 await self.load(version)
             except UnavailableError:
-                if not self._users:
+                if self._users.total():
+                    await _wait(released, deadline)
+                    continue
+                alone += 1
+                if alone >= TRIES:
                     raise
-                await _wait(released, deadline)
-        self._users += 1
+                await asyncio.sleep(PAUSE_S)
+        self._users[digest] += 1
+        if digest in self._kept:
+            self._kept[digest] = self._kept.pop(digest)  # now the latest
         try:
             yield
         finally:
-            self._users -= 1
-            self._engine.release_adapter(version.digest)
+            self._users[digest] -= 1
+            self._engine.release_adapter(digest)
             self._released.set()
             self._released = asyncio.Event()
 
@@ -70,35 +85,48 @@ class AdapterHolder:
             if known and not pinned:
                 return
             try:
-                with await asyncio.to_thread(self._entered, version) as folder:
-                    await self._engine.load_adapter(version.digest, folder, pinned)
+                await self._load(version, pinned)
             except PlatformError:
                 self._on_load("refused")
                 raise
             if not known:
                 self._on_load("loaded")
 
-    async def unpin(self, version: ArtifactVersion) -> None:
+    def unpin(self, version: ArtifactVersion) -> None:
         """Let an adapter go when others need its place."""
-        if version.digest in self._engine.stats().adapters:
-            with await asyncio.to_thread(self._entered, version) as folder:
-                await self._engine.load_adapter(version.digest, folder, pinned=False)
+        self._pinned.discard(version.digest)
+        self._engine.unpin_adapter(version.digest)
 
-    def _entered(self, version: ArtifactVersion) -> "_Entered":
-        return _Entered(self._fetched(version))
+    async def _load(self, version: ArtifactVersion, pinned: bool) -> None:
+        digest, entered = version.digest, await asyncio.to_thread(_Entered, self._fetched(version))
+        keeps = False
+        try:
+            await self._engine.load_adapter(digest, entered.folder, pinned)
+            keeps = self._engine.keeps_folders and digest not in self._kept
+        finally:
+            if not keeps:
+                entered.leave()
+        if pinned:
+            self._pinned.add(digest)
+        if keeps:
+            self._kept[digest] = entered
+            await self._unload_idle()
+
+    async def _unload_idle(self) -> None:
+        idle = [digest for digest in self._kept if not self._users[digest] and digest not in self._pinned]
+        for digest in idle[: max(0, len(self._kept) - MAX_KEPT_FOLDERS)]:
+            await self._engine.unload_adapter(digest)
+            self._kept.pop(digest).leave()
 
 
 class _Entered:
-    """A context that was entered in another thread; leaving it is quick."""
+    """A context that is entered in a thread, since that may take long, and left in the event loop."""
 
     def __init__(self, context: AbstractContextManager[Path]) -> None:
         self._context = context
-        self._folder = context.__enter__()
+        self.folder = context.__enter__()
 
-    def __enter__(self) -> Path:
-        return self._folder
-
-    def __exit__(self, *_: object) -> None:
+    def leave(self) -> None:
         self._context.__exit__(None, None, None)
 
 

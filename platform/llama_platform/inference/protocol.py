@@ -144,6 +144,11 @@ class Engine(Protocol):
         """Tokens that prompt and answer may have together."""
         ...
 
+    @property
+    def keeps_folders(self) -> bool:
+        """Whether the folder of an adapter must stay until the adapter is unloaded."""
+        ...
+
     def generate(self, request: GenerationRequest) -> AsyncIterator[TokenEvent | FinishEvent]:
         """Yield the answer as it is generated; closing the iterator stops the work within a step.
 
@@ -175,6 +180,10 @@ class Engine(Protocol):
 
     def release_adapter(self, digest: str) -> None:
         """End what `hold_adapter` began."""
+        ...
+
+    def unpin_adapter(self, digest: str) -> None:
+        """Let an adapter go when others need its place; nothing happens if it is not loaded."""
         ...
 
     async def unload_adapter(self, digest: str) -> None:

@@ -5,13 +5,11 @@ vLLM schedules and computes; text, stop texts and deadlines are handled here, th
 
 import asyncio
 import itertools
-import shutil
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from llama_platform.errors import EngineError, InputError, IntegrityError, OverloadedError
@@ -38,6 +36,8 @@ _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
 class VllmEngine:
     """An engine on vLLM; see Engine."""
+
+    keeps_folders = True  # vLLM reads a folder again whenever the adapter has left its memory
 
     def __init__(self, base: BaseConfig, tokenizer: Any, config: EngineConfig | None = None) -> None:
         """Load the base, in vLLM's own process, and start.
@@ -87,7 +87,6 @@ class VllmEngine:
         self._adapters: dict[str, Any] = {}
         self._numbers = itertools.count(1)
         self._load_lock = asyncio.Lock()
-        self._folders = TemporaryDirectory(prefix="adapters-")
         self._in_flight = self._completion_tokens = self._failures = 0
         self._closed = False
 
@@ -129,14 +128,10 @@ class VllmEngine:
             from vllm.lora.request import LoRARequest
 
             check_plain(check_adapter(folder))
-            # vLLM reads the folder again whenever the adapter has left its memory: the copy is the engine's own.
-            own = Path(self._folders.name, digest)
-            await asyncio.to_thread(shutil.copytree, folder, own, dirs_exist_ok=True)
-            adapter = LoRARequest(digest, next(self._numbers), str(own))
+            adapter = LoRARequest(digest, next(self._numbers), str(folder))
             try:
                 await self._llm.add_lora(adapter)
             except Exception as error:  # the engine's process passes on errors of any class
-                shutil.rmtree(own)
                 raise IntegrityError(f"{folder}: vLLM refuses the adapter: {error}") from error
             self._adapters[digest] = adapter
 
@@ -147,12 +142,14 @@ class VllmEngine:
     def release_adapter(self, digest: str) -> None:
         """Do nothing; see `hold_adapter`."""
 
+    def unpin_adapter(self, digest: str) -> None:
+        """Do nothing; see `hold_adapter`."""
+
     async def unload_adapter(self, digest: str) -> None:
         """Free an adapter; see Engine."""
         adapter = self._adapters.pop(digest, None)
         if adapter is not None:
             await self._llm.remove_lora(adapter.lora_int_id)
-            await asyncio.to_thread(shutil.rmtree, adapter.lora_path)
 
     def stats(self) -> EngineStats:
         """Return the load as seen from here: what is beyond `max_running` waits; see Engine."""
@@ -171,7 +168,6 @@ class VllmEngine:
         """End vLLM's process; see Engine."""
         self._closed = True
         await asyncio.to_thread(self._llm.shutdown)
-        self._folders.cleanup()
 
     def _check(self, request: GenerationRequest) -> None:
         if self._closed or self._llm.errored:

@@ -54,7 +54,7 @@ def _download(source: str, folder: Path) -> None:
     try:
         store = open_store(source)
         for key in store.list_keys(""):
-            if "/" not in key and not key.endswith(tuple(REFUSED_SUFFIXES)):
+            if key and "/" not in key and not key.endswith(tuple(REFUSED_SUFFIXES)):
                 store.download(key, folder / key)
     except StorageError as error:  # whoever imports has named it: our own store is another one
         raise InputError(f"source: {error}") from error
@@ -74,7 +74,7 @@ def export_adapter(repository: ArtifactRepository, version: ArtifactVersion, des
     """
     if "://" in destination:
         store = open_store(destination)
-        if next(iter(store.list_keys("")), None) is not None:
+        if any(key for key in store.list_keys("")):  # consoles make an empty object of a folder
             raise InputError(f"{destination}: exists and is not empty; choose another folder")
         with repository.fetched(version) as source:
             for path, entry in repository.manifest(version).files.items():

@@ -94,7 +94,7 @@ class LocalStore:
     def list_keys(self, prefix: str) -> Iterator[str]:
         """List by walking only the folder that the prefix names; links are no objects; see ObjectStore."""
         parent = self._folder / prefix.rpartition("/")[0]
-        files = (path for path, problem in list_files(parent) if problem is None)
+        files = (path for path, problem in list_files(parent, {LOCK_FOLDER}) if problem is None)
         paths = sorted(path.relative_to(self._folder).as_posix() for path in files)
         yield from (key for key in paths if key.startswith(prefix) and not key.startswith(LOCK_FOLDER))
 

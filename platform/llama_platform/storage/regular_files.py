@@ -24,14 +24,23 @@ def list_files(folder: Path, skipped_folders: Collection[str] = ()) -> Iterator[
         skipped_folders: names of folders that are left out.
 
     Yields:
-        (path, problem): problem is None for a regular file, else why it must not be read.
+        (path, problem): problem is None for a regular file, else why it must not be read. What vanishes meanwhile
+            is left out.
     """
-    for parent, folders, names in os.walk(folder):
+    unreadable: list[OSError] = []
+    for parent, folders, names in os.walk(folder, onerror=unreadable.append):
         folders[:] = sorted(set(folders).difference(skipped_folders))
         linked = [name for name in folders if Path(parent, name).is_symlink()]
         for name in sorted([*names, *linked]):
             path = Path(parent, name)
-            yield path, problem_of(path)
+            try:
+                problem = problem_of(path)
+            except FileNotFoundError:
+                continue
+            yield path, problem
+    for error in unreadable:
+        if not isinstance(error, FileNotFoundError):
+            yield Path(error.filename), f"cannot be read: {error.strerror}"
 
 
 def problem_of(path: Path) -> str | None:

@@ -18,6 +18,8 @@ from serve_apps.api.admin.parameters import ALIAS_FORM, VERSION_FORM, Alias, Nam
 from serve_apps.api.state import AppState, WithState
 
 routes = APIRouter(prefix="/indexes")
+JOBS_TIMEOUT_S = 60.0
+"""How long the cluster may take to answer for its jobs."""
 Id = Annotated[str, Field(min_length=1, max_length=512)]
 VERSION_PATTERN = {"pattern": f"({ALIAS_FORM})|(^{VERSION_FORM}$)"}
 UPLOAD_PATH = re.compile(r"/admin/indexes/[^/]+/documents")
@@ -81,13 +83,13 @@ async def show_job(name: Name, job_id: str, state: WithState) -> dict[str, Any]:
     """Tell how far a queued change is."""
     if not re.fullmatch(rf"index-{re.escape(name)}-[0-9a-f]{{12}}", job_id):
         raise NotFoundError(f"index '{name}' has no job '{job_id[:100]}'")
-    return asdict(await state.pools.store(state.jobs.status, job_id))
+    return asdict(await state.pools.store(state.jobs.status, job_id, timeout_s=JOBS_TIMEOUT_S))
 
 
 async def _queue(state: AppState, index: str, **change: Any) -> dict[str, Any]:
     change_id = await state.pools.store(partial(store_change, state.repository, index, **change))
     try:
-        job = await state.pools.store(state.jobs.submit, index, change_id)
+        job = await state.pools.store(state.jobs.submit, index, change_id, timeout_s=JOBS_TIMEOUT_S)
     except PlatformError:
         await state.pools.store(discard_change, state.repository, index, change_id)
         raise

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from llama_platform.errors import OverloadedError
 from serve_apps.api.errors import problem_of, respond
 from serve_apps.api.schemas import Problem
 
@@ -27,22 +28,34 @@ class Uploads:
 class BodyLimit:
     """ASGI middleware."""
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int, uploads: Uploads) -> None:
+    def __init__(self, app: ASGIApp, max_body_bytes: int, uploads: Uploads, max_reading: int = 512) -> None:
         """Guard `app`.
 
         Args:
             app: the next layer.
             max_body_bytes: bound on a request's body, whether or not its length was announced.
             uploads: the one kind of request that is not JSON.
+            max_reading: bodies that are read at once; more requests are refused.
         """
         self._app, self._max_body_bytes, self._uploads = app, max_body_bytes, uploads
+        self._max_reading, self._reading = max_reading, 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one connection."""
+        """Handle one connection.
+
+        Raises:
+            OverloadedError: too many bodies are being read already.
+        """
         if scope["type"] != "http" or scope["method"] not in ("POST", "PUT", "PATCH"):
             await self._app(scope, receive, send)
             return
-        problem, body = await self._admit(scope, dict(scope["headers"]), receive, scope["state"]["request_id"])
+        if self._reading >= self._max_reading:
+            raise OverloadedError(f"{self._reading} requests are being read already; try again shortly")
+        self._reading += 1
+        try:
+            problem, body = await self._admit(scope, dict(scope["headers"]), receive, scope["state"]["request_id"])
+        finally:
+            self._reading -= 1
         if problem is not None:
             scope["state"]["record"].failed(problem.code)
             await respond(problem, scope["path"])(scope, receive, send)
@@ -81,6 +94,8 @@ async def _read(
     too_large = announced.isdigit() and int(announced) > max_bytes
     while more and not too_large:
         message = await receive()
+        if message["type"] == "http.disconnect":  # half a body is no body
+            return problem_of(400, "client_gone", "the client left before its request was whole", request_id), b""
         body += message.get("body", b"")
         more = message.get("more_body", False)
         too_large = len(body) > max_bytes

@@ -43,8 +43,11 @@ async def complete(body: CompletionRequest, request: Request, state: WithState) 
         length=LengthRules("max_tokens", cap=True),
         continues=True,
     )
-    texts = [p if isinstance(p, str) else service.template.tokenizer.decode(p) for p in prompts]
-    echoed = [text for text in texts for _ in range(body.n or 1)] if body.echo else None
+    echoed = None
+    if body.echo:
+        decode = service.template.tokenizer.decode
+        texts = await state.pools.compute(lambda: [p if isinstance(p, str) else decode(p) for p in prompts])
+        echoed = [text for text in texts for _ in range(body.n or 1)]
     form = CompletionForm(state, body, context.request_id, prepared, echoed)
     return await respond(state, request, context, body, prepared, form)
 

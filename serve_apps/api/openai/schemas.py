@@ -14,7 +14,7 @@ from llama_platform.models.prompt import Message, Role
 from serve_apps.api.openai.tolerance import MESSAGE, PART, REQUEST, drop_harmless
 
 StopText = Annotated[str, Field(max_length=200)]
-Tokens = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+Tokens = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
 
 
 def _no_wish(value: Any) -> Any:

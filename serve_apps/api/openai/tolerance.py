@@ -52,7 +52,7 @@ VLLM: Mapping[str, tuple[Any, ...]] = {
     "logits_processors": ([],),
     "mm_processor_kwargs": ({},),
     "priority": (0,),
-    "prompt_logprobs": (0,),
+    "prompt_logprobs": (),
     "request_id": (ANYTHING,),
     "return_token_ids": (False,),
     "return_tokens_as_token_ids": (False,),

@@ -69,6 +69,12 @@ class AdapterPool:
             self._pin(self._loaded[digest], pinned)
             return gone
 
+    def unpin(self, digest: str) -> None:
+        """Let an adapter be evicted; nothing happens if it is not loaded."""
+        with self._lock:
+            if (entry := self._loaded.get(digest)) is not None:
+                entry.pinned = False
+
     def unload(self, digest: str) -> None:
         """Free an adapter, once nobody uses it; nothing happens if it is not loaded."""
         with self._lock:

@@ -47,6 +47,8 @@ _BROKEN_AFTER = 3
 class TorchEngine:
     """An engine of our own; see Engine."""
 
+    keeps_folders = False
+
     def __init__(
         self, base: BaseConfig, tokenizer: Any, threads: int | None = None, config: EngineConfig | None = None
     ) -> None:
@@ -110,6 +112,10 @@ class TorchEngine:
     def release_adapter(self, digest: str) -> None:
         """Let an adapter be unloaded; see Engine."""
         self._adapters.release(digest)
+
+    def unpin_adapter(self, digest: str) -> None:
+        """Let an adapter go when others need its place; see Engine."""
+        self._adapters.unpin(digest)
 
     async def unload_adapter(self, digest: str) -> None:
         """Free an adapter when its last request has ended; see Engine."""

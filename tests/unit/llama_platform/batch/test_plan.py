@@ -43,3 +43,12 @@ def test_sources_without_records_are_an_error(config, tmp_path):
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(InputError, match="empty"):
         prepare(config.model_copy(update={"sources": (str(tmp_path / "empty.jsonl"),)}))
+
+
+def test_other_files_of_a_folder_are_left_out_and_named(config, tmp_path, caplog):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/q.jsonl").write_text(json.dumps({"prompt": "half \ud83d"}))
+    (tmp_path / "in/README.md").write_text("x")
+    batch = prepare(config.model_copy(update={"sources": (str(tmp_path / "in"),)}))
+    assert batch.pending == (0,)
+    assert "a file is left out" in caplog.text

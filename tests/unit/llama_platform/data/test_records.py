@@ -133,3 +133,19 @@ def test_gzip_is_read_as_what_it_holds(tmp_path, name, text):
 def test_damaged_tables_and_archives_are_named(tmp_path, name, content, words):
     with pytest.raises(InputError, match=words):
         read(tmp_path, content, name)
+
+
+def test_text_that_parquet_calls_bytes_is_text(tmp_path):
+    table = pa.table({"prompt": pa.array([b"caf\xc3\xa9", b"\xff"], pa.binary()), "completion": ["x", "y"]})
+    pq.write_table(table, tmp_path / "c.parquet")
+    first, second = read_records(SourceFile(tmp_path / "c.parquet", "c.parquet"))
+    assert first.value["prompt"] == "café"
+    assert second.value["prompt"] == "\ufffd"
+
+
+def test_a_number_of_thousands_of_digits_is_a_broken_record(tmp_path):
+    good = json.dumps(PAIR)
+    records = read(tmp_path, f'{good}\n{{"n": {"9" * 5000}}}\n{good}\n', "c.jsonl")
+    assert "not valid JSON" in records[1].problem
+    with pytest.raises(InputError, match=":1: not valid JSON"):
+        read(tmp_path, f'[{{"n": {"9" * 5000}}}]')

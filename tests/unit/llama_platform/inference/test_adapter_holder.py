@@ -11,6 +11,7 @@ import pytest
 
 from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.errors import DeadlineError, UnavailableError
+from llama_platform.inference import adapter_holder
 from llama_platform.inference.adapter_holder import AdapterHolder
 from llama_platform.inference.torch_engine import adapter_pool
 from llama_platform.inference.torch_engine.adapter_pool import AdapterPool
@@ -18,6 +19,8 @@ from llama_platform.inference.torch_engine.adapter_pool import AdapterPool
 
 class Engine:
     """A pool, and nothing that computes."""
+
+    keeps_folders = False
 
     def __init__(self, room):
         model = SimpleNamespace(architecture=None, pack_adapter=lambda _: SimpleNamespace(size_bytes=1))
@@ -97,3 +100,48 @@ def test_what_could_never_fit_is_refused_at_once(make):
 
     with pytest.raises(UnavailableError, match="needs"):
         asyncio.run(story())
+
+
+def test_a_place_that_a_cancelled_request_still_has_for_a_step_is_waited_for(make):
+    engine, holder = make(1)
+
+    async def story():
+        await holder.load(version("a"))
+        engine.pool.acquire("a")  # by the engine's thread, which has not seen yet that the request was cancelled
+        asyncio.get_running_loop().call_later(0.08, engine.pool.release, "a")
+        async with holder.held(version("b"), time.time() + 20):
+            assert engine.pool.digests() == ("b",)
+
+    asyncio.run(story())
+
+
+def test_folders_stay_while_an_engine_may_read_them_again(make, monkeypatch):
+    engine, holder = make(100)
+    engine.keeps_folders = True
+    monkeypatch.setattr(adapter_holder, "MAX_KEPT_FOLDERS", 2)
+    inside, unloaded = set(), []
+
+    @contextmanager
+    def fetched(version):
+        inside.add(version.digest)
+        yield Path()
+        inside.discard(version.digest)
+
+    async def unload(digest):
+        unloaded.append(digest)
+        engine.pool.unload(digest)
+
+    engine.unload_adapter, engine.unpin_adapter = unload, engine.pool.unpin
+    holder = AdapterHolder(engine, fetched)
+
+    async def story():
+        await holder.load(version("a"), pinned=True)
+        for name in "bcd":
+            async with holder.held(version(name)):
+                assert name in inside
+        assert (inside, unloaded) == ({"a", "d"}, ["b", "c"])
+        holder.unpin(version("a"))
+        await holder.load(version("e"))
+        assert (inside, unloaded) == ({"d", "e"}, ["b", "c", "a"])
+
+    asyncio.run(story())

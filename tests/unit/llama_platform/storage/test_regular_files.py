@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import pytest
 
@@ -37,3 +38,28 @@ def test_what_is_no_file_is_refused_at_once_when_opened(folder, name, words):
         open_file(folder / name)
     with open_file(folder / "a.txt") as file:
         assert file.read() == b"a"
+
+
+def test_what_vanishes_during_a_listing_is_left_out(folder, monkeypatch):
+    lstat = Path.lstat
+
+    def vanish(path):
+        if path.name == "a.txt":
+            path.unlink(missing_ok=True)
+        return lstat(path)
+
+    monkeypatch.setattr(Path, "lstat", vanish)
+    assert "a.txt" not in {path.name for path, _ in list_files(folder)}
+
+
+def test_a_folder_that_cannot_be_read_is_named(folder, monkeypatch):
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("/sub"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    found = dict(list_files(folder))
+    assert found[folder / "sub"] == "cannot be read: Permission denied"

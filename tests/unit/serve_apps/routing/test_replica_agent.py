@@ -4,6 +4,7 @@ import pytest
 
 from llama_platform.artifacts.aliases import Aliases
 from llama_platform.models.adapter_transfer import import_adapter
+from serve_apps.routing import replica_agent
 from serve_apps.routing.replica_agent import ReplicaAgent
 
 
@@ -44,5 +45,49 @@ def test_a_replica_that_cannot_load_a_version_goes_on_with_the_others(versions, 
         one._want({first.digest: first, second.digest: second})
         await until(lambda: loaded == [second])
         assert one._refused == {first.digest: "it cannot be loaded (TypeError)"}
+
+    asyncio.run(story())
+
+
+def test_a_node_that_has_no_room_now_refuses_nothing(versions, repository, monkeypatch):
+    monkeypatch.setattr(replica_agent, "PAUSE_S", 0.01)
+    first, tries = repository.version("adapter", "support", 1), []
+
+    async def load(version):
+        tries.append(version)
+        if len(tries) < 3:
+            raise OSError(28, "No space left on device")
+
+    async def story():
+        one = ReplicaAgent(None, "adapter", "a", load=load, release=load)
+        while not one._held:
+            one._want({first.digest: first})
+            await asyncio.sleep(0.02)
+        assert one._refused == {}
+
+    asyncio.run(story())
+
+
+def test_a_version_that_cannot_be_released_keeps_no_other(versions, repository):
+    first, second = (repository.version("adapter", "support", n) for n in (1, 2))
+    released = []
+
+    async def load(version):
+        pass
+
+    async def release(version):
+        if version == first and not released:
+            released.append(None)
+            raise TypeError("unforeseen")
+        released.append(version)
+
+    async def story():
+        one = ReplicaAgent(None, "adapter", "a", load=load, release=release)
+        one._want({first.digest: first, second.digest: second})
+        await until(lambda: len(one._held) == 2)
+        while one._held:
+            one._want({})
+            await asyncio.sleep(0.02)
+        assert set(released) == {None, first, second}
 
     asyncio.run(story())

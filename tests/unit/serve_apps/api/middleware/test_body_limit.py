@@ -53,3 +53,48 @@ def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch, in_context):
     scope = {"type": "http", "method": "POST", "headers": headers, "path": "/"}
     asyncio.run(in_context(BodyLimit(None, 100, Uploads(re.compile("x"), 1, None)))(scope, never, send))
     assert sent[0]["status"] == 408
+
+
+def test_half_a_body_never_reaches_a_route(in_context):
+    messages = [
+        {"type": "http.request", "body": b"{", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    sent = []
+
+    async def receive():
+        return messages.pop(0)
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"5")]
+    scope = {"type": "http", "method": "POST", "headers": headers, "path": "/"}
+    asyncio.run(in_context(BodyLimit(None, 100, Uploads(re.compile("x"), 1, None)))(scope, receive, send))
+    assert sent[0]["status"] == 400
+
+
+def test_more_bodies_than_are_read_at_once_are_refused(in_context):
+    async def never():
+        await asyncio.sleep(10)
+
+    async def story():
+        app = in_context(BodyLimit(None, 100, Uploads(re.compile("x"), 1, None), max_reading=2))
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"5")]
+        sent = []
+
+        async def send(message):
+            sent.append(message)
+
+        def ask():
+            return app({"type": "http", "method": "POST", "headers": headers, "path": "/"}, never, send)
+
+        waiting = [asyncio.ensure_future(ask()) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        await ask()
+        assert sent[0]["status"] == 429
+        for one in waiting:
+            one.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+    asyncio.run(story())
