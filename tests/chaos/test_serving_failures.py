@@ -55,7 +55,7 @@ def app(slow_base, tmp_path_factory):
         adapter=None,
         rag_adapter=None,
         index=None,
-        limits={"request_timeout_s": 90, "max_new_tokens": 3000},
+        limits={"request_timeout_s": 270, "max_new_tokens": 3000},
         engine={"max_running": 8, "context_length": 4096, "kv_cache_mib": 512},
         llama={"num_cpus": 0.5, "threads": 1, "min_replicas": 1, "max_replicas": 2},
         scaling=SCALING,
@@ -74,7 +74,7 @@ def test_a_rolling_update_lets_long_streams_end(app):
     before = {replica["actor_id"] for replica in app.replicas()}
     with Streams(app.url, 3, ANSWER | {"max_new_tokens": 1800}) as streams:
         time.sleep(3)
-        app.deploy(limits={"request_timeout_s": 90, "max_new_tokens": 2999})
+        app.deploy(limits={"request_timeout_s": 270, "max_new_tokens": 2999})
         wait_for(lambda: not before & {replica["actor_id"] for replica in app.replicas()}, 90)
         time.sleep(2)
     check_whole(streams.finished)
