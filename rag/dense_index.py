@@ -39,13 +39,13 @@ class IndexingConfig(Config):
     ivf_above: Positive = 2_000_000
     """Chunks above which `auto` chooses `ivf_pq`."""
     neighbours: Positive = 24
-    """Of a vector in the graph, on each layer."""
+    """HNSW: links of a vector on each layer of the graph (M)."""
     ef_construction: Positive = 120
-    """Candidates that are kept while the graph is built."""
+    """HNSW: candidates that are kept while the graph is built."""
     ef_search: Positive = 120
-    """Candidates that are kept while it is searched: more is nearer to exact, and slower."""
+    """HNSW: candidates that are kept while the graph is searched: more is nearer to exact, and slower."""
     probes: Positive = 64
-    """Cells that are looked into."""
+    """IVF: cells that a query looks into (nprobe)."""
 
     def chosen(self, size: int) -> IndexKind:
         """Return the kind for a number of vectors."""

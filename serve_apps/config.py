@@ -26,7 +26,8 @@ class ReplicasConfig(Config):
     """Target of in-flight requests per replica; Serve adds a replica above it. Llama replicas scale on tokens and
     ignore it."""
     max_ongoing_requests: Positive = 32
-    """Requests that a replica works on at once; more wait. Llama replicas take what their engine does and ignore it."""
+    """Concurrent requests per replica; more wait. Llama replicas ignore it: their limits are `engine.max_running` and
+    `engine.max_waiting`."""
     max_queued_requests: Positive = 64
     """Requests that may wait; more are refused with 429."""
     num_cpus: Annotated[float, Field(ge=0)] = 1.0
@@ -47,7 +48,7 @@ class ScalingConfig(Config):
     queue_depth: Annotated[float, Field(gt=0)] = 10
     """Waiting requests per replica above which one more is started."""
     response_s: Annotated[float, Field(gt=0)] = 10
-    """Seconds that requests take, or wait, above which one more is started while there is a queue."""
+    """While requests are queued, one more replica is started if they take or wait longer than this many seconds."""
     interval_s: Annotated[float, Field(gt=0)] = 2
     """How often replicas tell their load."""
     look_back_s: Annotated[float, Field(gt=0)] = 10
@@ -87,11 +88,12 @@ class RagConfig(Config):
     """How questions to the documents are answered."""
 
     min_score: Annotated[float, Field(ge=0, le=1)] = 0.2
-    """Where no source scores as much, the answer is `not_found`, and the model is not asked."""
+    """Minimum score of a source, from 0 to 1. If none reaches it, the answer is `not_found`; the model is not asked."""
     not_found: str = "The answer is not in the documents."
+    """The answer to a question whose sources all score less than `min_score`."""
     standalone: Literal["history", "model"] = "history"
-    """How the last question of a chat is made to stand alone for the search: with the user's turns before it, or
-    rewritten by the model, which takes an answer's time and a model that can."""
+    """How a follow-up question becomes a search query: `history` puts the user's earlier turns before it; `model` has
+    the model rewrite it, which costs one more generation and needs a capable model."""
     rerank: str | None = None
     """A cross-encoder that judges what was found: a hub name or a folder on every node."""
     extracts: bool = True
@@ -106,8 +108,8 @@ class AppConfig(Config):
     adapter: str | None = None
     """Answers requests that name none: `name`, `name@alias` or `name@3`. None for the base alone."""
     rag_adapter: str | None = None
-    """Answers `/rag` requests that name none; None for the same as `adapter`. Narrow chats can unteach the use of
-    sources: `base` answers these without an adapter."""
+    """Answers `/rag` requests that name none; None for the same as `adapter`. Fine-tuning on narrow chats can
+    make a model ignore sources; `base` answers `/rag` without an adapter."""
     index: str | None = None
     """Searched by `/rag` requests that name none: a name, an alias or a version. None switches retrieval off."""
     embedding: EmbeddingConfig = EmbeddingConfig()
@@ -117,7 +119,7 @@ class AppConfig(Config):
     stream_hold_ms: Annotated[float, Field(ge=0, le=50)] = 45
     """How long tokens after the first are held at most, to be sent together."""
     heartbeat_s: Annotated[float, Field(gt=0)] = 15
-    """A stream that has nothing to say sends a comment so often, for the sake of proxies on the way."""
+    """Seconds of silence after which a stream sends a comment, so that proxies keep the connection open."""
     admin_token_file: Path | None = None
     """Holds the token that `/admin` asks for; None switches these routes off."""
     log_prompts: bool = False

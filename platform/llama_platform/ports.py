@@ -2,14 +2,14 @@
 
 import socket
 
-from llama_platform.errors import InputError
+from llama_platform.errors import UnavailableError
 
 
 def free_port(preferred: int = 0) -> int:
     """Return `preferred` if nothing listens there on 127.0.0.1, else a port that is free.
 
     Raises:
-        InputError: there is none.
+        UnavailableError: there is none.
     """
     for port in (preferred, 0):
         with socket.socket() as listener:
@@ -19,7 +19,7 @@ def free_port(preferred: int = 0) -> int:
             except OSError:
                 continue
             return int(listener.getsockname()[1])
-    raise InputError("no free port on 127.0.0.1")
+    raise UnavailableError("no free port on 127.0.0.1; end programs that hold many")
 
 
 def is_listening(address: str, timeout_s: float) -> bool:

@@ -7,7 +7,7 @@ import hashlib
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,9 +27,10 @@ class ReadingConfig(Config):
     """How much of a file is read at most, and where tables hold their texts."""
 
     max_bytes: Annotated[int, Field(ge=1)] = 20 * 2**20
-    """Of a file with one document, unpacked too; larger ones are reported and skipped."""
+    """Maximum size in bytes of a file with one document, before and after unpacking; larger ones are reported and
+    skipped."""
     max_table_bytes: Annotated[int, Field(ge=1)] = 2**30
-    """Of a file with a document in each row; it is read row by row."""
+    """Maximum size in bytes of a file with a document in each row; it is read row by row."""
     max_pages: Annotated[int, Field(ge=1)] = 2000
     """Of a PDF; longer ones are reported and skipped."""
     timeout_s: Annotated[float, Field(gt=0)] = 60
@@ -53,7 +54,7 @@ def read_file(path: Path, name: str, limits: ReadingConfig) -> Document:
     """
     reader = READERS.get(path.suffix.lower())
     if reader is None:
-        raise InputError(f"'{path.suffix.lower() or 'no'}' suffix; read are {', '.join(sorted(READERS))}")
+        raise unsupported(path.suffix.lower(), READERS)
     try:
         size = path.stat().st_size
         if size > limits.max_bytes:
@@ -69,6 +70,17 @@ def read_file(path: Path, name: str, limits: ReadingConfig) -> Document:
         raise InputError("empty: no text in it")
     markdown = path.suffix.lower() not in TEXT_SUFFIXES | {".pdf"}
     return Document(name, clean_text(text), markdown, hashlib.sha256(content).hexdigest(), facts, page_starts)
+
+
+def unsupported(suffix: str, supported: Iterable[str]) -> InputError:
+    """Return the error of a file whose format nothing here reads.
+
+    Args:
+        suffix: the end of the file's name, lower case with the dot; empty for a name without one.
+        supported: the suffixes that are read.
+    """
+    which = f"suffix '{suffix}'" if suffix else "no suffix"
+    return InputError(f"files with {which} are not supported; supported: {', '.join(sorted(supported))}")
 
 
 Parsed = tuple[str, Facts, tuple[int, ...]]

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from llama_platform.errors import InputError, NotFoundError, StorageError
 from rag.documents.chunking import ChunkingConfig
 from rag.documents.document import Skipped, check_document_id
-from rag.documents.formats import READERS, ReadingConfig
+from rag.documents.formats import READERS, ReadingConfig, unsupported
 from rag.documents.rows import ROW_SUFFIXES, read_rows
 from rag.documents.sandbox import CutDocument, GuardedReader, make_cutter
 from rag.documents.sources import SourceFile, local_copy
@@ -33,8 +33,7 @@ class Reader:
             check_document_id(file.id)
             suffix = PurePosixPath(file.key).suffix.lower()
             if not is_readable(file.key):
-                known = ", ".join(sorted({*READERS, *ROW_SUFFIXES}))
-                raise InputError(f"'{suffix or 'no'}' suffix; read are {known}")
+                raise unsupported(suffix, {*READERS, *ROW_SUFFIXES})
             limit = self._limits.max_table_bytes if suffix in ROW_SUFFIXES else self._limits.max_bytes
             with local_copy(file, limit) as path:
                 if suffix not in ROW_SUFFIXES:

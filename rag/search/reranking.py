@@ -33,9 +33,15 @@ class CrossEncoderReranker:
         try:
             self._model: Any = CrossEncoder(str(EmbeddingModel(model).folder), trust_remote_code=False)
         except (OSError, ValueError) as error:
-            raise InputError(f"rerank.model {model!r}: cannot be loaded: {error}") from error
+            raise InputError(
+                f"rerank: model {model!r} cannot be loaded: {error}; "
+                "give a hub name or a local folder of a cross-encoder"
+            ) from error
         if self._model.config.num_labels != 1:
-            raise InputError(f"rerank.model {model!r}: has {self._model.config.num_labels} outputs instead of one")
+            raise InputError(
+                f"rerank: model {model!r} has {self._model.config.num_labels} outputs instead of one; "
+                "a cross-encoder that gives one score is needed"
+            )
         self._lock = threading.Lock()
 
     def scores(self, question: str, texts: Sequence[str]) -> list[float]:

@@ -62,7 +62,7 @@ class IndexJobs(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AppState:
-    """One of each ingress replica."""
+    """What the routes of one ingress replica share."""
 
     config: AppConfig
     repository: ArtifactRepository

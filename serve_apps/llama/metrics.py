@@ -13,7 +13,9 @@ class ReplicaMetrics:
     def __init__(self) -> None:
         """Register the metrics."""
         self._queue_wait = metrics.Histogram(
-            "llama_queue_wait_seconds", "Until a request's first step.", boundaries=SECONDS
+            "llama_queue_wait_seconds",
+            "Seconds from a request's arrival to its first step.",
+            boundaries=SECONDS,
         )
         self._prompt_tokens = metrics.Counter("llama_prompt_tokens_total", "Tokens of prompts.")
         self._cached_tokens = metrics.Counter(
@@ -22,7 +24,7 @@ class ReplicaMetrics:
         self._completion_tokens = metrics.Counter("llama_completion_tokens_total", "Tokens generated.")
         self._running = metrics.Gauge("llama_running_requests", "Requests that generate.")
         self._waiting = metrics.Gauge("llama_waiting_requests", "Requests that wait for a slot of the engine.")
-        self._failed_steps = metrics.Gauge("llama_failed_steps", "Steps of the engine that broke.")
+        self._failed_steps = metrics.Gauge("llama_failed_steps", "Steps of the engine that ended in an exception.")
         self._adapters = metrics.Gauge("llama_loaded_adapters", "Adapters that are loaded.")
         self.adapter_loads = metrics.Counter(
             "llama_adapter_loads_total", "Adapters that were loaded, by outcome.", tag_keys=("outcome",)

@@ -121,7 +121,7 @@ class ReplicaAgent:
                 continue
             self._held[digest] = version
             self._news.set()
-        for digest in self._held.keys() - self._wanted.keys():
+        for digest in [held for held in self._held if held not in self._wanted]:
             await self._let_go(digest)
 
     async def _let_go(self, digest: str) -> None:

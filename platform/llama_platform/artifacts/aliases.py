@@ -115,7 +115,7 @@ class Aliases:
             except ConflictError:
                 continue
             return True
-        raise ConflictError(f"{self._kind} '{self._name}': others kept changing its aliases")
+        raise ConflictError(f"{self._kind} '{self._name}': others kept changing its aliases; run it again")
 
     def split(self, alias: str, weights: Mapping[int, int], expected_generation: int | None = None) -> AliasDocument:
         """Spread `alias` over versions in proportion to `weights`.

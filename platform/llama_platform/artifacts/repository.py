@@ -268,7 +268,9 @@ class ArtifactRepository:
                 continue
             log.info("artifact committed", extra={"kind": kind, "artifact": name, "version": number})
             return ArtifactVersion(kind, name, number, digest, created)
-        raise ConflictError(f"{kind} '{name}': {COMMIT_TRIES} times in a row somebody else took the next version")
+        raise ConflictError(
+            f"{kind} '{name}': {COMMIT_TRIES} times in a row somebody else took the next version; try again"
+        )
 
 
 def locate(kind: ArtifactKind, name: str) -> str:

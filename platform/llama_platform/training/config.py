@@ -26,7 +26,8 @@ class TrainingConfig(Config):
     workers: Positive = 1
     """Ray Train workers, each one process."""
     min_workers: Positive | None = None
-    """Go on with as few as these while nodes are missing, and with all when they are back; None waits for all."""
+    """Fewest workers to go on with while nodes are missing; the run grows back to `workers` when they return. None
+    waits for all."""
     resize_check_s: Annotated[float, Field(gt=0)] = 60
     """Seconds between looks at whether more workers could run; for `min_workers`."""
     use_gpu: bool = True
@@ -51,7 +52,7 @@ class TrainingConfig(Config):
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-4
     """Peak of AdamW's learning rate."""
     schedule: Schedule = "cosine"
-    """How it goes on after the warm-up: down to zero along a cosine or a line, or constant."""
+    """Learning rate after the warm-up: `cosine` or `linear` down to zero, or `constant`."""
     warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.03
     """Share of the steps over which the learning rate rises."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
@@ -59,7 +60,7 @@ class TrainingConfig(Config):
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     """Gradients are clipped to this norm."""
     precision: Precision = "bfloat16"
-    """Of the computation; optimizer state is always float32."""
+    """Dtype of the computation; optimizer state is always float32."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
     evaluate_every: Positive | None = None
@@ -79,7 +80,7 @@ class TrainingConfig(Config):
     max_failures: Annotated[int, Field(ge=0)] = 2
     """How often dead workers are started again."""
     seed: int = 0
-    """Of initialisation, data order and dropout."""
+    """Random seed of initialisation, data order and dropout."""
 
 
 class AdapterConfig(Config):

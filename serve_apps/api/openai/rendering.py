@@ -26,7 +26,7 @@ CAPPED_HEADER = "X-Max-Tokens-Capped"
 
 
 class Form(Protocol):
-    """Shapes of one route."""
+    """Builds the response bodies and stream chunks of one OpenAI route."""
 
     def whole(self, answers: Sequence[Completion]) -> dict[str, Any]:
         """Return the response."""

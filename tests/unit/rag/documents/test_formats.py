@@ -101,7 +101,7 @@ def test_a_docx_has_headings_and_tables(read):
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("a.png", b"\x89PNG", "suffix; read are"),
+        ("a.png", b"\x89PNG", "suffix '.png' are not supported"),
         ("a.md", b"\xff\xfe\x00\x01", "not UTF-8"),
         ("a.txt", b"a\x00b", "NUL"),
         ("a.md", " \n", "no text"),
