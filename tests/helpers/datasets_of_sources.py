@@ -13,3 +13,12 @@ def prepare_sources(config, template, folder, examiner=None):
 def publish_sources(repository, data, base):
     with open_sources(data.sources, data.exclude) as files:
         return publish_dataset(repository, data, base, files)
+
+
+def chat(*texts, **last):
+    turns = [{"role": ("user", "assistant")[n % 2], "content": t} for n, t in enumerate(texts)]
+    turns[-1] |= last
+    return {"messages": turns}
+
+
+GOOD = [chat(f"question {n} of {n * n}", f"answer {n * 3} to {n}") for n in range(40)]

@@ -1,46 +1,20 @@
 import json
 
-import pyarrow.parquet as pq
 import pytest
 
-from datasets_of_sources import prepare_sources
+from datasets_of_sources import GOOD, chat
 from llama_platform.data.config import DataConfig
 from llama_platform.data.doctor import Policies
 from llama_platform.errors import InputError
 from llama_platform.models.prompt import Message
 
 
-def chat(*texts, **last):
-    turns = [{"role": ("user", "assistant")[n % 2], "content": t} for n, t in enumerate(texts)]
-    turns[-1] |= last
-    return {"messages": turns}
-
-
-@pytest.fixture
-def run(tmp_path, tiny_template):
-    """Prepare records; return the report and the rows of both sides."""
-
-    def run(*records, examiner=None, **settings):
-        path = tmp_path / "chats.jsonl"
-        path.write_text("\n".join(json.dumps(record) for record in records))
-        config = DataConfig(sources=(str(path),), **{"max_tokens": 64, **settings})
-        folder = tmp_path / f"digest{len(list(tmp_path.iterdir()))}"
-        report = prepare_sources(config, tiny_template, folder, examiner)
-        rows = {side: pq.read_table(folder / f"{side}.parquet").to_pylist() for side in ("train", "eval")}
-        return report, rows, folder
-
-    return run
-
-
-GOOD = [chat(f"question {n} of {n * n}", f"answer {n * 3} to {n}") for n in range(40)]
-
-
 def texts(rows):
     return [[m["content"] for m in row["messages"]] for side in rows.values() for row in side]
 
 
-def test_counts_split_and_report(run, tiny_template):
-    report, rows, folder = run(*GOOD, GOOD[3])
+def test_counts_split_and_report(prepare_chats, tiny_template):
+    report, rows, folder = prepare_chats(*GOOD, GOOD[3])
     assert (report["chats"]["read"], report["chats"]["kept"]) == (41, 40)
     assert report["findings"]["duplicate"]["count"] == 1
     assert report["findings"]["duplicate"]["places"][0]["where"].endswith("chats.jsonl:41")
@@ -56,24 +30,24 @@ def test_counts_split_and_report(run, tiny_template):
     assert '<span class="trained">' in page
 
 
-def test_a_long_chat_is_cut_by_exchanges_and_counted(run):
+def test_a_long_chat_is_cut_by_exchanges_and_counted(prepare_chats):
     long, hopeless = chat("one", "two", "three", "word " * 80), chat("word " * 90, "x")
-    report, rows, _ = run(*GOOD[:3], long, hopeless)
+    report, rows, _ = prepare_chats(*GOOD[:3], long, hopeless)
     assert report["findings"]["too_long"]["actions"] == {"fix": 1, "drop": 1}
     assert ["one", "two"] in texts(rows)
     assert all(row["num_tokens"] <= 64 for side in rows.values() for row in side)
-    report, _, _ = run(*GOOD[:3], long, hopeless, policies=Policies(too_long="drop"))
+    report, _, _ = prepare_chats(*GOOD[:3], long, hopeless, policies=Policies(too_long="drop"))
     assert report["findings"]["too_long"]["actions"] == {"drop": 2}
     with pytest.raises(InputError, match=r"over the limit of 64[\s\S]*data.policies.too_long=drop"):
-        run(*GOOD[:3], long, policies=Policies(too_long="fail"))
+        prepare_chats(*GOOD[:3], long, policies=Policies(too_long="fail"))
 
 
 @pytest.mark.parametrize(
     ("train_on", "trained"),
     [("answers", [False, True, False, True]), ("last_answer", [False, False, False, True]), ("everything", [True] * 4)],
 )
-def test_what_counts_in_the_loss(run, tiny_template, train_on, trained):
-    report, rows, _ = run(*GOOD[:5], chat("a", "b", "c", "d"), train_on=train_on)
+def test_what_counts_in_the_loss(prepare_chats, tiny_template, train_on, trained):
+    report, rows, _ = prepare_chats(*GOOD[:5], chat("a", "b", "c", "d"), train_on=train_on)
     (row,) = [r for side in rows.values() for r in side if len(r["messages"]) == 4]
     assert [m["trained"] for m in row["messages"]] == trained
     encoded = tiny_template.encode_chat([Message(**m) for m in row["messages"]])
@@ -82,38 +56,38 @@ def test_what_counts_in_the_loss(run, tiny_template, train_on, trained):
     assert report["train_on"] == train_on
 
 
-def test_a_turn_that_says_so_is_not_trained_in_any_mode(run):
+def test_a_turn_that_says_so_is_not_trained_in_any_mode(prepare_chats):
     flagged = {"messages": [*chat("a", "b", train=False)["messages"], *chat("c", "d")["messages"]]}
     for train_on in ("answers", "everything"):
-        _, rows, _ = run(*GOOD[:5], flagged, train_on=train_on)
+        _, rows, _ = prepare_chats(*GOOD[:5], flagged, train_on=train_on)
         (row,) = [r for side in rows.values() for r in side if len(r["messages"]) == 4]
         assert [m["trained"] for m in row["messages"]][1::2] == [False, True]
 
 
-def test_held_out_chats_do_not_resemble_trained_ones(run):
+def test_held_out_chats_do_not_resemble_trained_ones(prepare_chats):
     long = " ".join(f"word{n}" for n in range(40))
     near = [chat("tell me a long story", f"{long} and the end is number {n}") for n in range(30)]
-    report, _, _ = run(*GOOD, *near, max_tokens=512, policies=Policies(leakage="warn"))
+    report, _, _ = prepare_chats(*GOOD, *near, max_tokens=512, policies=Policies(leakage="warn"))
     assert report["findings"]["leakage"]["count"] >= 1
     for policy, kept in (("fix", 70), ("drop", 70 - report["findings"]["leakage"]["count"])):
-        mended, rows, _ = run(*GOOD, *near, max_tokens=512, policies=Policies(leakage=policy))
+        mended, rows, _ = prepare_chats(*GOOD, *near, max_tokens=512, policies=Policies(leakage=policy))
         assert mended["chats"]["kept"] == kept
         assert not any("long story" in text[0] for text in texts({"eval": rows["eval"]}))
 
 
-def test_nothing_to_hold_out_is_an_error_that_says_why(run):
+def test_nothing_to_hold_out_is_an_error_that_says_why(prepare_chats):
     long = " ".join(f"word{n}" for n in range(40))
     with pytest.raises(InputError, match="leakage=warn"):
-        run(*[chat("a story", f"{long} {n}") for n in range(10)], max_tokens=512)
+        prepare_chats(*[chat("a story", f"{long} {n}") for n in range(10)], max_tokens=512)
 
 
-def test_too_few_chats_is_an_error(run):
+def test_too_few_chats_is_an_error(prepare_chats):
     with pytest.raises(InputError, match="at least two"):
-        run(GOOD[0])
+        prepare_chats(GOOD[0])
 
 
-def test_a_bound_on_chats_is_reported(run):
-    report, _, _ = run(*GOOD, max_chats=5)
+def test_a_bound_on_chats_is_reported(prepare_chats):
+    report, _, _ = prepare_chats(*GOOD, max_chats=5)
     assert (report["chats"]["kept"], report["chats"]["not_read_after"]) == (5, 5)
 
 

@@ -1,41 +1,10 @@
-import json
-
-import pyarrow.parquet as pq
-import pytest
-
-from datasets_of_sources import prepare_sources
-from llama_platform.data.config import DataConfig
+from datasets_of_sources import GOOD
 from llama_platform.data.tokenize import IGNORED_LABEL, collate, load_tokenized
 from llama_platform.models.prompt import Message
 
 
-def chat(*texts, **last):
-    turns = [{"role": ("user", "assistant")[n % 2], "content": t} for n, t in enumerate(texts)]
-    turns[-1] |= last
-    return {"messages": turns}
-
-
-@pytest.fixture
-def run(tmp_path, tiny_template):
-    """Prepare records; return the report and the rows of both sides."""
-
-    def run(*records, examiner=None, **settings):
-        path = tmp_path / "chats.jsonl"
-        path.write_text("\n".join(json.dumps(record) for record in records))
-        config = DataConfig(sources=(str(path),), **{"max_tokens": 64, **settings})
-        folder = tmp_path / f"digest{len(list(tmp_path.iterdir()))}"
-        report = prepare_sources(config, tiny_template, folder, examiner)
-        rows = {side: pq.read_table(folder / f"{side}.parquet").to_pylist() for side in ("train", "eval")}
-        return report, rows, folder
-
-    return run
-
-
-GOOD = [chat(f"question {n} of {n * n}", f"answer {n * 3} to {n}") for n in range(40)]
-
-
-def test_written_chats_are_tokenized_as_rendered(run, tiny_template, tmp_path):
-    _, rows, folder = run(*GOOD)
+def test_written_chats_are_tokenized_as_rendered(prepare_chats, tiny_template, tmp_path):
+    _, rows, folder = prepare_chats(*GOOD)
     tokenized = load_tokenized(folder / "train.parquet", tiny_template, tmp_path / "cache")
     expected = tiny_template.encode_chat([Message(**m) for m in rows["train"][0]["messages"]])
     assert (tokenized[0]["input_ids"], tokenized[0]["trained"]) == (expected.input_ids, expected.trained)

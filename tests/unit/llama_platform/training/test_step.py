@@ -3,30 +3,7 @@ import torch
 
 from llama_platform.data.packing import pack
 from llama_platform.data.tokenize import collate
-from llama_platform.models.adapter import LoraSettings, attach_lora
-from llama_platform.models.base_model import load_base_model
-from llama_platform.models.prompt import Message
-from llama_platform.training.step import prepare_for_training
-
-
-@pytest.fixture
-def chats(tiny_template):
-    texts = [("hello", "hi there"), ("what is a lamp for", "a lamp is used to give light"), ("bye", "see you")]
-    encoded = [tiny_template.encode_chat([Message("user", q), Message("assistant", a)]) for q, a in texts]
-    return [{"input_ids": chat.input_ids, "trained": chat.trained} for chat in encoded]
-
-
-def lora(tiny_config, *, checkpointing=False, packed=False, dropout=0.0):
-    settings = LoraSettings(r=4, targets="all-linear", dropout=dropout)
-    model = attach_lora(load_base_model(tiny_config), settings, seed=0)
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.02)
-    return model, prepare_for_training(model, gradient_checkpointing=checkpointing, packed=packed)
-
-
-def gradients(model):
-    return {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
+from lora_modules import gradients, lora
 
 
 def test_packed_chats_have_the_loss_and_gradients_of_chats_alone(tiny_config, tiny_template, chats):

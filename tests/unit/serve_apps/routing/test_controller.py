@@ -14,6 +14,7 @@ from serve_apps.routing.controller import AliasController
 from serve_apps.routing.replica_agent import ReplicaAgent
 from serve_apps.routing.router import AliasRouter
 from serve_apps.worker_pools import WorkerPools
+from waiting import until
 
 
 class Handle:
@@ -24,21 +25,6 @@ class Handle:
 
     def __getattr__(self, name):
         return SimpleNamespace(remote=getattr(self._target, name))
-
-
-@pytest.fixture
-def versions(repository, adapter_folder, tmp_path):
-    """Three versions; the third is damaged."""
-    for n in (1, 2, 3):
-        folder = tmp_path / f"adapter{n}"
-        folder.mkdir()
-        for path in adapter_folder.iterdir():
-            (folder / path.name).write_bytes(path.read_bytes())
-        (folder / "note.txt").write_text(str(n))
-        import_adapter(repository, "support", str(folder), "plain")
-    third = repository.version("adapter", "support", 3)
-    repository.store.write(f"models/support/objects/{third.digest}/adapter_model.safetensors", b"\x00" * 100)
-    Aliases(repository, "adapter", "support").promote("production", 1)
 
 
 @pytest.fixture
@@ -71,14 +57,6 @@ def agent(controller, name, held, refuse=()):
         held.discard(version.version)
 
     return ReplicaAgent(Handle(controller), "adapter", name, load=load, release=release)
-
-
-async def until(condition, seconds=5.0):
-    for _ in range(int(seconds / 0.02)):
-        if condition():
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError("waited in vain")
 
 
 async def stop(*tasks):

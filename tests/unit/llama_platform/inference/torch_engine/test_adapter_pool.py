@@ -3,33 +3,13 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
 from llama_platform.errors import IntegrityError, UnavailableError
 from llama_platform.inference.torch_engine.adapter_pool import AdapterPool, read_adapter
 from llama_platform.inference.torch_engine.architecture import read_architecture
-from llama_platform.inference.torch_engine.cpu.model import CpuModel
-from llama_platform.inference.torch_engine.weights import Weights
-
-CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    torch.manual_seed(2)
-    config = LlamaConfig(
-        vocab_size=500, hidden_size=128, intermediate_size=320, num_hidden_layers=3, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=512, tie_word_embeddings=True,
-    )  # fmt: skip
-    folder = tmp_path_factory.mktemp("base")
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
-
-
-def on_kernels(folder, kind="f32", threads=2, int8=False):
-    return CpuModel(read_architecture(folder), Weights(folder), kind, threads, 512, 40, 300, 16, int8)
+from torch_models import on_kernels
 
 
 @pytest.fixture

@@ -1,22 +1,6 @@
 from llama_platform.inference.torch_engine.batch import PAGE
-from llama_platform.inference.torch_engine.kv_cache import PagePool
-from llama_platform.inference.torch_engine.scheduler import Scheduler, Sequence
-
-
-def make(pages=20, max_running=4, prefix_cache=True):
-    pool = PagePool(pages, prefix_cache)
-    return pool, Scheduler(pool, max_running)
-
-
-def step(scheduler, prompt_tokens=1000, token=1):
-    chunks = scheduler.schedule(prompt_tokens)
-    scheduler.update(chunks)
-    for chunk in chunks:
-        if chunk.samples:
-            chunk.sequence.tokens.append(token)
-            if chunk.sequence.generated >= chunk.sequence.max_new_tokens:
-                scheduler.remove(chunk.sequence)
-    return chunks
+from llama_platform.inference.torch_engine.scheduler import Sequence
+from scheduler_steps import make, step
 
 
 def test_a_shared_beginning_is_computed_once_but_never_the_last_token():

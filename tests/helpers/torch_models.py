@@ -1,0 +1,9 @@
+"""The engine's models over a folder of weights."""
+
+from llama_platform.inference.torch_engine.architecture import read_architecture
+from llama_platform.inference.torch_engine.cpu.model import CpuModel
+from llama_platform.inference.torch_engine.weights import Weights
+
+
+def on_kernels(folder, kind="f32", threads=2, int8=False):
+    return CpuModel(read_architecture(folder), Weights(folder), kind, threads, 512, 40, 300, 16, int8)
