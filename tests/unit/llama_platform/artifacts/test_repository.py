@@ -8,21 +8,6 @@ from llama_platform.artifacts.location import StoreConfig, repository_from
 from llama_platform.errors import ConflictError, InputError, IntegrityError, NotFoundError, StorageError
 
 
-@pytest.fixture(params=["file", "s3"])
-def repository(request, tmp_path):
-    uri = (tmp_path / "store").as_uri() if request.param == "file" else request.getfixturevalue("s3_uri")
-    return repository_from(StoreConfig(uri=uri, cache=tmp_path / "cache"), {})
-
-
-@pytest.fixture
-def folder(tmp_path):
-    folder = tmp_path / "content"
-    (folder / "sub").mkdir(parents=True)
-    (folder / "a.json").write_text("{}")
-    (folder / "sub/b.txt").write_text("b" * 1000)
-    return folder
-
-
 def test_what_is_published_can_be_fetched_by_another_node(repository, folder, tmp_path):
     version = repository.publish("dataset", "chats", folder, {"source": "x", "sizes": (1, 2)})
     assert (version.version, repository.versions("dataset", "chats")) == (1, [1])

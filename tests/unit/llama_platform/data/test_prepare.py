@@ -3,7 +3,6 @@ import json
 import pytest
 
 from datasets_of_sources import GOOD, chat
-from llama_platform.data.config import DataConfig
 from llama_platform.data.doctor import Policies
 from llama_platform.errors import InputError
 from llama_platform.models.prompt import Message
@@ -89,14 +88,3 @@ def test_too_few_chats_is_an_error(prepare_chats):
 def test_a_bound_on_chats_is_reported(prepare_chats):
     report, _, _ = prepare_chats(*GOOD, max_chats=5)
     assert (report["chats"]["kept"], report["chats"]["not_read_after"]) == (5, 5)
-
-
-def write_folder(folder, files):
-    folder.mkdir()
-    for name, content in files.items():
-        (folder / name).write_text(content if isinstance(content, str) else "\n".join(map(json.dumps, content)))
-    return DataConfig(sources=(str(folder),), max_tokens=64)
-
-
-def chats_about(what, count=6):
-    return [{"input": f"{what} {n}?", "output": f"answer {n} to {what}"} for n in range(count)]

@@ -1,25 +1,7 @@
 """The reader and its process, with real crashes, loops and bombs."""
 
-import pytest
-
-from rag.documents.chunking import ChunkingConfig
 from rag.documents.document import Skipped
-from rag.documents.formats import ReadingConfig
-from rag.documents.reader import Reader
 from rag.documents.sources import SourceFile, list_sources
-from rag.embedding_model import OFFLINE_MODEL, EmbeddingModel
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return EmbeddingModel(OFFLINE_MODEL).tokenizer
-
-
-@pytest.fixture
-def reader(tokenizer):
-    reader = Reader(ReadingConfig(timeout_s=20), ChunkingConfig(chunk_tokens=32), tokenizer)
-    yield reader
-    reader.close()
 
 
 def test_a_folder_is_read_and_cut_and_what_is_none_is_named(reader, tmp_path):

@@ -7,21 +7,7 @@ import pytest
 from rag.documents import formats
 from rag.documents.chunking import ChunkingConfig
 from rag.documents.formats import ReadingConfig
-from rag.documents.reader import Reader
 from rag.documents.sandbox import GuardedReader
-from rag.embedding_model import OFFLINE_MODEL, EmbeddingModel
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return EmbeddingModel(OFFLINE_MODEL).tokenizer
-
-
-@pytest.fixture
-def reader(tokenizer):
-    reader = Reader(ReadingConfig(timeout_s=20), ChunkingConfig(chunk_tokens=32), tokenizer)
-    yield reader
-    reader.close()
 
 
 def _hang(content, limits):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from artifact_folders import import_versions
 from llama_platform.artifacts.aliases import Aliases
 
 TOKEN = "t" * 32
@@ -9,16 +10,8 @@ TOKEN = "t" * 32
 
 @pytest.fixture
 def admin(make_http, repository, adapter_folder, tmp_path, monkeypatch):
-    from llama_platform.models.adapter_transfer import import_adapter
-
     (tmp_path / "token").write_text(TOKEN + "\n")
-    for n in (1, 2):
-        folder = tmp_path / f"adapter{n}"
-        folder.mkdir()
-        for path in adapter_folder.iterdir():
-            (folder / path.name).write_bytes(path.read_bytes())
-        (folder / "note.txt").write_text(str(n))
-        import_adapter(repository, "support", str(folder), "plain")
+    import_versions(repository, adapter_folder, tmp_path, 2)
     Aliases(repository, "adapter", "support").promote("production", 1)
     http = make_http(admin_token_file=tmp_path / "token")
 

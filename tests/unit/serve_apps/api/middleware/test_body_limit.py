@@ -5,6 +5,19 @@ from serve_apps.api.middleware import body_limit
 from serve_apps.api.middleware.body_limit import BodyLimit, Uploads
 
 
+def status_of(in_context, receive):
+    """Return the status that a request of five announced bytes gets when they come from `receive`."""
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"5")]
+    scope = {"type": "http", "method": "POST", "headers": headers, "path": "/"}
+    asyncio.run(in_context(BodyLimit(None, 100, Uploads(re.compile("x"), 1, None)))(scope, receive, send))
+    return sent[0]["status"]
+
+
 def test_a_body_within_the_limit_arrives(client, observed):
     response = client.post("/echo/a", json={"a": 1}, headers={"x-request-id": "abc"})
     assert response.json() == {"id": "abc", "a": 1}
@@ -41,18 +54,11 @@ def test_forms_are_taken_where_they_belong_and_from_whom_they_may_come(client):
 
 def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch, in_context):
     monkeypatch.setattr(body_limit, "BODY_TIMEOUT_S", 0.1)
-    sent = []
 
     async def never():
         await asyncio.sleep(10)
 
-    async def send(message):
-        sent.append(message)
-
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"5")]
-    scope = {"type": "http", "method": "POST", "headers": headers, "path": "/"}
-    asyncio.run(in_context(BodyLimit(None, 100, Uploads(re.compile("x"), 1, None)))(scope, never, send))
-    assert sent[0]["status"] == 408
+    assert status_of(in_context, never) == 408
 
 
 def test_half_a_body_never_reaches_a_route(in_context):
@@ -60,18 +66,11 @@ def test_half_a_body_never_reaches_a_route(in_context):
         {"type": "http.request", "body": b"{", "more_body": True},
         {"type": "http.disconnect"},
     ]
-    sent = []
 
     async def receive():
         return messages.pop(0)
 
-    async def send(message):
-        sent.append(message)
-
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"5")]
-    scope = {"type": "http", "method": "POST", "headers": headers, "path": "/"}
-    asyncio.run(in_context(BodyLimit(None, 100, Uploads(re.compile("x"), 1, None)))(scope, receive, send))
-    assert sent[0]["status"] == 400
+    assert status_of(in_context, receive) == 400
 
 
 def test_more_bodies_than_are_read_at_once_are_refused(in_context):
