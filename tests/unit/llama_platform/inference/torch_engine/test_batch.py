@@ -1,8 +1,4 @@
-import torch
-
 from llama_platform.inference.torch_engine.batch import PAGE, Chunk, arrange
-
-CPU = torch.device("cpu")
 
 
 def test_only_sampled_chunks_have_logits_and_their_order_is_told():

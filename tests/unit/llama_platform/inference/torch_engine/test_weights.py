@@ -1,10 +1,7 @@
 import pytest
-import torch
 
 from llama_platform.errors import InputError
 from llama_platform.inference.torch_engine.weights import Weights
-
-CPU = torch.device("cpu")
 
 
 def test_pickled_weights_are_not_opened(tmp_path):

@@ -1,6 +1,3 @@
-TOKEN = "t" * 32
-
-
 def test_import_and_export_through_buckets(admin, s3_uri):
     target = f"{s3_uri}/out"
     exported = admin("POST", "/adapters/export", {"ref": "support@2", "destination": target})

@@ -1,7 +1,5 @@
 from llama_platform.artifacts.aliases import Aliases
 
-TOKEN = "t" * 32
-
 
 def test_list_and_show_tell_what_is_live(admin):
     (listed,) = admin("GET", "/adapters").json()

@@ -1,7 +1,5 @@
 import pytest
 
-TOKEN = "t" * 32
-
 
 @pytest.mark.parametrize(
     ("path", "body", "status"),

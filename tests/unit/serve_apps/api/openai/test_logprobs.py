@@ -4,8 +4,6 @@ import pytest
 
 from llama_platform.inference.protocol import FinishEvent, Timings, TokenEvent, TokenLogprob, Usage
 
-CHAT = "/v1/chat/completions"
-
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("echo", [False, True])

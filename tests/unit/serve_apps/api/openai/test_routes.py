@@ -1,7 +1,5 @@
 import pytest
 
-CHAT = "/v1/chat/completions"
-
 
 def test_models_are_the_base_and_what_is_live(http):
     assert [model["id"] for model in http.get("/v1/models").json()["data"]] == ["base", "base:support"]

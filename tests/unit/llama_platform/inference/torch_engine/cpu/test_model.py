@@ -53,13 +53,3 @@ def test_pages_may_lie_anywhere(folder, reference):
     model = on_kernels(folder)
     found = model.forward(arrange([Chunk(ids, 0, [31, 2, 17])]), [])[0]
     assert torch.allclose(found, reference(ids)[-1], atol=1e-5)
-
-
-@pytest.fixture
-def adapter(folder, tmp_path):
-    from peft import LoraConfig, get_peft_model
-
-    base = LlamaForCausalLM.from_pretrained(folder)
-    config = LoraConfig(r=8, target_modules=["q_proj", "down_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
-    get_peft_model(base, config).save_pretrained(tmp_path)
-    return tmp_path
