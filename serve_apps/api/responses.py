@@ -10,6 +10,7 @@ from llama_platform.inference.protocol import FinishEvent
 from llama_platform.inference.requests import SamplingFields
 from serve_apps.api.errors import describe
 from serve_apps.api.middleware.access_log import record_of
+from serve_apps.api.schemas import Problem
 from serve_apps.api.sse import message
 from serve_apps.api.state import AppState
 from serve_apps.generation.service import PreparedRequest, RequestContext
@@ -46,13 +47,18 @@ async def prepare_one(
     return await service.prepare([prompt_ids], lambda room: body.sampling(stops), context, adapter=adapter)
 
 
-def error_event(request: Request) -> Callable[[Exception], str]:
-    """Return the function that makes the last event of a stream that has failed."""
+def error_event(request: Request, form: Callable[[Problem], str] | None = None) -> Callable[[Exception], str]:
+    """Return the function that makes the last event of a stream that has failed.
+
+    Args:
+        request: the HTTP request.
+        form: makes the event of a problem; None for an `error` event with the problem's own body.
+    """
 
     def failed(error: Exception) -> str:
         problem = describe(error, request.state.request_id)
         record_of(request).failed(problem.code)
-        return message(problem.body(), "error")
+        return message(problem.body(), "error") if form is None else form(problem)
 
     return failed
 

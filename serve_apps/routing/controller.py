@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
-from llama_platform.artifacts.aliases import AliasDocument, Aliases
+from llama_platform.artifacts.aliases import Aliases
 from llama_platform.artifacts.location import repository_from
 from llama_platform.artifacts.manifest import ArtifactKind
 from llama_platform.artifacts.refs import BASE, parse_ref
@@ -250,10 +250,7 @@ class Followed:
         else:
             if found is not None:
                 document, self._etags[name] = found
-                self._set(name, document)
-
-    def _set(self, name: str, document: AliasDocument) -> None:
-        self.live.set_document(name, document)
+                self.live.set_document(name, document)
 
     def _forget(self, name: str) -> None:
         self.live.set_document(name, None)

@@ -7,7 +7,7 @@ nothing is. A shard of answers is there whole or not at all, and one that is the
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -19,7 +19,7 @@ from pydantic import Field
 from llama_platform.artifacts.location import StoreConfig
 from llama_platform.config import Config
 from llama_platform.data.records import BrokenRecord, Record, read_records
-from llama_platform.data.sources import open_sources
+from llama_platform.data.sources import SourceFile, open_sources
 from llama_platform.errors import ConflictError, InputError
 from llama_platform.inference.config import EngineConfig
 from llama_platform.models.base_model import BaseConfig
@@ -87,10 +87,14 @@ def prepare(config: BatchConfig) -> Batch:
         StorageError: something could not be written.
     """
     output = open_output(config.output)
-    total, committed = _plan(config, output), set(output.list_keys("shard-"))
-    kept = [number for number in range(total) if answers_key(number) in committed]
-    pending = tuple(sorted(set(range(total)) - set(kept)))
-    _stage(config, output, set(pending))
+    with open_sources(config.sources) as files:
+        for file in files:
+            if _is_left_out(file):
+                log.warning("a file is left out", extra={"file": file.name, "reason": file.problem})
+        total, committed = _plan(config, output, files), set(output.list_keys("shard-"))
+        kept = [number for number in range(total) if answers_key(number) in committed]
+        pending = tuple(sorted(set(range(total)) - set(kept)))
+        _stage(config, output, files, set(pending))
     progress = BatchProgress(total, shards=len(kept), kept_shards=len(kept))
     for number in kept:
         count(progress, (json.loads(line) for line in output.read(answers_key(number)).content.splitlines()))
@@ -102,11 +106,11 @@ def open_output(output: str) -> ObjectStore:
     return open_store(output if "://" in output else Path(output).absolute().as_uri())
 
 
-def _plan(config: BatchConfig, output: ObjectStore) -> int:
+def _plan(config: BatchConfig, output: ObjectStore, files: Sequence[SourceFile]) -> int:
     """Write what this batch is, or check that the output is of the same; return how many shards it has."""
     settings = config.model_dump(mode="json", include={"base", "adapter", "shard_records"})
     digest, shards = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()), 0
-    for shard in _shards(config):
+    for shard in _shards(files, config.shard_records):
         digest.update(shard)
         shards += 1
     if not shards:
@@ -122,26 +126,26 @@ def _plan(config: BatchConfig, output: ObjectStore) -> int:
     return shards
 
 
-def _stage(config: BatchConfig, output: ObjectStore, pending: set[int]) -> None:
+def _stage(config: BatchConfig, output: ObjectStore, files: Sequence[SourceFile], pending: set[int]) -> None:
     """Write the records of pending shards beside the answers, where every worker finds them."""
-    for number, shard in enumerate(_shards(config)):
+    for number, shard in enumerate(_shards(files, config.shard_records)):
         if number in pending:
             with suppress(PreconditionFailedError):
                 output.write(records_key(number), shard, if_absent=True)
 
 
-def _shards(config: BatchConfig) -> Iterator[bytes]:
+def _is_left_out(file: SourceFile) -> bool:
+    """Return whether a file of a folder is no file of records; one that was named itself is an error instead."""
+    return file.listed and file.problem is not None
+
+
+def _shards(files: Sequence[SourceFile], shard_records: int) -> Iterator[bytes]:
     """Yield the records, numbered, as JSON lines of a shard each."""
-    with open_sources(config.sources) as files:
-        left_out = [file for file in files if file.listed and file.problem]
-        for file in left_out:
-            log.warning("a file is left out", extra={"file": file.name, "reason": file.problem})
-        read = (file for file in files if file not in left_out)
-        rows = (row for file in read for row in map(_row, read_records(file)))
-        # As ASCII: half a character, which could not be written, stays what it was and is told with its record.
-        lines = (json.dumps({"record": n, **row}) + "\n" for n, row in enumerate(rows))
-        while shard := list(islice(lines, config.shard_records)):
-            yield "".join(shard).encode()
+    rows = (_row(found) for file in files if not _is_left_out(file) for found in read_records(file))
+    # As ASCII: half a character, which could not be written, stays what it was and is told with its record.
+    lines = (json.dumps({"record": n, **row}) + "\n" for n, row in enumerate(rows))
+    while shard := list(islice(lines, shard_records)):
+        yield "".join(shard).encode()
 
 
 def _row(found: Record | BrokenRecord) -> dict[str, Any]:

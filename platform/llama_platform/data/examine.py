@@ -173,7 +173,7 @@ def _fit(chat: CheckedChat, config: DataConfig, template: PromptTemplate) -> tup
             return size, trained
         if policies.too_long != "fix":
             chat.report("too_long", policies.too_long, _too_long(original, config.max_tokens))
-        elif chat.messages is not None:
+        else:
             chat.messages = chat.messages[:-2]
     return 0, 0
 

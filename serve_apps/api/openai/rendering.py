@@ -12,9 +12,9 @@ from llama_platform.artifacts.refs import BASE
 from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.errors import InputError, NotFoundError
 from llama_platform.inference.protocol import FinishEvent, TokenEvent
-from serve_apps.api.errors import describe, message_of, openai_error
-from serve_apps.api.middleware.access_log import record_of
+from serve_apps.api.errors import message_of, openai_error
 from serve_apps.api.openai.schemas import OpenAIRequest
+from serve_apps.api.responses import error_event
 from serve_apps.api.sse import event_stream, message
 from serve_apps.api.state import AppState
 from serve_apps.generation.completion import Completion, gather
@@ -81,11 +81,7 @@ async def respond(
             yield message(form.usage(answers))
         yield DONE
 
-    def failed(error: Exception) -> str:
-        problem = describe(error, context.request_id)
-        record_of(request).failed(problem.code)
-        return message(openai_error(problem))
-
+    failed = error_event(request, lambda problem: message(openai_error(problem)))
     response = await event_stream(messages(), failed, state.config.heartbeat_s)
     response.headers.update(headers)
     return response

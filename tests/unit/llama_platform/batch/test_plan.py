@@ -52,3 +52,17 @@ def test_other_files_of_a_folder_are_left_out_and_named(config, tmp_path, caplog
     batch = prepare(config.model_copy(update={"sources": (str(tmp_path / "in"),)}))
     assert batch.pending == (0,)
     assert "a file is left out" in caplog.text
+
+
+def test_sources_are_opened_once_and_a_file_left_out_is_told_once(tmp_path, config, caplog, monkeypatch):
+    from llama_platform.batch import plan
+
+    opened, original = [], plan.open_sources
+    monkeypatch.setattr(plan, "open_sources", lambda sources: opened.append(sources) or original(sources))
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a.jsonl").write_text('{"prompt": "one"}\n')
+    (folder / "notes.pdf").write_bytes(b"%PDF")
+    prepare(config.model_copy(update={"sources": (str(folder),), "output": str(tmp_path / "elsewhere")}))
+    assert len(opened) == 1
+    assert [record.message for record in caplog.records].count("a file is left out") == 1
