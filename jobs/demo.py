@@ -14,8 +14,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from rich.markup import escape
 
 from jobs import prepare_data
 from jobs.demo_summary import summarize
+from jobs.waiting_notes import WaitingNotes
 from llama_platform.artifacts.aliases import Aliases
 from llama_platform.artifacts.location import StoreConfig, absolute, repository_from
 from llama_platform.artifacts.repository import ArtifactVersion
@@ -47,10 +48,6 @@ TRAINED_TOKENS = 150_000
 MIN_STEPS, MAX_STEPS = 20, 90
 PORT = 8000
 READY_TIMEOUT_S = 120
-SILENCE_S = 5.0
-"""After so many seconds without a line, the demo says what it waits for."""
-SAME_S = 20.0
-"""After so many seconds it says the same again."""
 WAITS = {
     "finetune": "two workers are starting, each with its own copy of the base",
     "evaluate": "both models answer held-out questions",
@@ -320,47 +317,6 @@ class Demo:
         if response.status_code != 200:
             raise PlatformError(f"{route} answered {response.status_code}: {response.text[:500]}")
         return response.status_code, response.json()
-
-
-class WaitingNotes:
-    """Says what is waited for when nothing else was said for some seconds."""
-
-    def __init__(self, write: Callable[[str], None]) -> None:
-        """Say it through `write`."""
-        self._write = write
-        self._text, self._heard_at = "", time.monotonic()
-
-    def now(self, text: str) -> None:
-        """Change what is waited for."""
-        self._text = text
-
-    def heard(self) -> None:
-        """Start counting anew: something was said."""
-        self._heard_at = time.monotonic()
-
-    @contextmanager
-    def during(self, text: str) -> Iterator[None]:
-        """Say `text` every few silent seconds of the context."""
-        self.now(text)
-        self.heard()
-        ended = threading.Event()
-
-        def watch() -> None:
-            said = ""
-            while not ended.wait(0.5):
-                silence = time.monotonic() - self._heard_at
-                if silence >= (SILENCE_S if said != self._text else SAME_S):
-                    said = self._text
-                    self._write(f"  [dim]… {escape(said)}[/dim]")
-                    self.heard()
-
-        thread = threading.Thread(target=watch, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

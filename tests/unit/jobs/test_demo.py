@@ -1,10 +1,9 @@
 import json
-import time
 
 import pytest
 
 from jobs import demo as demo_module
-from jobs.demo import Demo, WaitingNotes, main
+from jobs.demo import Demo, main
 from llama_platform.errors import InputError, PlatformError
 from llama_platform.training.batching.sampler import total_steps
 
@@ -68,16 +67,3 @@ def test_a_few_chats_are_read_often_enough_to_learn_something(tmp_path, monkeypa
     )
     assert possible >= demo_module.MIN_STEPS
     assert training.max_steps >= demo_module.MIN_STEPS
-
-
-def test_what_is_waited_for_is_said_after_a_silence(monkeypatch):
-    monkeypatch.setattr(demo_module, "SILENCE_S", 0.6)
-    said = []
-    notes = WaitingNotes(said.append)
-    with notes.during("the first"):
-        while not said:
-            time.sleep(0.05)
-        notes.now("the second")
-        while len(said) < 2:
-            time.sleep(0.05)
-    assert ["the first" in said[0], "the second" in said[1]] == [True, True]

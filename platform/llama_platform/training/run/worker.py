@@ -10,6 +10,7 @@ import os
 import tempfile
 import time
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import torch.distributed as dist
 
 from llama_platform.artifacts.location import repository_from
 from llama_platform.artifacts.repository import ArtifactVersion
+from llama_platform.data.packing import Batch
 from llama_platform.data.tokenize import IGNORED_LABEL, load_tokenized
 from llama_platform.errors import TrainingError
 from llama_platform.logs import bind_context, setup_logging
@@ -190,13 +192,18 @@ class FinetuneWorker:
         every, step = self.config.training.evaluate_every, self.state.step
         return step == self.steps or bool(every and step % every == 0)
 
+    @cached_property
+    def _held_out_batches(self) -> list[Batch]:
+        """Batches of the held-out chats, read once: every reading checks the whole dataset against its sha256."""
+        rows = self._rows("eval.parquet")
+        rows = rows.select(range(min(len(rows), self.config.evaluation.max_chats)))
+        size = self.config.training.micro_batch_size
+        return list(eval_batches(list(rows), size, self.template.pad_token_id(), self.packed))
+
     @torch.no_grad()
     def _evaluate(self) -> bool:
         """Measure the held-out loss; return whether it is the lowest so far."""
-        training = self.config.training
-        rows = self._rows("eval.parquet")
-        rows = rows.select(range(min(len(rows), self.config.evaluation.max_chats)))
-        batches = list(eval_batches(list(rows), training.micro_batch_size, self.template.pad_token_id(), self.packed))
+        batches = self._held_out_batches
         self.engine.eval()
         sums = torch.zeros(2, device=self.device)
         for start in range(0, len(batches), self.world):
@@ -209,19 +216,19 @@ class FinetuneWorker:
         self.engine.train()
         dist.all_reduce(sums)
         # The sums are the same on every worker, and so is what follows from them.
-        return self.state.add_evaluation((sums[0] / sums[1].clamp(min=1)).item(), training.early_stopping_patience)
+        return self.state.add_evaluation(
+            (sums[0] / sums[1].clamp(min=1)).item(), self.config.training.early_stopping_patience
+        )
 
     def _report(self, metrics: StepMetrics) -> None:
         last = metrics.step == self.steps or self.state.stopped_early
-        if self.rank == 0 and (last or metrics.eval_loss is not None or metrics.step % self._log_every() == 0):
+        due = metrics.step % self.config.training.log_every == 0
+        if self.rank == 0 and (last or due or metrics.eval_loss is not None):
             self._control.post.remote([metrics])
             self._gauges.set(metrics)
             self.state.unlogged.append(metrics)
         if metrics.step % REPORT_EVERY == 0 or last:
             ray.train.report(asdict(metrics))
-
-    def _log_every(self) -> int:
-        return self.config.training.log_every
 
     def _checkpoint(self, eval_loss: float | None) -> None:
         weights, moments = gather_weights(self.engine, self.model), gather_moments(self.engine, self.model)
