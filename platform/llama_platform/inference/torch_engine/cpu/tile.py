@@ -29,6 +29,7 @@ _AHEAD = 16
 
 _F32, _I32, _I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 _FLOATS, _WORDS = ir.VectorType(_F32, LANES), ir.VectorType(_I32, LANES)
+_ZEROS = ir.Constant(_FLOATS, [0.0] * LANES)
 
 
 class _BFloat(ir.types.Type):  # type: ignore[misc]
@@ -79,50 +80,26 @@ def tile(kind: WeightFormat, rows: int, vectors: int) -> Any:
 def _emit(builder: Any, arguments: Any, kind: WeightFormat, rows: int, vectors: int) -> Any:
     add, w, x, x_stride, out, out_stride, steps, step_vectors = arguments
     weights = builder.inttoptr(w, _WORDS.as_pointer())
-    first_row, result = builder.inttoptr(x, _I32.as_pointer()), builder.inttoptr(out, _F32.as_pointer())
+    first_row = builder.inttoptr(x, _I32.as_pointer())
     row_at = [builder.gep(first_row, [builder.mul(x_stride, _I64(row))]) for row in range(rows)]
-    out_at = [
-        [
-            builder.bitcast(
-                builder.gep(result, [builder.add(builder.mul(out_stride, _I64(row)), _I64(LANES * v))]),
-                _FLOATS.as_pointer(),
-            )
-            for v in range(vectors)
-        ]
-        for row in range(rows)
-    ]
-    zero = ir.Constant(_FLOATS, [0.0] * LANES)
-    adding = builder.icmp_signed("!=", add, _I64(0))
-    start = [[builder.select(adding, builder.load(p, align=4), zero) for p in line] for line in out_at]
-    entry, loop, end = builder.block, builder.append_basic_block("steps"), builder.append_basic_block("end")
-    builder.branch(loop)
-    builder.position_at_end(loop)
-    step = builder.phi(_I64)
-    step.add_incoming(_I64(0), entry)
-    sums = [[builder.phi(_FLOATS) for _ in line] for line in start]
-    for phis, values in zip(sums, start, strict=True):
-        for phi, value in zip(phis, values, strict=True):
-            phi.add_incoming(value, entry)
-    base = builder.mul(step, step_vectors)
-    columns = [builder.load(builder.gep(weights, [builder.add(base, _I64(v))]), align=4) for v in range(vectors)]
-    if rows <= 2:  # the processor's own prefetching ends at each 4 KiB page; more rows hide that
-        for v in range(vectors):
-            prefetch(builder, builder.gep(weights, [builder.add(base, _I64(_AHEAD * vectors + v))]))
+    places = _result_places(builder, out, out_stride, rows, vectors)
     multiply_add = _MULTIPLY_ADD[kind]()
-    new = []
-    for row in range(rows):
-        word = _broadcast(builder, builder.load(builder.gep(row_at[row], [step])))
-        new.append([multiply_add(builder, total, c, word) for total, c in zip(sums[row], columns, strict=True)])
-    following = builder.add(step, _I64(1))
-    step.add_incoming(following, loop)
-    for phis, values in zip(sums, new, strict=True):
-        for phi, value in zip(phis, values, strict=True):
-            phi.add_incoming(value, loop)
-    builder.cbranch(builder.icmp_signed("<", following, steps), loop, end)
-    builder.position_at_end(end)
-    for pointers, values in zip(out_at, new, strict=True):
-        for pointer, value in zip(pointers, values, strict=True):
-            builder.store(value, pointer, align=4)
+
+    def step(index: Any, sums: list[Any]) -> list[Any]:
+        base = builder.mul(index, step_vectors)
+        columns = _load_columns(builder, weights, base, vectors)
+        if rows <= 2:  # the processor's own prefetching ends at each 4 KiB page; more rows hide that
+            _prefetch_columns(builder, weights, base, vectors)
+        grown = []
+        for row, place in enumerate(row_at):
+            word = _broadcast(builder, builder.load(builder.gep(place, [index])))
+            of_row = sums[row * vectors : (row + 1) * vectors]
+            grown += [multiply_add(builder, total, column, word) for total, column in zip(of_row, columns, strict=True)]
+        return grown
+
+    start = [_held(builder, add, place) for place in places]
+    for place, total in zip(places, _loop(builder, steps, start, step), strict=True):
+        builder.store(total, place, align=4)
     return cgutils.get_null_value(_I64.as_pointer())
 
 
@@ -151,84 +128,107 @@ def int8_tile(rows: int) -> Any:
 
 def _emit_int8(builder: Any, arguments: Any, rows: int) -> Any:
     add, w, w_scales, x, x_scales, beginnings, out, out_stride, groups = arguments
-    vectors, steps = BLOCK // LANES, GROUP // 4
+    vectors, steps = BLOCK // LANES, _I64(GROUP // 4)
+    weights, activations = builder.inttoptr(w, _WORDS.as_pointer()), builder.inttoptr(x, _I32.as_pointer())
+    scale_at, begin_at = builder.inttoptr(x_scales, _F32.as_pointer()), builder.inttoptr(beginnings, _I32.as_pointer())
+    row_at = [builder.gep(activations, [builder.mul(builder.mul(groups, steps), _I64(row))]) for row in range(rows)]
+
+    def group(index: Any, totals: list[Any]) -> list[Any]:
+        at = [builder.add(builder.mul(groups, _I64(row)), index) for row in range(rows)]
+        first = builder.mul(index, steps)
+
+        def step(inner: Any, sums: list[Any]) -> list[Any]:
+            word_at = builder.add(first, inner)
+            base = builder.mul(word_at, _I64(vectors))
+            columns = _load_columns(builder, weights, base, vectors)
+            _prefetch_columns(builder, weights, base, vectors)
+            grown = []
+            for row, place in enumerate(row_at):
+                word = _broadcast(builder, builder.load(builder.gep(place, [word_at])))
+                of_row = sums[row * vectors : (row + 1) * vectors]
+                grown += [_dot(builder, total, column, word) for total, column in zip(of_row, columns, strict=True)]
+            return grown
+
+        starts = [_broadcast(builder, builder.load(builder.gep(begin_at, [place]))) for place in at]
+        sums = _loop(builder, steps, [start for start in starts for _ in range(vectors)], step)
+        scales = [_broadcast(builder, builder.load(builder.gep(scale_at, [place]))) for place in at]
+        return [
+            builder.fadd(
+                total,
+                builder.fmul(builder.sitofp(of_group, _FLOATS), scales[i // vectors], flags=("contract",)),
+                flags=("contract",),
+            )
+            for i, (total, of_group) in enumerate(zip(totals, sums, strict=True))
+        ]
+
+    totals = _loop(builder, groups, [_ZEROS] * (rows * vectors), group)
+    column_scales = _load_columns(builder, builder.inttoptr(w_scales, _FLOATS.as_pointer()), _I64(0), vectors)
+    places = _result_places(builder, out, out_stride, rows, vectors)
+    for i, (place, total) in enumerate(zip(places, totals, strict=True)):
+        value = builder.fmul(total, column_scales[i % vectors])
+        builder.store(builder.fadd(value, _held(builder, add, place)), place, align=4)
+    return cgutils.get_null_value(_I64.as_pointer())
+
+
+def _dot(builder: Any, total: Any, columns: Any, word: Any) -> Any:
+    """Add, to 16 int32 sums, the products of four unsigned bytes of each column with four signed activations."""
     byte_vector = ir.VectorType(ir.IntType(8), 64)
     name = "llvm.x86.avx512.vpdpbusd.512"
     dot = builder.module.globals.get(name) or ir.Function(
         builder.module, ir.FunctionType(_WORDS, [_WORDS, byte_vector, byte_vector]), name
     )
-    weights, activations = builder.inttoptr(w, _WORDS.as_pointer()), builder.inttoptr(x, _I32.as_pointer())
-    scale_at, begin_at = builder.inttoptr(x_scales, _F32.as_pointer()), builder.inttoptr(beginnings, _I32.as_pointer())
-    entry, outer = builder.block, builder.append_basic_block("groups")
-    inner, after = builder.append_basic_block("steps"), builder.append_basic_block("after")
+    return builder.call(dot, [total, builder.bitcast(columns, byte_vector), builder.bitcast(word, byte_vector)])
+
+
+def _loop(builder: Any, count: Any, start: list[Any], body: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
+    """Emit a loop of at least one round that carries values from round to round; return those of the last.
+
+    Args:
+        builder: stands behind the loop afterwards.
+        count: rounds, int64, at least 1.
+        start: values before the first round.
+        body: emits a round from its number and the values; returns the new values.
+    """
+    entry, rounds = builder.block, builder.append_basic_block("rounds")
     end = builder.append_basic_block("end")
-    zero = ir.Constant(_FLOATS, [0.0] * LANES)
-    builder.branch(outer)
-    builder.position_at_end(outer)
-    group = builder.phi(_I64)
-    group.add_incoming(_I64(0), entry)
-    totals = [[builder.phi(_FLOATS) for _ in range(vectors)] for _ in range(rows)]
-    places = [builder.add(builder.mul(groups, _I64(row)), group) for row in range(rows)]
-    starts = [_broadcast(builder, builder.load(builder.gep(begin_at, [place]))) for place in places]
-    builder.branch(inner)
-    builder.position_at_end(inner)
-    step = builder.phi(_I64)
-    step.add_incoming(_I64(0), outer)
-    sums = [[builder.phi(_WORDS) for _ in range(vectors)] for _ in range(rows)]
-    at = builder.add(builder.mul(group, _I64(steps)), step)
-    base = builder.mul(at, _I64(vectors))
-    columns = [builder.load(builder.gep(weights, [builder.add(base, _I64(v))]), align=4) for v in range(vectors)]
+    builder.branch(rounds)
+    builder.position_at_end(rounds)
+    index, carried = builder.phi(_I64), [builder.phi(value.type) for value in start]
+    grown = body(index, list(carried))
+    following = builder.add(index, _I64(1))
+    for phi, before, after in zip([index, *carried], [_I64(0), *start], [following, *grown], strict=True):
+        phi.add_incoming(before, entry)
+        phi.add_incoming(after, builder.block)  # the body may have ended in a block of its own
+    builder.cbranch(builder.icmp_signed("<", following, count), rounds, end)
+    builder.position_at_end(end)
+    return grown
+
+
+def _result_places(builder: Any, out: Any, out_stride: Any, rows: int, vectors: int) -> list[Any]:
+    """Return the addresses of the result's vectors, row by row."""
+    result = builder.inttoptr(out, _F32.as_pointer())
+    return [
+        builder.bitcast(
+            builder.gep(result, [builder.add(builder.mul(out_stride, _I64(row)), _I64(LANES * v))]),
+            _FLOATS.as_pointer(),
+        )
+        for row in range(rows)
+        for v in range(vectors)
+    ]
+
+
+def _held(builder: Any, add: Any, place: Any) -> Any:
+    """Return what the result holds where it is added to, zeros elsewhere."""
+    return builder.select(builder.icmp_signed("!=", add, _I64(0)), builder.load(place, align=4), _ZEROS)
+
+
+def _load_columns(builder: Any, vectors_at: Any, base: Any, vectors: int) -> list[Any]:
+    return [builder.load(builder.gep(vectors_at, [builder.add(base, _I64(v))]), align=4) for v in range(vectors)]
+
+
+def _prefetch_columns(builder: Any, weights: Any, base: Any, vectors: int) -> None:
     for v in range(vectors):
         prefetch(builder, builder.gep(weights, [builder.add(base, _I64(_AHEAD * vectors + v))]))
-    new = []
-    for row in range(rows):
-        place = builder.add(builder.mul(builder.mul(groups, _I64(steps)), _I64(row)), at)
-        word = builder.bitcast(_broadcast(builder, builder.load(builder.gep(activations, [place]))), byte_vector)
-        new.append(
-            [
-                builder.call(dot, [s, builder.bitcast(c, byte_vector), word])
-                for s, c in zip(sums[row], columns, strict=True)
-            ]
-        )
-    following = builder.add(step, _I64(1))
-    step.add_incoming(following, inner)
-    for row in range(rows):
-        for v in range(vectors):
-            sums[row][v].add_incoming(starts[row], outer)
-            sums[row][v].add_incoming(new[row][v], inner)
-    builder.cbranch(builder.icmp_signed("<", following, _I64(steps)), inner, after)
-    builder.position_at_end(after)
-    grown = []
-    for row in range(rows):
-        scale = builder.load(builder.gep(scale_at, [places[row]]))
-        scales = builder.bitcast(_broadcast(builder, builder.bitcast(scale, _I32)), _FLOATS)
-        grown.append([
-            builder.fadd(
-                totals[row][v], builder.fmul(builder.sitofp(new[row][v], _FLOATS), scales, flags=("contract",)),
-                flags=("contract",),
-            )
-            for v in range(vectors)
-        ])  # fmt: skip
-    next_group = builder.add(group, _I64(1))
-    group.add_incoming(next_group, after)
-    for row in range(rows):
-        for v in range(vectors):
-            totals[row][v].add_incoming(zero, entry)
-            totals[row][v].add_incoming(grown[row][v], after)
-    builder.cbranch(builder.icmp_signed("<", next_group, groups), outer, end)
-    builder.position_at_end(end)
-    result, of_columns = builder.inttoptr(out, _F32.as_pointer()), builder.inttoptr(w_scales, _FLOATS.as_pointer())
-    adding = builder.icmp_signed("!=", add, _I64(0))
-    for row in range(rows):
-        for v in range(vectors):
-            pointer = builder.bitcast(
-                builder.gep(result, [builder.add(builder.mul(out_stride, _I64(row)), _I64(LANES * v))]),
-                _FLOATS.as_pointer(),
-            )
-            value = builder.fmul(grown[row][v], builder.load(builder.gep(of_columns, [_I64(v)]), align=4))
-            held = builder.select(adding, builder.load(pointer, align=4), zero)
-            builder.store(builder.fadd(value, held), pointer, align=4)
-    return cgutils.get_null_value(_I64.as_pointer())
 
 
 def prefetch(builder: Any, pointer: Any) -> None:
@@ -239,9 +239,10 @@ def prefetch(builder: Any, pointer: Any) -> None:
     builder.call(fetch, [builder.bitcast(pointer, byte_pointer), _I32(0), _I32(3), _I32(1)])
 
 
-def _broadcast(builder: Any, word: Any) -> Any:
-    undefined = ir.Constant(_WORDS, ir.Undefined)
-    lane = builder.insert_element(undefined, word, _I32(0))
+def _broadcast(builder: Any, value: Any) -> Any:
+    """Return a vector of 16 times an int32 or a float32."""
+    undefined = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined)
+    lane = builder.insert_element(undefined, value, _I32(0))
     return builder.shuffle_vector(lane, undefined, ir.Constant(_WORDS, [0] * LANES))
 
 
