@@ -37,13 +37,13 @@ UNIT := $(BIN)/python -m pytest tests/unit -m 'not slow' -n 2 --dist loadfile
 
 test: $(VENV)/.dev  ## all tests but the slow ones below
 	@$(UNIT)
-	@$(BIN)/python -m pytest tests/integration
+	@$(BIN)/python -m pytest tests/integration -m 'not slow'
 
 test-quick: $(VENV)/.dev  ## unit tests only
 	@$(UNIT)
 
-test-chaos: $(VENV)/.dev  ## killed workers, drivers, nodes and replicas, rolling updates; one curve in every ZeRO stage; a fuzzer
-	@$(BIN)/python -m pytest tests/unit -m slow
+test-chaos: $(VENV)/.dev  ## killed workers, drivers, nodes and replicas, rolling updates; one curve in every ZeRO stage; a fuzzer; README's steps
+	@$(BIN)/python -m pytest tests/unit tests/integration -m slow
 	@$(BIN)/python -m pytest tests/chaos
 
 test-gpu: $(VENV)/.dev  ## on a machine with a GPU: training step and engine with the shapes of 7B
@@ -84,13 +84,13 @@ bench-rag: .cache/bench/rag-packages  ## search, embedding, indexing and /rag be
 
 bench: bench-training bench-engine bench-serving bench-rag  ## every benchmark, one after another
 
-check: $(VENV)/.dev  ## formatting, lint, types, import directions
+check: $(VENV)/.dev  ## formatting, lint, types, import directions, prose
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/cfn-lint platform/aws/*.yaml
-	@$(BIN)/python -m pytest -q tests/unit/test_layout.py
+	@$(BIN)/python -m pytest -q tests/unit/test_layout.py tests/unit/test_prose.py tests/unit/test_documents_are_true.py
 
 clean:  ## remove everything that the other targets made
 	rm -rf $(VENV) .cache .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

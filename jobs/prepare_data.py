@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -18,8 +17,9 @@ from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVers
 from llama_platform.cli.exit_codes import run_command
 from llama_platform.cli.job_arguments import job_config, job_parser
 from llama_platform.data.dataset import find_chat, find_dataset, publish_dataset, report_folder
-from llama_platform.data.sources import open_sources
-from llama_platform.data.token_view import view_tokens
+from llama_platform.data.reading.sources import open_sources
+from llama_platform.data.report.token_view import view_tokens
+from llama_platform.data.report.values import DatasetReport
 from llama_platform.logs import setup_logging
 from llama_platform.models.base_model import load_template
 from llama_platform.training.config import FinetuneConfig
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(command)
 
 
-def prepare_dataset(repository: ArtifactRepository, config: FinetuneConfig) -> tuple[ArtifactVersion, dict[str, Any]]:
+def prepare_dataset(repository: ArtifactRepository, config: FinetuneConfig) -> tuple[ArtifactVersion, DatasetReport]:
     """Publish the dataset, examined here if it is small, else by Ray Data.
 
     Raises:
@@ -94,22 +94,21 @@ def show(repository: ArtifactRepository, config: FinetuneConfig, which: str) -> 
     console.print(text)
 
 
-def summary(report: dict[str, Any]) -> str:
+def summary(report: DatasetReport) -> str:
     """Return the report's counts as lines to read, with the first places of every finding."""
-    chats, tokens = report["chats"], report["tokens"]
+    chats, tokens = report.chats, report.tokens["train"]
     lines = [
-        f"{chats['read']} records, {chats['kept']} chats: {chats['train']} to train on, {chats['eval']} held out",
-        f"{tokens['train']['all']:,} training tokens, {tokens['train']['trained']:,} of them in the loss; "
-        f"longest chat {tokens['train']['longest']}",
+        f"{chats.read} records, {chats.kept} chats: {chats.train} to train on, {chats.eval} held out",
+        f"{tokens.all:,} training tokens, {tokens.trained:,} of them in the loss; longest chat {tokens.longest}",
     ]
-    if "not_read_after" in chats:
-        lines.append(f"reading stopped after {chats['not_read_after']} chats (data.max_chats)")
-    for kind, found in report["findings"].items():
-        actions = ", ".join(f"{action} {count}" for action, count in found["actions"].items())
-        lines.append(f"{kind}: {found['count']} ({actions})")
-        lines += [f"  {place['where']}: {place['problem']}" for place in found["places"][:SHOWN_PLACES]]
-        if found["count"] > SHOWN_PLACES:
-            lines.append(f"  … and {found['count'] - SHOWN_PLACES} more in the report")
+    if chats.not_read_after is not None:
+        lines.append(f"reading stopped after {chats.not_read_after} chats (data.max_chats)")
+    for kind, found in report.findings.items():
+        actions = ", ".join(f"{action} {count}" for action, count in found.actions.items())
+        lines.append(f"{kind}: {found.count} ({actions})")
+        lines += [f"  {place.where}: {place.problem}" for place in found.places[:SHOWN_PLACES]]
+        if found.count > SHOWN_PLACES:
+            lines.append(f"  … and {found.count - SHOWN_PLACES} more in the report")
     return "\n".join(lines)
 
 

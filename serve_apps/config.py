@@ -20,8 +20,9 @@ class ReplicasConfig(Config):
     """How many replicas a deployment has, and what Ray reserves for each."""
 
     min_replicas: Annotated[int, Field(ge=0)] = 1
+    """Replicas that always run; with 0, the first request after a pause waits for a start."""
     max_replicas: Positive = 1
-    """Serve scales between both: Llama replicas by `scaling`, others by the requests in flight."""
+    """Replicas at the highest load; Llama replicas are added by `scaling`, others by the requests in flight."""
     target_ongoing_requests: Positive = 2
     """Target of in-flight requests per replica; Serve adds a replica above it. Llama replicas scale on tokens and
     ignore it."""
@@ -31,7 +32,9 @@ class ReplicasConfig(Config):
     max_queued_requests: Positive = 64
     """Requests that may wait; more are refused with 429."""
     num_cpus: Annotated[float, Field(ge=0)] = 1.0
+    """CPUs that Ray reserves for each replica."""
     num_gpus: Annotated[float, Field(ge=0)] = 0.0
+    """GPUs that Ray reserves for each replica; a fraction shares one."""
     threads: Positive | None = None
     """Threads of computation; None for the whole number of CPUs, at least 1."""
 

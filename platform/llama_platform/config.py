@@ -16,6 +16,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from llama_platform.errors import ConfigError
 
 ENV_PREFIX = "LLAMA_PLATFORM_"
+SECTIONS = frozenset(
+    "adapter base chunking data embedding engine evaluation indexing ingress limits llama lora rag reading retriever"
+    " scaling store training".split()
+)
+"""Groups of keys that any command has."""
 
 
 class Config(BaseModel):
@@ -60,7 +65,7 @@ def load_config(
     for name, text in sorted((environ or {}).items()):
         if name.startswith(ENV_PREFIX):
             keys = name.removeprefix(ENV_PREFIX).lower().split("__")
-            if len(keys) > 1 and keys[0] not in model.model_fields:
+            if len(keys) > 1 and keys[0] not in model.model_fields and keys[0] in SECTIONS:
                 continue  # a section of another command's configuration
             _set(values, keys, _parse_value(text, name), name)
     for override in overrides:

@@ -51,7 +51,9 @@ class IndexConfig(Config):
     workers: Annotated[int, Field(ge=1)] = 1
     """Processes that read and embed; each has `num_cpus` and `num_gpus`."""
     num_cpus: Annotated[float, Field(gt=0)] = 1
+    """CPUs that Ray reserves for each worker."""
     num_gpus: Annotated[float, Field(ge=0)] = 0
+    """GPUs that Ray reserves for each worker; a fraction shares one."""
 
 
 class Workers(Protocol):

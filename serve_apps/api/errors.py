@@ -176,7 +176,15 @@ def _methods_of(request: Request) -> list[str]:
 
 
 def problem_of(status: int, code: str, detail: str, request_id: str, field: str | None = None) -> Problem:
-    """Return a problem with the title of its status; a field is taken from `field: reason` where none is given."""
+    """Return a problem with the title of its status; a field is taken from `field: reason` where none is given.
+
+    Args:
+        status: HTTP status, 400 or above.
+        code: stable word for programs, such as `not_found`.
+        detail: what is wrong and what to do, for people.
+        request_id: number of the request, as in the log.
+        field: field of the request that is wrong, if it is one.
+    """
     head = detail.partition(":")[0]
     if field is None and status in (400, 404) and head.replace("_", "").replace(".", "").isalnum():
         field = head

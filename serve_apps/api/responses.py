@@ -37,6 +37,13 @@ async def prepare_one(
 ) -> PreparedRequest:
     """Return the request to answer one prompt.
 
+    Args:
+        state: the application's collaborators.
+        context: id, split key and deadline of the request.
+        body: sampling fields of the request.
+        prompt_ids: token ids of the prompt.
+        adapter_name: `name`, `name@alias`, `name@3` or `base`; None for the application's own.
+
     Raises:
         InputError: it is too long, or its answer may be.
         NotFoundError: there is no such adapter.

@@ -35,7 +35,7 @@ async def event_stream(
         await asyncio.wait((first,), timeout=heartbeat_s)
         if first.done():
             first.result()
-    except BaseException:
+    except BaseException:  # also where the client has gone: what generates must end
         await _stop(first, messages)
         raise
     return StreamingResponse(

@@ -62,6 +62,12 @@ class RetrieverDeployment:
     ) -> SearchResult:
         """Return the best chunks of an index, which is loaded first if it is not, and of inline documents.
 
+        Args:
+            version: the index; None to search the inline documents alone.
+            query: question, mode, filters and number of hits.
+            inline: documents of the request itself.
+            deadline: seconds since the epoch after which nobody waits for the answer.
+
         Raises:
             IntegrityError: the snapshot is damaged; it is never loaded.
             InputError: it was made with another embedding model.

@@ -69,7 +69,15 @@ class AliasController:
     async def follow(
         self, kind: ArtifactKind, replica: str, revision: int, holding: Holding, status: ReplicaStatus | None
     ) -> tuple[int, tuple[ArtifactVersion, ...]]:
-        """Register a replica; return what replicas should hold when that has changed, or after a second."""
+        """Register a replica; return what replicas should hold when that has changed, or after a second.
+
+        Args:
+            kind: `adapter` or `index`.
+            replica: id of the replica.
+            revision: the newest revision that the replica knows; 0 for none.
+            holding: versions that the replica holds, has given up or cannot load.
+            status: the replica's own figures for `/health`; None if it tells none.
+        """
         followed = self._followed[kind]
         followed.live.set_replica(replica, holding, status, time.monotonic())
         followed.publish()
@@ -132,7 +140,15 @@ class Followed:
     def __init__(
         self, kind: ArtifactKind, repository: Any, config: AppConfig, fingerprint: str, defaults: Iterable[str]
     ) -> None:
-        """Start with nothing known; the defaults are names that always count as asked for."""
+        """Start with nothing known; the defaults are names that always count as asked for.
+
+        Args:
+            kind: `adapter` or `index`.
+            repository: store of the artifacts.
+            config: the application's base and intervals.
+            fingerprint: prompt fingerprint of the base, which adapters must share.
+            defaults: names that always count as asked for.
+        """
         self._kind, self._repository, self._fingerprint = kind, repository, fingerprint
         self._base, self._interval_s = config.base, config.alias_interval_s
         self._defaults = tuple(dict.fromkeys(defaults))

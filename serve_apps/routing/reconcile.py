@@ -72,7 +72,14 @@ class Reconciler:
         self._checked[name, number] = outcome
 
     def set_replica(self, replica: str, holding: Holding, status: ReplicaStatus | None, now: float) -> None:
-        """Set what a replica holds, and its status."""
+        """Set what a replica holds, and its status.
+
+        Args:
+            replica: id of the replica.
+            holding: versions that it holds, has given up or cannot load.
+            status: its own figures; None if it tells none.
+            now: seconds of a monotonic clock; a replica that is silent for the lease is forgotten.
+        """
         self._replicas[replica] = _Replica(now, holding, status)
 
     def inherit(self, routes: Iterable[Route]) -> None:

@@ -13,6 +13,12 @@ def check_lineage(version: ArtifactVersion, manifest: Manifest, base: BaseConfig
     An adapter from elsewhere may not tell the fingerprint of its prompts: then the style that was claimed at its import
     has to be the server's.
 
+    Args:
+        version: the adapter.
+        manifest: its manifest.
+        base: the server's base.
+        fingerprint: prompt fingerprint of the server's base.
+
     Raises:
         IntegrityError: it was made for another, or nothing tells for which prompt.
     """

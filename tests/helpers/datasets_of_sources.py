@@ -2,7 +2,7 @@
 
 from llama_platform.data.dataset import publish_dataset
 from llama_platform.data.prepare import prepare
-from llama_platform.data.sources import open_sources
+from llama_platform.data.reading.sources import open_sources
 
 
 def prepare_sources(config, template, folder, examiner=None):

@@ -1,5 +1,6 @@
 """What README and docs name exists: files behind links, modules behind `python -m`, configuration keys."""
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -21,8 +22,8 @@ def test_links_lead_to_files(document):
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_jobs_and_configurations_exist(document):
     text = document.read_text()
-    for name in re.findall(r"python -m jobs\.(\w+)", text.replace("\n", " ")):
-        assert name == "NAME" or (ROOT / f"jobs/{name}.py").exists(), name
+    for name in re.findall(r"python -m jobs\.([\w.]+\w)", text.replace("\n", " ")):
+        assert name == "NAME" or importlib.util.find_spec(f"jobs.{name}"), name
     for path in re.findall(r"\b(?:jobs|serve_apps|platform)/[\w/]+\.\w+", text):
         assert (ROOT / path).exists(), path
 

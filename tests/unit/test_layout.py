@@ -42,3 +42,21 @@ def test_importing_every_module_writes_starts_and_configures_nothing(tmp_path):
 def test_no_package_where_it_would_shadow_another():
     assert not (ROOT / "platform/__init__.py").exists()
     assert list((ROOT / "tests").rglob("__init__.py")) == []
+
+
+def test_every_group_of_keys_of_any_command_is_known():
+    from jobs.evaluate_retrieval import RetrievalEvaluation
+    from llama_platform.batch.plan import BatchConfig
+    from llama_platform.config import SECTIONS, Config
+    from llama_platform.training.config import FinetuneConfig
+    from rag.indexing.build import IndexConfig
+    from serve_apps.config import AppConfig
+
+    commands = (FinetuneConfig, IndexConfig, BatchConfig, RetrievalEvaluation, AppConfig)
+    groups = {
+        name
+        for command in commands
+        for name, field in command.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Config)
+    }
+    assert groups == SECTIONS

@@ -206,6 +206,12 @@ def choose(name: str, alias: str, targets: tuple[Target, ...], subject: str) -> 
 
     The subject's bucket is sha256(`name/alias/subject`) mod 10,000. Versions share the buckets in ascending
     order, so that a changed weight moves the fewest subjects.
+
+    Args:
+        name: artifact name.
+        alias: alias of it.
+        targets: versions with their weights, at least one of them above 0.
+        subject: whom or what the choice is for: a user, a session, a request.
     """
     bucket = int.from_bytes(hashlib.sha256(f"{name}/{alias}/{subject}".encode()).digest()) % BUCKETS
     ordered = sorted(targets, key=lambda target: target.version)

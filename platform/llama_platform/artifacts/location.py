@@ -2,6 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from llama_platform.artifacts.repository import ArtifactRepository, open_repository
 from llama_platform.config import Config
@@ -16,7 +19,7 @@ class StoreConfig(Config):
     """`s3://bucket/prefix` or `file:///folder`. None: `s3://$MODEL_BUCKET/$MODEL_S3_PREFIX`, else `.demo/store`."""
     cache: Path = Path("~/.cache/llama-platform/artifacts")
     """Verified copies on this node's disk; every process of the node shares them."""
-    cache_gib: float = 50
+    cache_gib: Annotated[float, Field(gt=0)] = 50
     """Bound on the cache; the least recently used artifacts go first."""
 
     def tokenized(self) -> Path:

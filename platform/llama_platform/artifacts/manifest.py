@@ -71,6 +71,12 @@ def check_name(name: str, what: str = "name") -> str:
 def describe_folder(kind: ArtifactKind, name: str, folder: Path, metadata: Mapping[str, Any]) -> Manifest:
     """Return the manifest of the files in `folder`.
 
+    Args:
+        kind: kind of the artifact.
+        name: name of the artifact.
+        folder: holds the artifact's files, at any depth.
+        metadata: JSON values that become part of the manifest.
+
     Raises:
         InputError: the name is not allowed, the folder is empty, a file's format could run code, or something in
             it is a link or no file.

@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from llama_platform.data.checks.doctor import Finding
 from llama_platform.data.config import DataConfig
-from llama_platform.data.doctor import Finding
 from llama_platform.data.examine import Examined, RawRecord, examine_batch
 from llama_platform.models.prompt import Message, PromptTemplate
 

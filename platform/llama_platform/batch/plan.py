@@ -18,8 +18,8 @@ from pydantic import Field
 
 from llama_platform.artifacts.location import StoreConfig
 from llama_platform.config import Config
-from llama_platform.data.records import BrokenRecord, Record, read_records
-from llama_platform.data.sources import SourceFile, open_sources
+from llama_platform.data.reading.records import BrokenRecord, Record, read_records
+from llama_platform.data.reading.sources import SourceFile, open_sources
 from llama_platform.errors import ConflictError, InputError
 from llama_platform.inference.config import EngineConfig
 from llama_platform.models.base_model import BaseConfig
@@ -48,7 +48,9 @@ class BatchConfig(Config):
     workers: Positive = 1
     """Engines at work."""
     num_cpus: Annotated[float, Field(gt=0)] = 1
+    """CPUs that Ray reserves for each worker."""
     num_gpus: Annotated[float, Field(ge=0)] = 0
+    """GPUs that Ray reserves for each worker; a fraction shares one."""
     threads: Positive | None = None
     """Threads of computation of a worker; None for the whole number of its CPUs, at least 1."""
 

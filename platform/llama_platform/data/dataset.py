@@ -5,7 +5,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -13,7 +12,8 @@ from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVers
 from llama_platform.data.config import DataConfig
 from llama_platform.data.examine import Examiner
 from llama_platform.data.prepare import prepare
-from llama_platform.data.sources import SourceFile
+from llama_platform.data.reading.sources import SourceFile
+from llama_platform.data.report.values import DatasetReport
 from llama_platform.errors import InputError, NotFoundError
 from llama_platform.models.base_model import BaseConfig, load_template
 from llama_platform.models.prompt import Message
@@ -27,7 +27,7 @@ def publish_dataset(
     base: BaseConfig,
     files: Sequence[SourceFile],
     examiner: Examiner | None = None,
-) -> tuple[ArtifactVersion, dict[str, Any]]:
+) -> tuple[ArtifactVersion, DatasetReport]:
     """Prepare the configured chats, commit them as the next version of `data.name`; return it and the report.
 
     The report is also copied to `report_folder(data)`, and even where the chats are refused.
@@ -49,11 +49,11 @@ def publish_dataset(
         with _copied_reports(folder, report_folder(data)):
             report = prepare(data, template, folder, files, examiner)
         lineage = {
-            "sources": [{"sha256": source["sha256"], "file": source["file"]} for source in report["sources"]],
+            "sources": [{"sha256": source.sha256, "file": source.file} for source in report.sources],
             "base": base.model,
-            "prompt_fingerprint": report["prompt"]["fingerprint"],
-            "chats": report["chats"],
-            "tokens": report["tokens"],
+            "prompt_fingerprint": report.prompt.fingerprint,
+            "chats": report.as_json()["chats"],
+            "tokens": report.as_json()["tokens"],
             "settings": data.model_dump(mode="json", exclude={"sources", "report_folder", "ray_above_mib"}),
         }
         return repository.publish("dataset", data.name, folder, lineage), report

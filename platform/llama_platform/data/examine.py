@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Literal
 
+from llama_platform.data.checks.doctor import Action, CheckedChat, Finding, examine
+from llama_platform.data.checks.near_duplicates import signature
 from llama_platform.data.config import DataConfig
-from llama_platform.data.doctor import Action, CheckedChat, Finding, examine
-from llama_platform.data.formats import FormatName, detect_format, parse_chat, unread_content
-from llama_platform.data.near_duplicates import signature
-from llama_platform.data.records import BrokenRecord, Record, read_records
-from llama_platform.data.sources import SourceFile
+from llama_platform.data.reading.formats import FormatName, detect_format, parse_chat, unread_content
+from llama_platform.data.reading.records import BrokenRecord, Record, read_records
+from llama_platform.data.reading.sources import SourceFile
 from llama_platform.errors import InputError
 from llama_platform.models.prompt import Message, PromptTemplate
 

@@ -15,12 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from llama_platform.artifacts.manifest import file_sha256
+from llama_platform.data.checks.doctor import Finding
+from llama_platform.data.checks.findings import FindingsLog
+from llama_platform.data.checks.near_duplicates import NearDuplicates
 from llama_platform.data.config import DataConfig
-from llama_platform.data.doctor import Finding
 from llama_platform.data.examine import Examined, Examiner, examine_batch, read_batches
-from llama_platform.data.findings import FindingsLog
-from llama_platform.data.near_duplicates import NearDuplicates
-from llama_platform.data.sources import SourceFile
+from llama_platform.data.reading.sources import SourceFile
+from llama_platform.data.report.values import ChatCounts, DatasetReport, PromptIdentity, Side, SourceCounts, TokenCounts
 from llama_platform.data.split import leaked, place_of, split
 from llama_platform.errors import InputError
 from llama_platform.models.prompt import PromptTemplate
@@ -56,7 +57,7 @@ def prepare(
     folder: Path,
     files: Sequence[SourceFile],
     examiner: Examiner | None = None,
-) -> dict[str, Any]:
+) -> DatasetReport:
     """Read, check, count and split the configured chats into `folder`; return the report.
 
     Writes `train.parquet`, `eval.parquet`, `report.json`, `report.html` and, with every finding, `findings.jsonl`.
@@ -72,7 +73,7 @@ def prepare(
         InputError: a source cannot be read, a finding's policy is `fail`, or too few chats are left. The report
             is written even then.
     """
-    from llama_platform.data.report import write_report
+    from llama_platform.data.report.page import write_report
 
     folder.mkdir(parents=True, exist_ok=True)
     run = examiner or (lambda batches: (examine_batch(batch, config, template) for batch in batches))
@@ -84,21 +85,25 @@ def prepare(
         counts: dict[str, Counter[str]] = {file.name: Counter() for file in files}
         kept = _collect(run(read_batches(files, config)), config, spool, log, counts)
         sides = _sides(kept, config, log)
-        report: dict[str, Any] = {
-            "name": config.name,
-            "sources": [
-                {"file": file.name, "sha256": file_sha256(file.path), "records": dict(counts[file.name])}
+        report = DatasetReport(
+            name=config.name,
+            sources=tuple(
+                SourceCounts(file.name, file_sha256(file.path), dict(counts[file.name]))
                 for file in files
                 if file.problem is None
-            ],
-            "chats": {"read": sum(sum(c.values()) for c in counts.values()), **_count_sides(sides)},
-            "tokens": {side: _tokens(kept, sides, side) for side in ("train", "eval")},
-            "findings": log.summary(),
-            "prompt": {"style": template.style, "fingerprint": template.fingerprint()},
-            "train_on": config.train_on,
-        }
-        if config.max_chats and len(kept.tokens) >= config.max_chats:
-            report["chats"]["not_read_after"] = config.max_chats
+            ),
+            chats=ChatCounts(
+                read=sum(sum(c.values()) for c in counts.values()),
+                kept=sum(side is not None for side in sides),
+                train=sides.count("train"),
+                eval=sides.count("eval"),
+                not_read_after=config.max_chats if len(kept.tokens) >= (config.max_chats or 2**62) else None,
+            ),
+            tokens={"train": _tokens(kept, sides, "train"), "eval": _tokens(kept, sides, "eval")},
+            findings=log.summary(),
+            prompt=PromptIdentity(template.style, template.fingerprint()),
+            train_on=config.train_on,
+        )
         _write_sides(spool, sides, folder)
         write_report(report, _distributions(kept, sides), folder, template, config.max_tokens)
         log.refuse()
@@ -205,18 +210,13 @@ def _write_sides(spool: Path, sides: Sequence[str | None], folder: Path) -> None
             start += len(batch)
 
 
-def _count_sides(sides: Sequence[str | None]) -> dict[str, int]:
-    counts = Counter(sides)
-    return {"kept": counts["train"] + counts["eval"], "train": counts["train"], "eval": counts["eval"]}
-
-
-def _tokens(kept: _Kept, sides: Sequence[str | None], side: str) -> dict[str, int]:
+def _tokens(kept: _Kept, sides: Sequence[str | None], side: Side) -> TokenCounts:
     chosen = [index for index, there in enumerate(sides) if there == side]
-    return {
-        "all": sum(kept.tokens[i] for i in chosen),
-        "trained": sum(kept.trained[i] for i in chosen),
-        "longest": max((kept.tokens[i] for i in chosen), default=0),
-    }
+    return TokenCounts(
+        all=sum(kept.tokens[i] for i in chosen),
+        trained=sum(kept.trained[i] for i in chosen),
+        longest=max((kept.tokens[i] for i in chosen), default=0),
+    )
 
 
 def _distributions(kept: _Kept, sides: Sequence[str | None]) -> dict[str, list[float]]:
@@ -228,16 +228,15 @@ def _distributions(kept: _Kept, sides: Sequence[str | None]) -> dict[str, list[f
     }
 
 
-def _refuse_too_few(report: dict[str, Any]) -> None:
-    chats = report["chats"]
-    if chats["train"] and chats["eval"]:
+def _refuse_too_few(report: DatasetReport) -> None:
+    if report.chats.train and report.chats.eval:
         return
-    found = ", ".join(f"{kind} {found['count']}" for kind, found in report["findings"].items()) or "nothing left out"
+    found = ", ".join(f"{kind} {found.count}" for kind, found in report.findings.items()) or "nothing left out"
     advice = ""
-    if chats["train"] and "leakage" in report["findings"]:
+    if report.chats.train and "leakage" in report.findings:
         advice = (
             "; every held-out chat resembles one that is trained on: keep them with --set data.policies.leakage=warn"
         )
     raise InputError(
-        f"{chats['kept']} usable chats ({found}): at least two are needed, one of them to evaluate{advice}"
+        f"{report.chats.kept} usable chats ({found}): at least two are needed, one of them to evaluate{advice}"
     )

@@ -124,6 +124,12 @@ class Evaluator:
     def __init__(self, base: BaseConfig, eval_file: Path, settings: EvaluationConfig, cache: Path) -> None:
         """Load the base, to the GPU if there is one.
 
+        Args:
+            base: base model of all adapters that will be compared.
+            eval_file: Parquet file of held-out chats.
+            settings: how many chats and questions, and how long the answers may be.
+            cache: folder for tokenized chats.
+
         Raises:
             InputError: the base cannot be loaded, or there are no held-out chats.
         """

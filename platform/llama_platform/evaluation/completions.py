@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import torch
 from rapidfuzz.distance import LCSseq
 
-from llama_platform.data.doctor import repetition
-from llama_platform.data.near_duplicates import words
+from llama_platform.data.checks.doctor import repetition
+from llama_platform.data.checks.near_duplicates import words
 from llama_platform.models.prompt import Message, PromptTemplate
 
 
@@ -66,7 +66,15 @@ def held_out_questions(eval_file: Path, count: int) -> list[Question]:
 def generate_answers(
     model: Any, template: PromptTemplate, questions: Sequence[Question], max_new_tokens: int, batch_size: int
 ) -> list[Answer]:
-    """Return the greedy answers to questions, in their order."""
+    """Return the greedy answers to questions, in their order.
+
+    Args:
+        model: a causal language model, its adapter already chosen.
+        template: prompt template of the base.
+        questions: conversations that end with a user's turn.
+        max_new_tokens: longest answer.
+        batch_size: prompts that are generated together; they are padded to the longest.
+    """
     answers: dict[int, Answer] = {}
     prompts = [template.encode_prompt(question.messages) for question in questions]
     ordered = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))

@@ -74,7 +74,8 @@ def save_adapter(model: Any, state: Mapping[str, torch.Tensor], folder: Path, fa
     """
     for config in model.peft_config.values():
         config.base_model_name_or_path = facts.get("base")  # as configured, not where it lies on this machine
-    model.save_pretrained(folder, state_dict=dict(state), safe_serialization=True)
+    # LoRA here never trains embeddings; left to find out, peft looks for the base on the hub and warns.
+    model.save_pretrained(folder, state_dict=dict(state), safe_serialization=True, save_embedding_layers=False)
     (folder / FACTS_FILE).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     check_adapter(folder)
 

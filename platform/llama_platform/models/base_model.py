@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from llama_platform.config import Config
 from llama_platform.errors import InputError
+from llama_platform.models.hub import download
 from llama_platform.models.prompt import PromptStyle, PromptTemplate
 from llama_platform.models.tiny import WEIGHTS_FOLDER
 
@@ -66,11 +67,7 @@ def base_folder(config: BaseConfig) -> Path:
     folder = Path(config.location())
     if folder.is_dir():
         return folder
-    from huggingface_hub import snapshot_download
-
-    with _explained(config):
-        patterns = ["*.safetensors", "*.json", "tokenizer.model"]
-        return Path(snapshot_download(config.model, revision=config.revision, allow_patterns=patterns))
+    return download("base.model", config.model, ["*.safetensors", "*.json", "tokenizer.model"], config.revision)
 
 
 def end_ids(folder: Path, tokenizer: Any) -> frozenset[int]:

@@ -7,7 +7,15 @@ Schedule = Literal["cosine", "linear", "constant"]
 
 
 def learning_rate_at(step: int, steps: int, peak: float, warmup_fraction: float, schedule: Schedule) -> float:
-    """Return the learning rate of a step (from 0): a linear rise, then the schedule's way down."""
+    """Return the learning rate of a step (from 0): a linear rise, then the schedule's way down.
+
+    Args:
+        step: number of the step, from 0.
+        steps: steps of the whole run.
+        peak: highest learning rate, reached at the end of the rise.
+        warmup_fraction: share of the steps in which the rate rises.
+        schedule: `cosine` and `linear` fall to 0 at the end, `constant` stays at the peak.
+    """
     warmup = max(1, round(steps * warmup_fraction))
     if step < warmup:
         return peak * (step + 1) / warmup

@@ -39,7 +39,15 @@ class RequestRecord:
     """What is known of one request; kept in `request.state.record`."""
 
     def __init__(self, request_id: str, method: str, path: str, traceparent: str, observer: Observer) -> None:
-        """Begin the record of a request that arrives now."""
+        """Begin the record of a request that arrives now.
+
+        Args:
+            request_id: number of the request.
+            method: HTTP method.
+            path: path as the client wrote it, without the query.
+            traceparent: W3C trace context header; an empty or invalid one begins a new trace.
+            observer: counts the request once it has ended.
+        """
         self.request_id = request_id
         self._start = time.monotonic()
         self._observer = observer

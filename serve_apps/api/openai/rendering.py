@@ -57,7 +57,16 @@ async def respond(
     prepared: PreparedRequest,
     form: Form,
 ) -> Response:
-    """Return the response to a prepared request, or the stream of its chunks."""
+    """Return the response to a prepared request, or the stream of its chunks.
+
+    Args:
+        state: the application's collaborators.
+        request: the HTTP request.
+        context: id, split key and deadline of the request.
+        body: validated body.
+        prepared: what the engine is to generate.
+        form: turns answers into the bodies and chunks of one route.
+    """
     events = state.generation.stream(prepared, context)
     headers = {} if prepared.capped_tokens is None else {CAPPED_HEADER: str(prepared.capped_tokens)}
     if not body.stream:
@@ -120,7 +129,14 @@ def usage_of(answers: Sequence[Completion], each: int) -> dict[str, Any]:
 
 
 def frame_of(prefix: str, request_id: str, model: str, state: AppState) -> dict[str, Any]:
-    """Return the fields that every chunk of a response repeats."""
+    """Return the fields that every chunk of a response repeats.
+
+    Args:
+        prefix: kind of the response in its id, such as `chatcmpl-`.
+        request_id: number of the request.
+        model: name of the model that answers, as the client wrote it.
+        state: the application's collaborators.
+    """
     return {
         "id": f"{prefix}{request_id}",
         "created": int(time.time()),

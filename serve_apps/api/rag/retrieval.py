@@ -50,6 +50,12 @@ class Sources:
 async def retrieve_context(state: AppState, request: Request, context: RequestContext, body: RagRequest) -> Sources:
     """Return the sources of a request, and the prompt that shows them to the model.
 
+    Args:
+        state: the application's collaborators.
+        request: the HTTP request; its log record is filled.
+        context: id, split key and deadline of the request.
+        body: validated body.
+
     Raises:
         InputError: a field does not fit, or not even one source fits into the prompt.
         NotFoundError: there is no such index or version.

@@ -73,6 +73,11 @@ def test_sections_of_other_commands_in_the_environment_are_theirs():
         load_config(Outer, None, [], {"LLAMA_PLATFORM_TRAINING__RATE": "1"})
 
 
+def test_a_mistyped_section_in_the_environment_is_an_error():
+    with pytest.raises(ConfigError, match=r"unknown key 'trainig'; did you mean 'training'"):
+        load_config(Outer, None, [], {"LLAMA_PLATFORM_TRAINIG__LEARNING_RATE": "3"})
+
+
 def test_a_group_of_keys_keeps_the_rest_of_its_own_default():
     class Replicas(Config):
         cpus: float = 1.0

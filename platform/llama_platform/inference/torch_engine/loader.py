@@ -21,6 +21,12 @@ _log = logging.getLogger(__name__)
 def load_model(folder: Path, dtype: Precision, threads: int, config: EngineConfig) -> tuple[Model, int, int]:
     """Return the model, its context length and the pages of its KV cache.
 
+    Args:
+        folder: holds config.json and safetensors files.
+        dtype: precision of the weights in memory.
+        threads: threads of computation on a CPU.
+        config: context length, memory of the KV cache, int8 weights.
+
     Raises:
         InputError: the folder holds no Llama that can be served, or the configuration does not fit it.
     """

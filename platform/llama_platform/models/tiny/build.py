@@ -1,6 +1,6 @@
 """The tiny base: a real `LlamaForCausalLM`, small enough to be shipped and to run where there is no GPU.
 
-Its weights lie in `weights/` beside this file; `python -m jobs.build_tiny_base` makes them again. The tokenizer
+Its weights lie in `weights/` beside this file; `python -m jobs.shipped.tiny_base` makes them again. The tokenizer
 (byte-level BPE) and the weights learn from passages of documents and from `corpus`.
 """
 
@@ -125,6 +125,12 @@ def pretrain(
     """Train all weights on next-token prediction, in bfloat16 autocast.
 
     Muon (Jordan et al., 2024) for the matrices gets further than AdamW in the few steps there are.
+
+    Args:
+        model: a causal language model in float32.
+        batches: int64 [batch, length] token ids, at least `spec.steps` of them.
+        spec: steps, learning rate and their schedule.
+        on_step: called with the number of the step and its loss.
     """
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
     others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]

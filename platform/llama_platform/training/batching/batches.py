@@ -47,7 +47,14 @@ class TrainingData:
         return len(self._lengths)
 
     def step(self, step: int, global_batch_size: int, rank: int, world: int) -> StepBatches:
-        """Return what worker `rank` of `world` computes in a step (from 0): every `world`-th micro-batch."""
+        """Return what worker `rank` of `world` computes in a step (from 0): every `world`-th micro-batch.
+
+        Args:
+            step: number of the optimizer step, from 0.
+            global_batch_size: chats per step of all workers together.
+            rank: number of this worker, from 0.
+            world: number of workers.
+        """
         chats = step_chats(step, len(self), global_batch_size, self._seed)
         plan = micro_batches(chats, self._lengths[chats].tolist(), self._micro, self._batching)
         batches = {
@@ -63,7 +70,14 @@ def collate_rows(rows: Sequence[TokenizedRow], pad_token_id: int, packed: bool) 
 
 
 def eval_batches(rows: Sequence[TokenizedRow], batch_size: int, pad_token_id: int, packed: bool) -> Iterator[Batch]:
-    """Yield collated batches of held-out chats, about `batch_size` in each."""
+    """Yield collated batches of held-out chats, about `batch_size` in each.
+
+    Args:
+        rows: tokenized chats.
+        batch_size: chats per batch; with packing, the average.
+        pad_token_id: fills shorter rows.
+        packed: whether chats share one row instead of being padded.
+    """
     if packed:
         bins = balanced_bins([len(row["input_ids"]) for row in rows], -(-len(rows) // batch_size))
         yield from (pack([rows[index] for index in chosen]) for chosen in bins)

@@ -14,7 +14,14 @@ Batching = Literal["packed", "grouped", "padded"]
 
 
 def total_steps(num_chats: int, global_batch_size: int, epochs: float, max_steps: int | None) -> int:
-    """Return the optimizer steps of a run; at least one."""
+    """Return the optimizer steps of a run; at least one.
+
+    Args:
+        num_chats: chats of the training side.
+        global_batch_size: chats per step of all workers together.
+        epochs: passes over the chats.
+        max_steps: bound on the steps; None for none.
+    """
     steps = max(1, round(num_chats * epochs / global_batch_size))
     return min(steps, max_steps) if max_steps else steps
 

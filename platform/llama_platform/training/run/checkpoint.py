@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 
 from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
 from llama_platform.errors import IntegrityError
+from llama_platform.training.zero.state import MOMENTS
 
 log = logging.getLogger(__name__)
-MOMENTS = ("exp_avg", "exp_avg_sq")
 WEIGHTS_FILE = "adapter.safetensors"
 
 

@@ -6,7 +6,6 @@ import os
 import secrets
 import tempfile
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
@@ -26,10 +25,10 @@ from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.data.dataset import find_dataset
 from llama_platform.errors import InputError, PlatformError, TrainingError
 from llama_platform.models.base_model import check_quantization, load_template
-from llama_platform.ports import is_listening
 from llama_platform.training.batching.sampler import accumulation_for
 from llama_platform.training.config import FinetuneConfig, TrainingConfig
 from llama_platform.training.run.checkpoint import newest_checkpoint
+from llama_platform.training.run.cluster_watch import GONE_S, ClusterWatch, resubmission_advice
 from llama_platform.training.run.control import RunControl
 from llama_platform.training.run.log import RunLog
 from llama_platform.training.run.metrics import StepMetrics
@@ -38,8 +37,6 @@ from llama_platform.training.run.worker import RunOutcome, WorkerArguments, trai
 
 log = logging.getLogger(__name__)
 POLL_S = 0.5
-LOOK_S, GONE_S = 2.0, 20.0
-"""How often the cluster is looked for, and for how long it may be away, in seconds."""
 START_TRIES = 30
 """How often Ray Train waits a minute for the workers' resources, before it gives up."""
 
@@ -106,13 +103,15 @@ def finetune(
             outcome = _follow(arguments, run_log, on_metrics, stop or threading.Event())
             if outcome.state.step == 0:
                 raise TrainingError(f"run {run_id}: no optimizer step was made")
-        except BaseException as error:
+        except BaseException as error:  # Ctrl-C too: the run's status must not stay «running»
             run_log.close("failed", error=str(error))
             raise
         run_log.close("finished" if outcome.adapter else "stopped", **_shown(outcome))
-        report = run_log.report_uri
-        speed = run_log.records()[-1].tokens_per_s if run_log.records() else 0.0
-    done = outcome.state
+    return _result(run_id, outcome, run_log)
+
+
+def _result(run_id: str, outcome: RunOutcome, run_log: RunLog) -> RunResult:
+    done, records = outcome.state, run_log.records()
     assert done.loss_first is not None
     assert done.loss_last is not None
     return RunResult(
@@ -125,8 +124,8 @@ def finetune(
         loss_last=done.loss_last,
         eval_loss=done.eval_loss,
         tokens=done.tokens,
-        tokens_per_s=speed,
-        report=report,
+        tokens_per_s=records[-1].tokens_per_s if records else 0.0,
+        report=run_log.report_uri,
     )
 
 
@@ -157,12 +156,12 @@ def _follow(
     control, run_id, seen, asked = arguments.control, arguments.run_id, 0, False
     # In the main thread, Ray Train would take SIGINT for itself and abort the run.
     run: Future[RunOutcome] = Future()
-    cluster = ClusterWatch(run_id)
+    cluster = ClusterWatch(run_id, ray.get_runtime_context().gcs_address)
 
     def fit() -> None:
         try:
             run.set_result(_fit(arguments))
-        except BaseException as error:
+        except BaseException as error:  # whatever it is, the waiting thread raises it
             run.set_exception(error)
 
     try:
@@ -181,41 +180,8 @@ def _follow(
                 on_metrics(record)
         return run.result()
     except ray.exceptions.RayError as error:
-        text = f"run {run_id}: the Ray cluster has failed ({type(error).__name__}); {_again(run_id)}"
+        text = f"run {run_id}: the Ray cluster has failed ({type(error).__name__}); {resubmission_advice(run_id)}"
         raise TrainingError(text) from error
-
-
-class ClusterWatch:
-    """Looks whether the cluster is still there: Ray itself ends the process after a minute, without a word of ours."""
-
-    def __init__(self, run_id: str) -> None:
-        """Watch the cluster that this process is connected to.
-
-        Args:
-            run_id: named in the error.
-        """
-        self._run_id, self._address = run_id, ray.get_runtime_context().gcs_address
-        self._looked_at = self._seen_at = time.monotonic()
-
-    def check(self) -> None:
-        """Look, every few seconds.
-
-        Raises:
-            TrainingError: the cluster has been gone for GONE_S.
-        """
-        if time.monotonic() - self._looked_at < LOOK_S:
-            return
-        self._looked_at = time.monotonic()
-        if is_listening(self._address, LOOK_S):
-            self._seen_at = time.monotonic()
-        elif time.monotonic() - self._seen_at > GONE_S:
-            text = f"run {self._run_id}: the Ray cluster at {self._address} is gone; {_again(self._run_id)}"
-            log.error(text)  # at once: leaving the cluster may take what time there is
-            raise TrainingError(text)
-
-
-def _again(run_id: str) -> str:
-    return f"what is committed stays: submit the job again with --set training.run_id={run_id}"
 
 
 def _fit(arguments: WorkerArguments) -> RunOutcome:

@@ -9,9 +9,10 @@ import torch
 
 from llama_platform.errors import TrainingError
 from llama_platform.models.adapter import trainable_parameters
-from llama_platform.training.run.checkpoint import MOMENTS
 
 Tensors = dict[str, torch.Tensor]
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""Names of Adam's two moments in the optimizer's state."""
 
 
 def gather_weights(engine: Any, model: Any) -> Tensors:
@@ -54,7 +55,15 @@ def load_weights(model: Any, weights: Tensors) -> None:
 
 
 def restore(engine: Any, model: Any, weights: Tensors, moments: dict[str, Tensors], step: int) -> None:
-    """Put float32 weights, moments and Adam's step count into an engine whose model `load_weights` has filled."""
+    """Put float32 weights, moments and Adam's step count into an engine whose model `load_weights` has filled.
+
+    Args:
+        engine: DeepSpeed engine in which no step has been made.
+        model: the engine's model.
+        weights: float32 on the CPU, by parameter name.
+        moments: Adam's moments by MOMENTS and parameter name, float32 on the CPU.
+        step: optimizer steps that Adam has made.
+    """
     from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
 
     _make_optimizer_state(engine)

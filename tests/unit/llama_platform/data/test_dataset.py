@@ -8,7 +8,7 @@ from datasets_of_sources import publish_sources
 from llama_platform.artifacts.repository import open_repository
 from llama_platform.data.config import DataConfig
 from llama_platform.data.dataset import find_chat, find_dataset
-from llama_platform.data.token_view import view_tokens
+from llama_platform.data.report.token_view import view_tokens
 from llama_platform.errors import InputError, NotFoundError
 
 
@@ -30,8 +30,8 @@ def test_a_dataset_knows_its_sources_and_the_same_chats_are_the_same_version(rep
     again, _ = publish_sources(repository, data, tiny_config)
     assert again.version == version.version == 1
     facts = repository.manifest(version).metadata
-    assert facts["sources"] == [{k: s[k] for k in ("sha256", "file")} for s in report["sources"]]
-    assert facts["prompt_fingerprint"] == report["prompt"]["fingerprint"]
+    assert facts["sources"] == [{"sha256": s.sha256, "file": s.file} for s in report.sources]
+    assert facts["prompt_fingerprint"] == report.prompt.fingerprint
     assert {"train.parquet", "eval.parquet", "report.json", "report.html", "findings.jsonl"} == set(
         repository.manifest(version).files
     )

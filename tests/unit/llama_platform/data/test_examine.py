@@ -3,8 +3,8 @@ import json
 import pytest
 
 from datasets_of_sources import prepare_sources
+from llama_platform.data.checks.doctor import Policies
 from llama_platform.data.config import DataConfig
-from llama_platform.data.doctor import Policies
 from llama_platform.errors import InputError
 
 
@@ -33,13 +33,13 @@ def test_a_foreign_file_in_a_folder_is_a_finding_and_not_the_end(tmp_path, tiny_
     )
     config = config.model_copy(update={"policies": Policies(malformed="drop")})
     report = prepare_sources(config, tiny_template, tmp_path / "out")
-    places = {kind: [place["where"] for place in found["places"]] for kind, found in report["findings"].items()}
+    places = {kind: [place.where for place in found.places] for kind, found in report.findings.items()}
     folder = tmp_path / "chats"
     assert sorted(places["unread_file"]) == sorted(
         f"{folder}/{name}:1" for name in ("package.json", "dataset_info.json", "empty.json", "README.md")
     )
     assert places["malformed"] == [f"{folder}/mixed.jsonl:1"]
-    assert report["chats"]["kept"] == 12
+    assert report.chats.kept == 12
 
 
 def test_a_file_that_is_named_and_foreign_is_malformed(tmp_path, tiny_template):
@@ -55,15 +55,15 @@ def test_a_damaged_list_keeps_what_comes_before_the_damage(tmp_path, tiny_templa
     with pytest.raises(InputError, match=r"a\.json:\d+: not valid JSON"):
         prepare_sources(config, tiny_template, tmp_path / "out")
     config = config.model_copy(update={"policies": Policies(malformed="drop")})
-    assert prepare_sources(config, tiny_template, tmp_path / "out2")["chats"]["kept"] == 6
+    assert prepare_sources(config, tiny_template, tmp_path / "out2").chats.kept == 6
 
 
 def test_pictures_stop_the_job_and_tools_are_told(tmp_path, tiny_template):
     records = [{**chat, "tools": [1]} for chat in chats_about("tools")]
     config = write_folder(tmp_path / "chats", {"a.jsonl": records})
     report = prepare_sources(config, tiny_template, tmp_path / "out")
-    assert report["findings"]["unread"]["count"] == 6
-    assert report["chats"]["kept"] == 6
+    assert report.findings["unread"].count == 6
+    assert report.chats.kept == 6
     config = write_folder(tmp_path / "seen", {"a.jsonl": [{**chat, "images": ["x.png"]} for chat in records]})
     with pytest.raises(InputError, match="'images' is not trained on"):
         prepare_sources(config, tiny_template, tmp_path / "out2")

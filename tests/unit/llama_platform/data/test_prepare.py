@@ -3,7 +3,7 @@ import json
 import pytest
 
 from datasets_of_sources import GOOD, chat
-from llama_platform.data.doctor import Policies
+from llama_platform.data.checks.doctor import Policies
 from llama_platform.errors import InputError
 from llama_platform.models.prompt import Message
 
@@ -14,16 +14,16 @@ def texts(rows):
 
 def test_counts_split_and_report(prepare_chats, tiny_template):
     report, rows, folder = prepare_chats(*GOOD, GOOD[3])
-    assert (report["chats"]["read"], report["chats"]["kept"]) == (41, 40)
-    assert report["findings"]["duplicate"]["count"] == 1
-    assert report["findings"]["duplicate"]["places"][0]["where"].endswith("chats.jsonl:41")
+    assert (report.chats.read, report.chats.kept) == (41, 40)
+    assert report.findings["duplicate"].count == 1
+    assert report.findings["duplicate"].places[0].where.endswith("chats.jsonl:41")
     assert len(rows["train"]) + len(rows["eval"]) == 40
     assert len(rows["eval"]) >= 1
     first = rows["train"][0]
     expected = tiny_template.encode_chat([Message(**m) for m in first["messages"]])
     assert first["num_tokens"] == len(expected.input_ids)
-    assert report["tokens"]["train"]["trained"] == sum(row["num_trained_tokens"] for row in rows["train"])
-    assert json.loads((folder / "report.json").read_text()) == report
+    assert report.tokens["train"].trained == sum(row["num_trained_tokens"] for row in rows["train"])
+    assert json.loads((folder / "report.json").read_text()) == report.as_json()
     page = (folder / "report.html").read_text()
     assert page.count("<svg") == 4
     assert '<span class="trained">' in page
@@ -32,11 +32,11 @@ def test_counts_split_and_report(prepare_chats, tiny_template):
 def test_a_long_chat_is_cut_by_exchanges_and_counted(prepare_chats):
     long, hopeless = chat("one", "two", "three", "word " * 80), chat("word " * 90, "x")
     report, rows, _ = prepare_chats(*GOOD[:3], long, hopeless)
-    assert report["findings"]["too_long"]["actions"] == {"fix": 1, "drop": 1}
+    assert report.findings["too_long"].actions == {"fix": 1, "drop": 1}
     assert ["one", "two"] in texts(rows)
     assert all(row["num_tokens"] <= 64 for side in rows.values() for row in side)
     report, _, _ = prepare_chats(*GOOD[:3], long, hopeless, policies=Policies(too_long="drop"))
-    assert report["findings"]["too_long"]["actions"] == {"drop": 2}
+    assert report.findings["too_long"].actions == {"drop": 2}
     with pytest.raises(InputError, match=r"over the limit of 64[\s\S]*data.policies.too_long=drop"):
         prepare_chats(*GOOD[:3], long, policies=Policies(too_long="fail"))
 
@@ -52,7 +52,7 @@ def test_what_counts_in_the_loss(prepare_chats, tiny_template, train_on, trained
     encoded = tiny_template.encode_chat([Message(**m) for m in row["messages"]])
     assert sum(encoded.trained[1:]) == row["num_trained_tokens"]
     assert all(encoded.trained) is (train_on == "everything")
-    assert report["train_on"] == train_on
+    assert report.train_on == train_on
 
 
 def test_a_turn_that_says_so_is_not_trained_in_any_mode(prepare_chats):
@@ -67,10 +67,10 @@ def test_held_out_chats_do_not_resemble_trained_ones(prepare_chats):
     long = " ".join(f"word{n}" for n in range(40))
     near = [chat("tell me a long story", f"{long} and the end is number {n}") for n in range(30)]
     report, _, _ = prepare_chats(*GOOD, *near, max_tokens=512, policies=Policies(leakage="warn"))
-    assert report["findings"]["leakage"]["count"] >= 1
-    for policy, kept in (("fix", 70), ("drop", 70 - report["findings"]["leakage"]["count"])):
+    assert report.findings["leakage"].count >= 1
+    for policy, kept in (("fix", 70), ("drop", 70 - report.findings["leakage"].count)):
         mended, rows, _ = prepare_chats(*GOOD, *near, max_tokens=512, policies=Policies(leakage=policy))
-        assert mended["chats"]["kept"] == kept
+        assert mended.chats.kept == kept
         assert not any("long story" in text[0] for text in texts({"eval": rows["eval"]}))
 
 
@@ -87,4 +87,4 @@ def test_too_few_chats_is_an_error(prepare_chats):
 
 def test_a_bound_on_chats_is_reported(prepare_chats):
     report, _, _ = prepare_chats(*GOOD, max_chats=5)
-    assert (report["chats"]["kept"], report["chats"]["not_read_after"]) == (5, 5)
+    assert (report.chats.kept, report.chats.not_read_after) == (5, 5)

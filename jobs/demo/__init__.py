@@ -1,0 +1,1 @@
+"""The demo: every stage of the platform on this machine, one after another."""

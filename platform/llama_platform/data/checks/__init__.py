@@ -1,0 +1,1 @@
+"""What the doctor looks for in chats, and what becomes of it."""

@@ -1,0 +1,325 @@
+"""Doctor: what can be wrong with a chat, what is done about it, and the chat after treatment.
+
+Each kind of finding has a policy: `fail` stops the job with the list of places, `drop` leaves the chat out, `fix`
+repairs it, `warn` keeps it as it is. Whatever the policy, the finding is reported with file and line.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal
+
+import ftfy
+from ftfy.badness import is_bad
+from pydantic import Field, field_validator
+
+from llama_platform.config import Config
+from llama_platform.data.checks.near_duplicates import words
+from llama_platform.data.checks.personal_data import PersonalKind, find_personal_data, redact
+from llama_platform.models.prompt import Message
+
+Action = Literal["fail", "drop", "fix", "warn"]
+FailDrop = Literal["fail", "drop"]
+FailDropFix = Literal["fail", "drop", "fix"]
+FailDropWarn = Literal["fail", "drop", "warn"]
+REPLACEMENT = "\ufffd"
+# Tab, line feed and carriage return are text; the others, bidirectional overrides and zero-width characters are not.
+_CONTROL = re.compile(
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]"
+)
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+
+class Policies(Config):
+    """What becomes of each kind of finding."""
+
+    malformed: FailDrop = "fail"
+    """Not JSON, or no chat of the file's format."""
+    unread_file: Literal["fail", "warn"] = "warn"
+    """A file of a folder that holds no chats, or is of a kind that is not read."""
+    unread: FailDropWarn = "warn"
+    """A record or turn says something that is not trained on, such as `tools` or `reasoning_content`."""
+    media: FailDropWarn = "fail"
+    """Pictures, sound or film belong to the chat; only their placeholders in the text would be trained on."""
+    role_order: FailDropFix = "fail"
+    """Turns out of order; `fix` joins neighbours of one role, moves system turns to the front, and removes answers
+    before the first question."""
+    empty_turn: FailDropFix = "fail"
+    """A turn without text; `fix` removes its exchange."""
+    unanswered: FailDropFix = "fix"
+    """The last turn is the user's; `fix` removes it."""
+    untrainable: FailDrop = "drop"
+    """No token would count in the loss."""
+    too_long: FailDropFix = "fix"
+    """Over `max_tokens`; `fix` removes whole exchanges from the end, and drops what has only one."""
+    encoding: Action = "fail"
+    """Bytes that are not UTF-8, U+FFFD or half a character; `fix` removes them."""
+    mojibake: Action = "warn"
+    """Text that was decoded as another encoding, such as `donâ€™t`; `fix` repairs it."""
+    control_characters: Action = "fix"
+    """Control, zero-width and direction characters; `fix` removes them."""
+    email: Action = "warn"
+    """`fix` writes `[email]`."""
+    phone: Action = "warn"
+    """`fix` writes `[phone]`."""
+    secret: Action = "warn"  # noqa: S105 - a policy
+    """Keys, tokens and passwords in URLs; `fix` writes `[secret]`."""
+    quality: FailDropWarn = "drop"
+    """Below a bound of `quality`."""
+    duplicate: FailDropWarn = "drop"
+    """The same chat was read before."""
+    near_duplicate: FailDropWarn = "warn"
+    """Nearly the same chat was read before."""
+    leakage: Action = "fix"
+    """A held-out chat is nearly one that is trained on; `fix` moves it to the training side, `drop` leaves it out."""
+
+
+class QualityFilters(Config):
+    """Bounds that a chat must keep; those that are not set filter nothing."""
+
+    min_turns: Annotated[int, Field(ge=1)] = 1
+    """User and assistant turns."""
+    max_turns: Annotated[int, Field(ge=2)] | None = None
+    """User and assistant turns."""
+    min_answer_words: Annotated[int, Field(ge=0)] = 0
+    """Words of the shortest answer."""
+    max_answer_words: Annotated[int, Field(ge=1)] | None = None
+    """Words of the longest answer."""
+    max_repetition: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of an answer's word triples that stood in it before."""
+    max_symbols: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of an answer's characters that are neither letters, digits nor spaces."""
+    refused_patterns: tuple[str, ...] = ()
+    """Regular expressions; a chat with an answer that matches one is refused."""
+
+    @field_validator("refused_patterns")
+    @classmethod
+    def _compile(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in patterns:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
+        return patterns
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was found, and what was done about it."""
+
+    kind: str
+    where: str
+    """`file:line`."""
+    problem: str
+    action: Action
+
+
+@dataclass(slots=True)
+class CheckedChat:
+    """A chat under examination; `messages` is None once it is dropped."""
+
+    messages: list[Message] | None
+    where: str
+    findings: list[Finding] = field(default_factory=list)
+
+    def report(self, kind: str, action: Action, problem: str) -> None:
+        """Add a finding; `fail` and `drop` end the examination."""
+        self.findings.append(Finding(kind, self.where, problem, action))
+        if action in ("fail", "drop"):
+            self.messages = None
+
+
+def examine(patient: CheckedChat, policies: Policies, quality: QualityFilters, phone_region: str) -> None:
+    """Check a chat's texts, turns and quality; what the policies repair is repaired.
+
+    Args:
+        patient: chat to check; its messages and findings change.
+        policies: what becomes of each kind of finding.
+        quality: bounds that a chat must keep.
+        phone_region: country whose phone numbers need no country code, such as `US`.
+    """
+    checks: tuple[Callable[[CheckedChat], None], ...] = (
+        lambda p: _check_texts(p, policies, phone_region),
+        lambda p: _check_empty_turns(p, policies.empty_turn),
+        lambda p: _check_role_order(p, policies.role_order),
+        lambda p: _check_unanswered(p, policies.unanswered),
+        lambda p: _check_quality(p, policies.quality, quality),
+    )
+    for check in checks:
+        if patient.messages is not None:
+            check(patient)
+
+
+def repetition(text: str) -> float:
+    """Return the share of word triples that stood in the text before, 0 for fewer than four words."""
+    parts = words(text)
+    triples = [tuple(parts[i : i + 3]) for i in range(len(parts) - 2)]
+    return 1 - len(set(triples)) / len(triples) if len(triples) > 1 else 0.0
+
+
+def _check_texts(patient: CheckedChat, policies: Policies, phone_region: str) -> None:
+    treatments: tuple[tuple[str, Action, Callable[[str], tuple[str, str]]], ...] = (
+        ("encoding", policies.encoding, _mend_encoding),
+        ("mojibake", policies.mojibake, _mend_mojibake),
+        ("control_characters", policies.control_characters, _remove_control_characters),
+    )
+    for kind, action, treatment in treatments:
+        _treat(patient, kind, action, treatment)
+    if patient.messages is not None:
+        _check_personal_data(patient, policies, phone_region)
+
+
+def _treat(patient: CheckedChat, kind: str, action: Action, treatment: Callable[[str], tuple[str, str]]) -> None:
+    for index, message in enumerate(patient.messages or []):
+        text, problem = treatment(message.content)
+        if problem:
+            patient.report(kind, action, f"turn {index + 1} {problem}")
+            if patient.messages is None:
+                return
+            if action == "fix":
+                patient.messages[index] = replace(message, content=text)
+
+
+def _mend_encoding(text: str) -> tuple[str, str]:
+    if half := _SURROGATE.search(text):
+        return _SURROGATE.sub("", text), f"holds half a character (a lone surrogate) at position {half.start()}"
+    if (position := text.find(REPLACEMENT)) >= 0:
+        return text.replace(REPLACEMENT, ""), f"holds a damaged character (not UTF-8, or U+FFFD) at position {position}"
+    return text, ""
+
+
+def _mend_mojibake(text: str) -> tuple[str, str]:
+    if text.isascii() or not is_bad(text):
+        return text, ""
+    mended = str(ftfy.fix_encoding(text))
+    return (mended, "was decoded as another encoding") if mended != text else (text, "")
+
+
+def _remove_control_characters(text: str) -> tuple[str, str]:
+    found = Counter(f"U+{ord(character):04X}" for character in _CONTROL.findall(text))
+    if not found:
+        return text, ""
+    return _CONTROL.sub("", text), "holds control characters: " + ", ".join(f"{c} × {n}" for c, n in found.items())
+
+
+def _check_personal_data(patient: CheckedChat, policies: Policies, phone_region: str) -> None:
+    for index, message in enumerate(patient.messages or []):
+        places = find_personal_data(message.content, phone_region)
+        counts: Counter[PersonalKind] = Counter(place.kind for place in places)
+        for kind, count in counts.items():
+            # The finding does not repeat the text: reports travel further than the data.
+            patient.report(kind, getattr(policies, kind), f"turn {index + 1} holds {count} × {kind}")
+            if patient.messages is None:
+                return
+        mended = [place for place in places if getattr(policies, place.kind) == "fix"]
+        if mended and patient.messages is not None:
+            patient.messages[index] = replace(message, content=redact(message.content, mended))
+
+
+def _check_empty_turns(patient: CheckedChat, action: Action) -> None:
+    messages = patient.messages or []
+    for index, message in enumerate(messages):
+        if not message.content.strip():
+            patient.report("empty_turn", action, f"turn {index + 1}, by '{message.role}', is empty")
+            if action != "fix":
+                return
+    if any(not message.content.strip() for message in messages):
+        patient.messages = list(_without_empty(messages))
+
+
+def _without_empty(messages: list[Message]) -> Iterator[Message]:
+    """Yield the turns but the empty ones and the partners of these in their exchange."""
+    skipped: set[int] = set()
+    for index, message in enumerate(messages):
+        if not message.content.strip():
+            skipped.add(index)
+            if message.role == "user" and index + 1 < len(messages) and messages[index + 1].role == "assistant":
+                skipped.add(index + 1)
+            if message.role == "assistant" and index > 0 and messages[index - 1].role == "user":
+                skipped.add(index - 1)
+    return (message for index, message in enumerate(messages) if index not in skipped)
+
+
+def _check_role_order(patient: CheckedChat, action: Action) -> None:
+    messages = patient.messages or []
+    if not messages:
+        patient.report("untrainable", "drop", "no turns are left")
+        return
+    problem = _role_problem(messages)
+    if problem is None:
+        return
+    patient.report("role_order", action, problem)
+    if action != "fix":
+        return
+    systems = [m for m in messages if m.role == "system"]
+    system = [replace(systems[0], content="\n\n".join(m.content for m in systems))] if systems else []
+    turns = [m for m in messages if m.role != "system"]
+    while turns and turns[0].role == "assistant":
+        turns = turns[1:]
+    joined: list[Message] = []
+    for turn in turns:
+        if joined and joined[-1].role == turn.role:
+            joined[-1] = replace(turn, content=f"{joined[-1].content}\n\n{turn.content}")
+        else:
+            joined.append(turn)
+    patient.messages = [*system, *joined]
+    if (left := _role_problem(patient.messages)) is not None:
+        patient.report("role_order", "drop", f"cannot be fixed: {left}")
+
+
+def _role_problem(messages: list[Message]) -> str | None:
+    start = 1 if messages and messages[0].role == "system" else 0
+    if start == len(messages):
+        return "only a system turn" if start else "no turns"
+    for index, message in enumerate(messages[start:]):
+        expected = "user" if index % 2 == 0 else "assistant"
+        if message.role != expected:
+            return f"turn {start + index + 1} is by '{message.role}' where '{expected}' must speak"
+    return None
+
+
+def _check_unanswered(patient: CheckedChat, action: Action) -> None:
+    messages = patient.messages or []
+    if messages[-1].role == "user":
+        patient.report("unanswered", action, "the last turn is the user's")
+        if action == "fix":
+            patient.messages = messages[:-1]
+
+
+def _check_quality(patient: CheckedChat, action: Action, bounds: QualityFilters) -> None:
+    messages = patient.messages or []
+    for problem in _quality_problems([m for m in messages if m.role != "system"], bounds):
+        patient.report("quality", action, problem)
+        return  # one reason is enough
+
+
+def _quality_problems(turns: list[Message], bounds: QualityFilters) -> Iterator[str]:
+    if len(turns) < bounds.min_turns:
+        yield f"{len(turns)} turns, under min_turns {bounds.min_turns}"
+    if bounds.max_turns and len(turns) > bounds.max_turns:
+        yield f"{len(turns)} turns, over max_turns {bounds.max_turns}"
+    for number, answer in enumerate((turn.content for turn in turns if turn.role == "assistant"), 1):
+        yield from (f"answer {number}: {problem}" for problem in _answer_problems(answer, bounds))
+
+
+def _answer_problems(answer: str, bounds: QualityFilters) -> Iterator[str]:
+    count = len(words(answer)) if bounds.min_answer_words or bounds.max_answer_words else 0
+    if count < bounds.min_answer_words:
+        yield f"{count} words, under min_answer_words {bounds.min_answer_words}"
+    if bounds.max_answer_words and count > bounds.max_answer_words:
+        yield f"{count} words, over max_answer_words {bounds.max_answer_words}"
+    if bounds.max_repetition < 1 and (share := repetition(answer)) > bounds.max_repetition:
+        yield f"repetition {share:.2f}, over max_repetition {bounds.max_repetition}"
+    if bounds.max_symbols < 1:
+        symbols = sum(not (c.isalnum() or c.isspace()) for c in answer) / max(len(answer), 1)
+        if symbols > bounds.max_symbols:
+            yield f"share of symbols {symbols:.2f}, over max_symbols {bounds.max_symbols}"
+    for pattern in bounds.refused_patterns:
+        if re.search(pattern, answer):
+            yield f"matches {pattern!r} of refused_patterns"
+
+
+def as_record(finding: Finding) -> dict[str, Any]:
+    """Return a finding as JSON values."""
+    return {"kind": finding.kind, "where": finding.where, "problem": finding.problem, "action": finding.action}

@@ -1,0 +1,1 @@
+"""Reading chats: sources on disk and in S3, their formats, their records."""

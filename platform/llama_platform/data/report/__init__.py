@@ -1,0 +1,1 @@
+"""The report of a prepared dataset: its values, and the page that shows them."""
