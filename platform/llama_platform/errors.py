@@ -81,6 +81,10 @@ class EngineError(PlatformError):
     code = "engine"
 
 
+class NotFiniteError(EngineError):
+    """The model's logits are infinite or not a number, as with an adapter whose values are too large."""
+
+
 class UnavailableError(PlatformError):
     """Nothing can answer right now; try again in a moment."""
 

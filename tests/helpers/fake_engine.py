@@ -113,6 +113,9 @@ class FakeEngine:
     def hold_adapter(self, digest: str) -> bool:
         return digest in self._adapters
 
+    def pin_adapter(self, digest: str) -> bool:
+        return digest in self._adapters
+
     def unpin_adapter(self, digest: str) -> None:
         assert digest is not None
 

@@ -81,16 +81,18 @@ class AdapterHolder:
         """Load an adapter unless it is; see Engine.load_adapter."""
         # One download and one load of an adapter are enough; different ones do not wait for each other.
         async with self._loading.setdefault(version.digest, asyncio.Lock()):
-            known = version.digest in self._engine.stats().adapters
-            if known and not pinned:
-                return
+            if version.digest in self._engine.stats().adapters:
+                if not pinned:
+                    return
+                if self._engine.pin_adapter(version.digest):  # nothing need be read, and the store may be away
+                    self._pinned.add(version.digest)
+                    return
             try:
                 await self._load(version, pinned)
             except PlatformError:
                 self._on_load("refused")
                 raise
-            if not known:
-                self._on_load("loaded")
+            self._on_load("loaded")
 
     def unpin(self, version: ArtifactVersion) -> None:
         """Let an adapter go when others need its place."""

@@ -1,7 +1,7 @@
 """The Engine protocol: requests in, events out. Prompts are rendered and tokenized outside."""
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -134,6 +134,8 @@ class EngineStats:
     """Whether it answers; False after steps that broke again and again."""
     failures: int = 0
     """Steps that broke since start."""
+    refused_adapters: Mapping[str, str] = field(default_factory=dict)
+    """Adapters that are not answered with any more, by digest, with the reason."""
 
 
 class Engine(Protocol):
@@ -180,6 +182,10 @@ class Engine(Protocol):
 
     def release_adapter(self, digest: str) -> None:
         """End what `hold_adapter` began."""
+        ...
+
+    def pin_adapter(self, digest: str) -> bool:
+        """Let a loaded adapter stay when others need its place; return False where it is not loaded."""
         ...
 
     def unpin_adapter(self, digest: str) -> None:

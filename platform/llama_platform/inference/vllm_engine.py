@@ -142,6 +142,10 @@ class VllmEngine:
     def release_adapter(self, digest: str) -> None:
         """Do nothing; see `hold_adapter`."""
 
+    def pin_adapter(self, digest: str) -> bool:
+        """Return whether the adapter is loaded; see `hold_adapter`."""
+        return digest in self._adapters
+
     def unpin_adapter(self, digest: str) -> None:
         """Do nothing; see `hold_adapter`."""
 

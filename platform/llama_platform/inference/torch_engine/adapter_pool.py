@@ -1,7 +1,8 @@
 """AdapterPool: the adapters that are loaded, bounded by memory; the least recently used is evicted first."""
 
+import logging
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ from llama_platform.errors import IntegrityError, UnavailableError
 from llama_platform.inference.torch_engine.architecture import Architecture
 from llama_platform.inference.torch_engine.model import LoraMatrices, Model
 from llama_platform.models.adapter_folder import WEIGHTS_FILE, check_adapter, check_plain, open_weights
+
+_log = logging.getLogger(__name__)
+MOST_FAULTS = 3
+"""Requests that an adapter may spoil before it is refused."""
 
 
 @dataclass(slots=True)
@@ -35,6 +40,8 @@ class AdapterPool:
         """
         self._model, self._memory_bytes, self._max_rank = model, memory_bytes, max_rank
         self._loaded: OrderedDict[str, _Loaded] = OrderedDict()
+        self._faults: Counter[str] = Counter()
+        self._refused: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def digests(self) -> tuple[str, ...]:
@@ -54,13 +61,20 @@ class AdapterPool:
         Pinned ones never have to, and take at most half of the memory; beyond that one is loaded like any other.
 
         Raises:
-            IntegrityError: the folder holds no usable adapter, or one that does not fit the base.
+            IntegrityError: the folder holds no usable adapter, one that does not fit the base or is larger than the
+                memory for adapters, or one that was refused for what it did.
             UnavailableError: it does not fit beside the adapters in use.
         """
         with self._lock:
+            if digest in self._refused:
+                raise IntegrityError(f"adapter {digest} is refused: {self._refused[digest]}")
             if self._renew(digest, pinned):
                 return []
+        weights = folder / WEIGHTS_FILE
+        if weights.is_file():  # before it is read; no precision that adapters are held in is below half of float32
+            self._check_size(weights.stat().st_size // 2)
         packed = self._model.pack_adapter(read_adapter(folder, self._model.architecture, self._max_rank))
+        self._check_size(packed.size_bytes)
         with self._lock:
             if self._renew(digest, pinned):  # another thread has loaded it meanwhile
                 return []
@@ -68,6 +82,33 @@ class AdapterPool:
             self._loaded[digest] = _Loaded(packed)
             self._pin(self._loaded[digest], pinned)
             return gone
+
+    def pin(self, digest: str) -> bool:
+        """Keep a loaded adapter when others need its place, as far as pinned ones may; return whether it is loaded."""
+        with self._lock:
+            return self._renew(digest, pinned=True)
+
+    def blame(self, digest: str, reason: str) -> None:
+        """Count a request that an adapter has spoiled; after MOST_FAULTS of them it is refused for good.
+
+        Args:
+            digest: the adapter.
+            reason: what it did; part of the refusal.
+        """
+        with self._lock:
+            self._faults[digest] += 1
+            if self._faults[digest] < MOST_FAULTS or digest in self._refused:
+                return
+            self._refused[digest] = f"{MOST_FAULTS} requests with it failed: {reason}"
+            _log.error("an adapter is refused", extra={"digest": digest, "reason": reason})
+            if (entry := self._loaded.get(digest)) is not None:
+                entry.leaving = True
+                self._drop_if_idle(digest, entry)
+
+    def refused(self) -> dict[str, str]:
+        """Return the adapters that are refused for what they did, with the reason."""
+        with self._lock:
+            return dict(self._refused)
 
     def unpin(self, digest: str) -> None:
         """Let an adapter be evicted; nothing happens if it is not loaded."""
@@ -86,7 +127,7 @@ class AdapterPool:
         """Return an adapter for `forward`, and keep it loaded until it is released; None if it is not loaded."""
         with self._lock:
             entry = self._loaded.get(digest)
-            if entry is None or entry.leaving:
+            if entry is None or entry.leaving or digest in self._refused:
                 return None
             entry.users += 1
             self._loaded.move_to_end(digest)
@@ -98,6 +139,13 @@ class AdapterPool:
             entry = self._loaded[digest]
             entry.users -= 1
             self._drop_if_idle(digest, entry)
+
+    def _check_size(self, size_bytes: int) -> None:
+        if size_bytes > self._memory_bytes:
+            raise IntegrityError(
+                f"the adapter takes {size_bytes / 2**20:.1f} MiB, {self._memory_bytes / 2**20:.1f} MiB are for "
+                "adapters: raise engine.adapter_memory_mib"
+            )
 
     def _renew(self, digest: str, pinned: bool) -> bool:
         entry = self._loaded.get(digest)

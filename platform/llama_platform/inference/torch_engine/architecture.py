@@ -50,6 +50,10 @@ class Architecture:
             "down_proj": (self.hidden, self.intermediate),
         }
 
+    def adapter_values(self, rank: int) -> int:
+        """Return the numbers that a LoRA adapter of a rank on every projection holds."""
+        return self.layers * rank * sum(outputs + inputs for outputs, inputs in self.projections.values())
+
 
 def read_architecture(folder: Path) -> Architecture:
     """Return the architecture of the model in `folder`.

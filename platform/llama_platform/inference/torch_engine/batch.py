@@ -41,6 +41,9 @@ class Batch:
     """int64 [wanted logits], in the order of `chunks`."""
     groups: tuple[tuple[int, int, int], ...]
     """(first row, rows, adapter) for each adapter that some rows use."""
+    begun_pages: np.ndarray
+    """int64 [pages]: pages whose first place this step fills and whose last it does not. What an earlier user left
+    behind must go before: attention multiplies it by zero, which makes NaN of infinity."""
 
     @property
     def rows(self) -> int:
@@ -55,6 +58,7 @@ def arrange(chunks: Sequence[Chunk]) -> Batch:
     rows = sum(len(chunk.token_ids) for chunk in ordered)
     token_ids, positions, slots = (np.empty(rows, dtype=np.int64) for _ in range(3))
     sampled: list[int] = []
+    begun = [page for chunk in ordered if (page := _begun_page(chunk)) is not None]
     groups: list[tuple[int, int, int]] = []
     row = 0
     for chunk in ordered:
@@ -71,4 +75,11 @@ def arrange(chunks: Sequence[Chunk]) -> Batch:
                 groups.append((row, end - row, chunk.adapter))
         row = end
     sampled_rows = np.asarray(sampled, dtype=np.int64)
-    return Batch(ordered, tuple(order), token_ids, positions, slots, sampled_rows, tuple(groups))
+    begun_pages = np.asarray(begun, dtype=np.int64)
+    return Batch(ordered, tuple(order), token_ids, positions, slots, sampled_rows, tuple(groups), begun_pages)
+
+
+def _begun_page(chunk: Chunk) -> int | None:
+    end = chunk.position + len(chunk.token_ids)
+    last = end // PAGE
+    return chunk.pages[last] if end % PAGE and chunk.position <= last * PAGE else None

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from llama_platform.errors import EngineError, OverloadedError
+from llama_platform.errors import EngineError, InputError, NotFiniteError, OverloadedError
 from llama_platform.inference.config import EngineConfig
 from llama_platform.inference.detokenizer import Detokenizer
 from llama_platform.inference.protocol import (
@@ -33,7 +33,7 @@ from llama_platform.inference.protocol import (
 from llama_platform.inference.torch_engine.adapter_pool import AdapterPool
 from llama_platform.inference.torch_engine.batch import Batch, Chunk, arrange
 from llama_platform.inference.torch_engine.kv_cache import PagePool
-from llama_platform.inference.torch_engine.loader import load_model
+from llama_platform.inference.torch_engine.loader import adapter_memory, load_model
 from llama_platform.inference.torch_engine.prefill_budget import PrefillBudget
 from llama_platform.inference.torch_engine.sampler import Sampler, token_logprob
 from llama_platform.inference.torch_engine.scheduler import ScheduledChunk, Scheduler, Sequence
@@ -69,7 +69,9 @@ class TorchEngine:
         self._model, self.context_length, pages = load_model(folder, base.dtype, self._threads, self._config)
         self._tokenizer, self._end_ids = tokenizer, end_ids(folder, tokenizer)
         self._adapters = AdapterPool(
-            self._model, self._config.adapter_memory_mib * 2**20, self._config.max_adapter_rank
+            self._model,
+            adapter_memory(self._model.architecture, base.dtype, self._config),
+            self._config.max_adapter_rank,
         )
         self._pool = PagePool(pages, self._config.prefix_cache)
         self._scheduler = Scheduler(self._pool, self._config.max_running)
@@ -113,6 +115,10 @@ class TorchEngine:
         """Let an adapter be unloaded; see Engine."""
         self._adapters.release(digest)
 
+    def pin_adapter(self, digest: str) -> bool:
+        """Keep a loaded adapter when others need its place; see Engine."""
+        return self._adapters.pin(digest)
+
     def unpin_adapter(self, digest: str) -> None:
         """Let an adapter go when others need its place; see Engine."""
         self._adapters.unpin(digest)
@@ -136,6 +142,7 @@ class TorchEngine:
                 memory=memory,
                 healthy=self._thread.is_alive() and self._failures_in_a_row < _BROKEN_AFTER,
                 failures=self._failures,
+                refused_adapters=self._adapters.refused(),
             )
 
     async def close(self) -> None:
@@ -207,9 +214,9 @@ class TorchEngine:
     def _enter(self, answer: "_Answer", events: "_Events") -> None:
         try:
             if answer.request.adapter_digest is not None and answer.adapter is None:
-                raise ValueError(f"adapter {answer.request.adapter_digest} is not loaded")
+                raise EngineError(f"adapter {answer.request.adapter_digest} is not loaded")
             self._scheduler.add(answer.sequence)
-        except ValueError as error:
+        except (EngineError, InputError) as error:
             self._end(answer, "error", events, str(error))
 
     def _end_overdue(self, events: "_Events") -> None:
@@ -278,6 +285,11 @@ class TorchEngine:
                 else:
                     token, logprob = answer.sampler.choose(logits[row])
                 self._continue(answer, token, logprob, events)
+            except NotFiniteError as error:
+                self._pool.forget(answer.sequence.pages)  # they hold what would spoil whoever shares them
+                self._end(answer, "error", events, str(error))
+                if answer.request.adapter_digest is not None:
+                    self._adapters.blame(answer.request.adapter_digest, str(error))
             except Exception as error:  # one request must not take the others with it
                 _log.exception("request %s failed", answer.request.request_id)
                 self._end(answer, "error", events, f"{type(error).__name__}: {error}")

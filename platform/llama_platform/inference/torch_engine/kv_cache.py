@@ -98,6 +98,15 @@ class PagePool:
                 else:
                     self._free.append(page)
 
+    def forget(self, pages: Sequence[int]) -> None:
+        """Let nobody find these pages from now on; whoever uses them goes on, and later contents are lost with them."""
+        for page in pages:
+            if page in self._identity:
+                self._forget(page)
+                if page in self._unused:
+                    del self._unused[page]
+                    self._free.append(page)
+
     def _root(self, adapter: str | None) -> int:
         # Negative, so that no number of a content is ever the same.
         return self._roots.setdefault(adapter, -1 - len(self._roots))

@@ -18,6 +18,18 @@ from llama_platform.models.base_model import Precision
 _log = logging.getLogger(__name__)
 
 
+ADAPTERS, ADAPTER_RANK, LEAST_ADAPTER_MIB = 4, 64, 512
+"""What memory for adapters has room for where none is configured."""
+
+
+def adapter_memory(architecture: Architecture, dtype: Precision, config: EngineConfig) -> int:
+    """Return the bytes that loaded adapters may take."""
+    if config.adapter_memory_mib is not None:
+        return config.adapter_memory_mib * 2**20
+    values = ADAPTERS * architecture.adapter_values(ADAPTER_RANK)
+    return int(max(LEAST_ADAPTER_MIB * 2**20, values * getattr(torch, dtype).itemsize))
+
+
 def load_model(folder: Path, dtype: Precision, threads: int, config: EngineConfig) -> tuple[Model, int, int]:
     """Return the model, its context length and the pages of its KV cache.
 

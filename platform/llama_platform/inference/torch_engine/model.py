@@ -24,6 +24,8 @@ class Model(Protocol):
     def forward(self, batch: Batch, adapters: Sequence[Any]) -> torch.Tensor:
         """Compute a step, fill the KV cache, and return float32 logits [wanted, vocabulary] on the CPU.
 
+        Pages that the batch begins are filled with zeros first.
+
         Args:
             batch: its adapters are places in `adapters`.
             adapters: what `pack_adapter` returned.

@@ -12,7 +12,10 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import torch
 
+from llama_platform.errors import NotFiniteError
 from llama_platform.inference.protocol import SamplingParams, TokenLogprob
+
+NOT_FINITE = "the model's logits are not finite"
 
 
 class Sampler:
@@ -47,14 +50,14 @@ class Sampler:
             logits: float32 [vocabulary], of this request; left as they are.
 
         Raises:
-            FloatingPointError: the logits are not finite.
+            NotFiniteError: the logits are not finite.
         """
         sampling = self._sampling
         changed = self._penalised(logits)
         if sampling.temperature == 0:
             token = int(changed.argmax())
             if not torch.isfinite(changed[token]):
-                raise FloatingPointError("the model's logits are not finite")
+                raise NotFiniteError(NOT_FINITE)
         else:
             token = self._draw(changed)
         logprob = None if sampling.logprobs is None else token_logprob(logits, token, sampling.logprobs)
@@ -94,7 +97,7 @@ class Sampler:
         values = logits.numpy() / np.float32(sampling.temperature)
         highest = values.max()
         if not np.isfinite(highest):
-            raise FloatingPointError("the model's logits are not finite")
+            raise NotFiniteError(NOT_FINITE)
         weights = np.exp(values - highest)
         floor = sampling.min_p
         if 0 < sampling.top_k < len(weights):
@@ -121,8 +124,13 @@ def token_logprob(logits: torch.Tensor, token: int, alternatives: int) -> TokenL
         logits: float32 [vocabulary].
         token: whose log-probability it is.
         alternatives: how many of the most likely ones.
+
+    Raises:
+        NotFiniteError: the logits are not finite.
     """
     logprobs = logits.log_softmax(dim=0)
+    if not torch.isfinite(logprobs[token]):
+        raise NotFiniteError(NOT_FINITE)
     best = logprobs.topk(alternatives) if alternatives else None
     top = () if best is None else tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True))
     return TokenLogprob(token, float(logprobs[token]), top)

@@ -4,7 +4,8 @@ Every running sequence that generates gets its token in every step. What is left
 half of it to the one that was admitted first, so that none starves, the rest to the shortest, so that a short prompt
 never waits for the end of a long one and joins the others soon. A sequence is admitted when there is a slot
 and the KV cache has room for its prompt and its longest answer: nothing that runs is ever thrown out again. Admission
-is in order of priority, then of arrival, and nobody overtakes: a long request cannot starve.
+is in order of priority, then of arrival. Where there is no room for a long request, shorter ones behind it may go
+first, but only MOST_OVERTAKES of them: it cannot starve.
 """
 
 import heapq
@@ -12,8 +13,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import count
 
+from llama_platform.errors import InputError
 from llama_platform.inference.torch_engine.batch import PAGE
 from llama_platform.inference.torch_engine.kv_cache import PagePool
+
+MOST_OVERTAKES = 16
+"""Sequences that may be admitted before one that has waited longer."""
+MOST_LOOKED_AT = 16
+"""Waiting sequences that a step looks at for one that there is room for."""
 
 
 @dataclass(eq=False, slots=True)
@@ -36,6 +43,8 @@ class Sequence:
     """Pages that other sequences can find."""
     content: int = 0
     """The pool's name for what these hold."""
+    overtaken: int = 0
+    """Later sequences that were admitted before it."""
     scored: bool = False
     """Whether logits are wanted after every token of the prompt."""
 
@@ -81,6 +90,8 @@ class Scheduler:
         self._pool, self._max_running = pool, max_running
         self.running: list[Sequence] = []
         self._waiting: list[tuple[int, int, Sequence]] = []
+        self._looked = False
+        """Whether nothing has come or gone since no room was found for what waits."""
         self._arrivals = count()
 
     @property
@@ -92,17 +103,19 @@ class Scheduler:
         """Let a sequence wait for its turn.
 
         Raises:
-            ValueError: it can never be admitted: the whole cache is too small for it.
+            InputError: it can never be admitted: the whole cache is too small for it.
         """
         if sequence.total_pages > self._pool.pages:
-            raise ValueError(
+            raise InputError(
                 f"{len(sequence.prompt_ids)} prompt tokens and {sequence.max_new_tokens} new ones need "
                 f"{sequence.total_pages} pages; the KV cache has {self._pool.pages}"
             )
+        self._looked = False
         heapq.heappush(self._waiting, (-sequence.priority, next(self._arrivals), sequence))
 
     def remove(self, sequence: Sequence) -> None:
         """Take a sequence out, wherever it is, and free what it holds; nothing happens if it is not here."""
+        self._looked = False
         if sequence in self.running:
             self.running.remove(sequence)
             self._pool.release(sequence.pages)
@@ -142,20 +155,36 @@ class Scheduler:
                 sequence.cached_pages = place + 1
 
     def _admit(self) -> None:
-        while self._waiting and len(self.running) < self._max_running:
-            sequence = self._waiting[0][2]
-            # The last token of a prompt is always computed: its logits are the first answer.
-            known = () if sequence.scored else sequence.prompt_ids[:-1]
-            shared, content = self._pool.match(sequence.adapter, known)
-            needed = sequence.total_pages - len(shared)
-            if needed > self._pool.available:
-                self._pool.release(shared)
-                return
-            heapq.heappop(self._waiting)
-            sequence.pages = shared + self._pool.allocate(needed)
-            sequence.computed = sequence.cached = len(shared) * PAGE
-            sequence.cached_pages, sequence.content = len(shared), content
-            self.running.append(sequence)
+        if self._looked:
+            return
+        passed: list[tuple[int, int, Sequence]] = []
+        while self._waiting and len(self.running) < self._max_running and len(passed) < MOST_LOOKED_AT:
+            entry = heapq.heappop(self._waiting)
+            if self._start(entry[2]):
+                for _, _, earlier in passed:
+                    earlier.overtaken += 1
+            else:
+                passed.append(entry)
+            if passed and max(earlier.overtaken for _, _, earlier in passed) >= MOST_OVERTAKES:
+                break
+        self._looked = True
+        for entry in passed:
+            heapq.heappush(self._waiting, entry)
+
+    def _start(self, sequence: Sequence) -> bool:
+        """Admit a sequence if there is room for it, and return whether there was."""
+        # The last token of a prompt is always computed: its logits are the first answer.
+        known = () if sequence.scored else sequence.prompt_ids[:-1]
+        shared, content = self._pool.match(sequence.adapter, known)
+        needed = sequence.total_pages - len(shared)
+        if needed > self._pool.available:
+            self._pool.release(shared)
+            return False
+        sequence.pages = shared + self._pool.allocate(needed)
+        sequence.computed = sequence.cached = len(shared) * PAGE
+        sequence.cached_pages, sequence.content = len(shared), content
+        self.running.append(sequence)
+        return True
 
 
 def _share(reading: list[Sequence], prompt_tokens: int, most_scored: int) -> dict[Sequence, int]:

@@ -86,6 +86,8 @@ class TorchModel:
     @torch.inference_mode()
     def forward(self, batch: Batch, adapters: Sequence[TorchAdapter]) -> torch.Tensor:
         """Compute a step; see Model."""
+        if len(batch.begun_pages):
+            self._cache[:, :, self._on_device(batch.begun_pages)] = 0
         decoding = all(len(chunk.token_ids) == 1 for chunk in batch.chunks)
         if self._device.type == "cuda" and decoding and not batch.groups and batch.rows <= _GRAPH_ROWS[-1]:
             return self._replay(batch)

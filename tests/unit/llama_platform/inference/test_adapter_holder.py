@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from llama_platform.artifacts.repository import ArtifactVersion
-from llama_platform.errors import DeadlineError, UnavailableError
+from llama_platform.errors import DeadlineError, IntegrityError
 from llama_platform.inference import adapter_holder
 from llama_platform.inference.adapter_holder import AdapterHolder
 from llama_platform.inference.torch_engine import adapter_pool
@@ -98,7 +98,7 @@ def test_what_could_never_fit_is_refused_at_once(make):
         async with holder.held(version("a")):
             pass
 
-    with pytest.raises(UnavailableError, match="needs"):
+    with pytest.raises(IntegrityError, match=r"takes .* MiB .*raise engine\.adapter_memory_mib"):
         asyncio.run(story())
 
 

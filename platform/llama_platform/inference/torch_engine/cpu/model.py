@@ -119,6 +119,7 @@ class CpuModel:
         page_bytes = architecture.kv_heads * PAGE * architecture.head_dim * self._dtype.itemsize
         size_bytes = architecture.layers * 2 * pages * page_bytes
         self._cache = _Arena(size_bytes).take(architecture.layers, 2, pages * page_bytes // 4).view(self._dtype)
+        self._pages = self._cache.view(architecture.layers, 2, pages, -1)
         self._workspace = _Workspace(architecture, self._dtype, max_rows, max_sampled, self._head.blocks * BLOCK)
         self._epsilon = struct.unpack("<i", struct.pack("<f", architecture.norm_epsilon))[0]
         self._programs = [self._write_program(adapters) for adapters in (False, True)]
@@ -126,6 +127,8 @@ class CpuModel:
     def forward(self, batch: Batch, adapters: Sequence[PackedAdapter]) -> torch.Tensor:
         """Compute a step; see Model. The logits are overwritten by the next step."""
         work, sampled = self._workspace, len(batch.sampled_rows)
+        if len(batch.begun_pages):
+            self._pages[:, :, torch.from_numpy(batch.begun_pages)] = 0
         work.residual[: batch.rows] = self._embed(batch.token_ids)
         plan = _Plan(batch, adapters, work)
         program = self._programs[batch.groups != ()]

@@ -4,6 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llama_platform.errors import NotFiniteError
 from llama_platform.inference.protocol import SamplingParams
 from llama_platform.inference.torch_engine.sampler import Sampler
 
@@ -103,5 +104,5 @@ def test_logprobs_are_of_the_model_not_of_the_penalties():
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_logits_that_are_not_finite_are_an_error(temperature):
-    with pytest.raises(FloatingPointError):
+    with pytest.raises(NotFiniteError):
         sampler(temperature=temperature).choose(torch.full((4,), torch.nan))

@@ -2,8 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llama_platform.errors import InputError
 from llama_platform.inference.torch_engine.batch import PAGE
-from llama_platform.inference.torch_engine.scheduler import Sequence
+from llama_platform.inference.torch_engine.scheduler import MOST_OVERTAKES, Sequence
 from scheduler_steps import make, step
 
 
@@ -39,17 +40,45 @@ def test_whatever_comes_everything_ends_and_every_page_comes_back(requests, budg
     assert pool.available == 12
 
 
-def test_admission_is_by_priority_then_arrival_and_nobody_overtakes():
+def test_admission_is_by_priority_then_arrival():
+    _, scheduler = make(pages=4, max_running=1)
+    first, second, urgent = Sequence((0,), 1), Sequence((1,), 1), Sequence((2,), 1, priority=1)
+    for sequence in (first, second, urgent):
+        scheduler.add(sequence)
+    for expected in (urgent, first, second):
+        scheduler.schedule(1000)
+        assert scheduler.running == [expected]
+        scheduler.remove(expected)
+
+
+def test_a_short_request_does_not_wait_behind_a_long_one_that_there_is_no_room_for():
     _, scheduler = make(pages=4, max_running=4)
-    big, small, urgent = (Sequence((0,) * n, 1, priority=p) for n, p in ((4 * PAGE, 0), (1, 0), (PAGE, 1)))
-    for sequence in (big, small, urgent):
+    running, big, small = Sequence((0,) * PAGE, 1), Sequence((1,) * 4 * PAGE, 1), Sequence((2,), 1)
+    scheduler.add(running)
+    scheduler.schedule(1000)
+    for sequence in (big, small):
         scheduler.add(sequence)
     scheduler.schedule(1000)
-    assert scheduler.running == [urgent]  # the big one does not fit beside it, and the small one waits behind the big
-    assert scheduler.waiting == [big, small]
-    scheduler.remove(urgent)
+    assert scheduler.running == [running, small]
+    assert scheduler.waiting == [big]
+
+
+def test_a_long_request_is_overtaken_a_bounded_number_of_times():
+    _, scheduler = make(pages=4, max_running=4)
+    big = Sequence((1,) * 4 * PAGE, 1)
+    shorts = [Sequence((2, n), 1) for n in range(2 * MOST_OVERTAKES)]
+    scheduler.add(shorts[0])
     scheduler.schedule(1000)
-    assert scheduler.running == [big]
+    scheduler.add(big)
+    for sequence in shorts[1:]:
+        scheduler.add(sequence)
+    scheduler.schedule(1000)
+    begun = []
+    while big not in scheduler.running:
+        begun += [sequence for sequence in scheduler.running if sequence not in begun]
+        scheduler.remove(scheduler.running[0])  # somebody always ends, and somebody short always waits
+        scheduler.schedule(1000)
+    assert len(begun) == 1 + MOST_OVERTAKES
 
 
 def test_short_prompts_do_not_wait_for_long_ones():
@@ -64,5 +93,5 @@ def test_short_prompts_do_not_wait_for_long_ones():
 
 def test_a_request_that_can_never_fit_is_refused():
     _, scheduler = make(pages=3)
-    with pytest.raises(ValueError, match="need 4 pages; the KV cache has 3"):
+    with pytest.raises(InputError, match="need 4 pages; the KV cache has 3"):
         scheduler.add(Sequence((0,) * 90, 20))
