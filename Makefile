@@ -9,7 +9,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 DEMO_ARGS := $(if $(CHATS),--chats "$(CHATS)") $(if $(DOCS),--docs "$(DOCS)") $(if $(STORE),--store "$(STORE)") \
 	$(if $(QUESTION),--question "$(QUESTION)") $(foreach override,$(SET),--set "$(override)")
 
-.PHONY: help demo serve test test-quick test-chaos test-gpu test-vllm bench-training bench-engine bench-serving bench-rag bench check clean
+.PHONY: help demo serve test test-quick test-chaos test-gpu test-vllm bench-training bench-engine bench-serving bench-rag bench-routing bench check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -82,7 +82,10 @@ bench-serving: .cache/vllm/.done $(VENV)/.dev  ## the served application beside 
 bench-rag: .cache/bench/rag-packages  ## search, embedding, indexing and /rag beside FAISS flat, hnswlib and encode
 	@$(BIN)/python -m benchmarks.rag
 
-bench: bench-training bench-engine bench-serving bench-rag  ## every benchmark, one after another
+bench-routing: $(VENV)/.dev  ## what following replicas costs the controller
+	@$(BIN)/python -m benchmarks.routing
+
+bench: bench-training bench-engine bench-serving bench-rag bench-routing  ## every benchmark, one after another
 
 check: $(VENV)/.dev  ## formatting, lint, types, import directions, prose
 	@$(BIN)/ruff format --check .

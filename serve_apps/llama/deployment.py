@@ -60,6 +60,7 @@ class LlamaDeployment:
             load=lambda version: self._adapters.load(version, pinned=True),
             release=self._unpin,
             status=self._status,
+            spoiled=lambda: self._engine.stats().refused_adapters,
         )
         await self._agent.start()
 
@@ -125,5 +126,6 @@ class LlamaDeployment:
             queue_wait_s=load["queue_wait_s"],
             response_s=load["response_s"],
             adapters_loaded=stats.adapters,
+            adapters_refused=dict(stats.refused_adapters),
             completion_tokens=stats.completion_tokens,
         )

@@ -42,6 +42,8 @@ HOT_S = 600.0
 READS_PER_TURN = 50
 """Names beside the hot ones that are read in a turn."""
 DISCOVERY_S = 3.0
+PUBLISH_S = 0.1
+"""What replicas tell is taken into account at most this often, in seconds."""
 MOST_PINNED = 64
 
 
@@ -68,8 +70,10 @@ class AliasController:
 
     async def follow(
         self, kind: ArtifactKind, replica: str, revision: int, holding: Holding, status: ReplicaStatus | None
-    ) -> tuple[int, tuple[ArtifactVersion, ...]]:
+    ) -> tuple[int, tuple[ArtifactVersion, ...] | None]:
         """Register a replica; return what replicas should hold when that has changed, or after a second.
+
+        Until this controller has read what there is, what replicas should hold is None: they keep what they hold.
 
         Args:
             kind: `adapter` or `index`.
@@ -79,9 +83,11 @@ class AliasController:
             status: the replica's own figures for `/health`; None if it tells none.
         """
         followed = self._followed[kind]
-        followed.live.set_replica(replica, holding, status, time.monotonic())
-        followed.publish()
+        if followed.live.set_replica(replica, holding, status, time.monotonic()):
+            followed.publish_soon()
         await followed.wait_beyond(revision)
+        if not followed.started.is_set():
+            return revision, None
         return followed.live.table.revision, followed.live.pinned
 
     async def inherit(self, kind: ArtifactKind, table: RoutingTable) -> None:
@@ -107,7 +113,7 @@ class AliasController:
         followed.warm(asked)
         await followed.started.wait()
         await followed.wait_beyond(revision)
-        return followed.live.table
+        return followed.live.table_now()
 
     async def look(self, kind: ArtifactKind, name: str) -> RoutingTable:
         """Read one name's aliases now, and return the table once it is known what answers under them.
@@ -121,7 +127,7 @@ class AliasController:
         await followed.read([name])
         await followed.check()
         await followed.settle(name)
-        return followed.live.table
+        return followed.live.table_now()
 
     def check_health(self) -> None:
         """Let Serve start another controller where a loop has ended.
@@ -155,6 +161,10 @@ class Followed:
         self.live = Reconciler(LEASE_S, MOST_PINNED)
         self.started = asyncio.Event()
         self._changed = asyncio.Event()
+        self._publishing: asyncio.TimerHandle | None = None
+        self._published_at = -PUBLISH_S
+        self._reading: dict[str, asyncio.Lock] = {}
+        self._checking: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._asked: dict[str, float] = {}
         self._etags: dict[str, str | None] = {}
         self._rest: deque[str] = deque()
@@ -191,6 +201,10 @@ class Followed:
 
     def publish(self) -> None:
         """Publish what has changed, and wake whoever waits for it."""
+        if self._publishing is not None:
+            self._publishing.cancel()
+            self._publishing = None
+        self._published_at = time.monotonic()
         if self.live.publish(self._order(), time.monotonic()):
             for alias in self.live.table.aliases.values():
                 if alias.status == "refused":
@@ -199,6 +213,12 @@ class Followed:
                     )
             self._changed.set()
             self._changed = asyncio.Event()
+
+    def publish_soon(self) -> None:
+        """Publish at once if that was not done lately, else in a moment, together with what comes until then."""
+        if self._publishing is None:
+            wait_s = max(0.0, self._published_at + PUBLISH_S - time.monotonic())
+            self._publishing = asyncio.get_running_loop().call_later(wait_s, self.publish)
 
     async def wait_beyond(self, revision: int) -> None:
         """Return when the table has another revision, or after a second."""
@@ -240,13 +260,12 @@ class Followed:
         due = [entry for entry in self.live.unchecked if self._retry_at.get(entry, 0.0) <= now]
         due.sort(key=lambda entry: (ranks.get(entry[0], len(ranks)), entry))
         for start in range(0, len(due), 4):
-            await asyncio.gather(
-                # Of what no replica is to hold, every byte is checked when a request first loads it.
-                *(
-                    self._check_one(*entry, whole=start + place < MOST_PINNED)
-                    for place, entry in enumerate(due[start : start + 4])
-                )
-            )
+            # Of what no replica is to hold, every byte is checked when a request first loads it.
+            checks = [
+                self._check_once(*entry, whole=start + place < MOST_PINNED)
+                for place, entry in enumerate(due[start : start + 4])
+            ]
+            await asyncio.gather(*map(asyncio.shield, checks))
             self.publish()
 
     async def _read_one(self, name: str) -> None:
@@ -255,6 +274,11 @@ class Followed:
         Raises:
             StorageError: the store cannot be read.
         """
+        # One read after another: an older one that takes longer must not undo a newer one.
+        async with self._reading.setdefault(name, asyncio.Lock()):
+            await self._read_now(name)
+
+    async def _read_now(self, name: str) -> None:
         aliases = Aliases(self._repository, self._kind, name)
         try:
             found = await asyncio.to_thread(aliases.read_if_changed, self._etags.get(name))
@@ -271,7 +295,17 @@ class Followed:
     def _forget(self, name: str) -> None:
         self.live.set_document(name, None)
         self._etags.pop(name, None)
+        if name in self._reading and not self._reading[name].locked():
+            del self._reading[name]
         self._asked.pop(name, None)  # a name that does not exist is not worth reading at every turn
+
+    def _check_once(self, name: str, number: int, *, whole: bool) -> "asyncio.Task[None]":
+        """Return the check of a version: the one that is under way, or a new one."""
+        key = (name, number)
+        if key not in self._checking:
+            self._checking[key] = asyncio.ensure_future(self._check_one(name, number, whole=whole))
+            self._checking[key].add_done_callback(lambda _: self._checking.pop(key))
+        return self._checking[key]
 
     async def _check_one(self, name: str, number: int, *, whole: bool) -> None:
         try:

@@ -1,16 +1,17 @@
 """Reconciler: routes out of what aliases say (desired), what checks found, and what replicas hold (observed).
 
-A function of values: no clock, no store, no actors. An alias whose new targets are not fit keeps the old ones; one that
-was never live falls back to the newest of its history that is fit.
+A function of values: no clock, no store, no actors. An alias whose new targets are not fit, or not known to be yet,
+keeps the old ones; where there are none, or these have shown themselves unfit, the newest of its history that is fit
+answers.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llama_platform.artifacts.aliases import AliasDocument, Target
 from llama_platform.artifacts.repository import ArtifactVersion
 from serve_apps.routing.replica_status import ReplicaStatus
-from serve_apps.routing.table import Route, RouteTarget, RoutingTable
+from serve_apps.routing.table import Route, RouteStatus, RouteTarget, RoutingTable
 
 Holding = Mapping[str, str | None]
 """By digest: None where a replica holds the version, else why it will not."""
@@ -45,8 +46,12 @@ class Reconciler:
 
     @property
     def table(self) -> RoutingTable:
-        """Routes as last published."""
+        """Routes and replicas as last published."""
         return self._table
+
+    def table_now(self) -> RoutingTable:
+        """Return the routes as last published, with what replicas have said since."""
+        return replace(self._table, replicas={replica: state.status for replica, state in self._replicas.items()})
 
     @property
     def pinned(self) -> tuple[ArtifactVersion, ...]:
@@ -71,8 +76,8 @@ class Reconciler:
         """Set the outcome of the check of a version: the version itself, or why it must not answer."""
         self._checked[name, number] = outcome
 
-    def set_replica(self, replica: str, holding: Holding, status: ReplicaStatus | None, now: float) -> None:
-        """Set what a replica holds, and its status.
+    def set_replica(self, replica: str, holding: Holding, status: ReplicaStatus | None, now: float) -> bool:
+        """Set what a replica holds, and its status; return whether there is something new to publish.
 
         Args:
             replica: id of the replica.
@@ -80,7 +85,9 @@ class Reconciler:
             status: its own figures; None if it tells none.
             now: seconds of a monotonic clock; a replica that is silent for the lease is forgotten.
         """
+        before = self._replicas.get(replica)
         self._replicas[replica] = _Replica(now, holding, status)
+        return before is None or before.holding != holding
 
     def inherit(self, routes: Iterable[Route]) -> None:
         """Go on with routes of an earlier reconciler, each until the store says something of its name."""
@@ -123,6 +130,9 @@ class Reconciler:
                     checked = self._checked.get((name, target.version))
                     if isinstance(checked, ArtifactVersion):
                         found.setdefault(checked.digest, checked)
+                if known is None or not known.targets:
+                    for fit in self._fallback(name, alias, self._documents[name], set(found), held=True):
+                        found.setdefault(fit.version.digest, fit.version)
             if len(found) >= self._most_pinned:
                 break
         return tuple(found.values())[: self._most_pinned]
@@ -134,17 +144,33 @@ class Reconciler:
         if isinstance(found, tuple):
             return Route(name, alias, found, "live", wanted, None, document.generation)
         known = self._live.get((name, alias))
-        current = known.targets if known else ()
-        if found is None:
-            return Route(name, alias, current, "pending", wanted, None, document.generation)
-        targets = current or self._fallback(name, alias, document, pinned)
-        return Route(name, alias, targets, "refused", wanted, found, document.generation)
+        current = known.targets if known and not self._spoiled(known.targets) else ()
+        targets = current or self._fallback(name, alias, document, pinned, held=found is None)
+        status: RouteStatus = "pending" if found is None else "refused"
+        return Route(name, alias, targets, status, wanted, found, document.generation)
 
-    def _fallback(self, name: str, alias: str, document: AliasDocument, pinned: set[str]) -> tuple[RouteTarget, ...]:
+    def _spoiled(self, targets: Iterable[RouteTarget]) -> bool:
+        """Tell whether a replica will not answer with one of these any more."""
+        digests = [target.version.digest for target in targets]
+        return any(state.holding.get(d) is not None for state in self._replicas.values() for d in digests)
+
+    def _fallback(
+        self, name: str, alias: str, document: AliasDocument, pinned: set[str], *, held: bool
+    ) -> tuple[RouteTarget, ...]:
+        """Return the newest targets of an alias's history that are fit; with `held`, that every replica holds."""
         for entry in reversed(document.history):
-            if entry.alias == alias and isinstance(found := self._judge(name, entry.targets, pinned), tuple):
+            if entry.alias != alias or entry.targets == document.aliases[alias]:
+                continue
+            found = self._judge(name, entry.targets, pinned)
+            if isinstance(found, tuple) and (not held or all(self._is_held(target.version) for target in found)):
                 return found
+            if any((name, target.version) in self._unchecked for target in entry.targets):
+                return ()  # the check of what is newer comes first
         return ()
+
+    def _is_held(self, version: ArtifactVersion) -> bool:
+        answers = [state.holding.get(version.digest, "unknown") for state in self._replicas.values()]
+        return bool(answers) and not any(answers)
 
     def _judge(self, name: str, targets: Iterable[Target], pinned: set[str]) -> tuple[RouteTarget, ...] | str | None:
         """Return the targets if all are fit, None if that is not known yet, or why one is not."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from ray.serve.handle import DeploymentHandle
 
@@ -29,6 +29,7 @@ class ReplicaAgent:
         load: Callable[[ArtifactVersion], Awaitable[None]],
         release: Callable[[ArtifactVersion], Awaitable[None]],
         status: Callable[[], ReplicaStatus | None] = lambda: None,
+        spoiled: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         """Do nothing yet.
 
@@ -39,9 +40,10 @@ class ReplicaAgent:
             load: makes the replica hold a version; a PlatformError refuses it.
             release: lets go of a version that no alias names any more.
             status: returns the replica's present status, where it has one.
+            spoiled: returns held versions that have shown themselves unfit since, by digest, with the reason.
         """
         self._controller, self._kind, self._replica = controller, kind, replica
-        self._load, self._release, self._status = load, release, status
+        self._load, self._release, self._status, self._spoiled = load, release, status, spoiled
         self._wanted: dict[str, ArtifactVersion] = {}
         self._held: dict[str, ArtifactVersion] = {}
         self._refused: dict[str, str] = {}
@@ -65,7 +67,7 @@ class ReplicaAgent:
         revision = -1
         while True:
             self._news.clear()
-            holding = {**dict.fromkeys(self._held), **self._refused}
+            holding = {**dict.fromkeys(self._held), **self._refused, **self._spoiled()}
             asking = asyncio.ensure_future(self._ask(revision, holding))
             news = asyncio.ensure_future(self._news.wait())
             await asyncio.wait((asking, news), return_when=asyncio.FIRST_COMPLETED)
@@ -79,10 +81,13 @@ class ReplicaAgent:
                 log.warning("the controller does not answer", extra={"reason": repr(error)})
                 await asyncio.sleep(PAUSE_S)
                 continue
-            self._want({version.digest: version for version in pinned})
+            if pinned is not None:
+                self._want({version.digest: version for version in pinned})
 
-    async def _ask(self, revision: int, holding: dict[str, str | None]) -> tuple[int, tuple[ArtifactVersion, ...]]:
-        answer: tuple[int, tuple[ArtifactVersion, ...]] = await self._controller.follow.remote(
+    async def _ask(
+        self, revision: int, holding: dict[str, str | None]
+    ) -> tuple[int, tuple[ArtifactVersion, ...] | None]:
+        answer: tuple[int, tuple[ArtifactVersion, ...] | None] = await self._controller.follow.remote(
             self._kind, self._replica, revision, holding, self._status()
         )
         return answer
@@ -110,8 +115,9 @@ class ReplicaAgent:
                 log.warning("a version cannot be loaded yet", extra={"digest": digest, "reason": repr(error)})
                 await asyncio.sleep(PAUSE_S)
                 continue
-            except UnavailableError as error:  # it will be loaded when a request comes
-                log.warning("a version is not held", extra={"digest": digest, "reason": str(error)})
+            except UnavailableError as error:  # not now, but that is not held: tried again when all others are
+                log.warning("a version cannot be held yet", extra={"digest": digest, "reason": str(error)})
+                continue
             except PlatformError as error:
                 self._refuse(digest, str(error))
                 continue

@@ -1,6 +1,6 @@
 """ReplicaStatus: what a Llama replica says of itself, for health, limits and autoscaling."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -31,5 +31,7 @@ class ReplicaStatus:
     """Mean duration of recent requests, in seconds."""
     adapters_loaded: tuple[str, ...] = ()
     """Digests of the loaded adapters."""
+    adapters_refused: dict[str, str] = field(default_factory=dict)
+    """Adapters that have spoiled their answers, by digest, with the reason."""
     completion_tokens: int = 0
     """Tokens generated since the replica started."""

@@ -16,7 +16,7 @@ from serve_apps.routing.table import Route
 
 routes = APIRouter()
 VERSIONS = ("ray", "torch", "transformers", "peft")
-HEALTH_KEYS = ("cuda_available", "memory", "running", "waiting", "failed_steps")
+HEALTH_KEYS = ("cuda_available", "memory", "running", "waiting", "failed_steps", "adapters_refused")
 DEGRADED: dict[int | str, dict[str, Any]] = {503: {"description": "No replica is ready"}}
 
 

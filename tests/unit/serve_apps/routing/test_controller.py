@@ -1,6 +1,7 @@
 """The controller and its agents in one event loop, around a real store."""
 
 import asyncio
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -220,3 +221,56 @@ def test_a_new_controller_whose_store_is_away_goes_on_with_the_table(config, rep
             await stop(*new._tasks)
 
     asyncio.run(run(story)(config, repository))
+
+
+def test_many_first_requests_share_the_check_of_a_version(config, repository, adapter_folder, monkeypatch):
+    names, checked = [f"team-{n}" for n in range(4)], []
+    for name in names:
+        import_adapter(repository, name, str(adapter_folder), prompt_style="plain")
+    check = module.check_version
+
+    def counted(repository, version, *rest):
+        checked.append(version.name)
+        time.sleep(0.05)
+        return check(repository, version, *rest)
+
+    async def story(controller, tables, held):
+        for name in names:
+            Aliases(repository, "adapter", name).promote("production", 1)
+        monkeypatch.setattr(module, "check_version", counted)
+        await asyncio.gather(*(controller.look("adapter", name) for name in names for _ in range(8)))
+        assert sorted(checked) == names
+
+    asyncio.run(run(story)(config, repository))
+
+
+def test_an_older_read_never_undoes_a_newer_one(config, repository, versions, monkeypatch):
+    followed = module.Followed("adapter", repository, config, "f" * 64, ["support"])
+    read, slow = Aliases.read_if_changed, [0.2, 0]
+
+    def delayed(self, etag):
+        found = read(self, etag)
+        time.sleep(slow.pop(0) if slow else 0)
+        return found
+
+    async def story():
+        monkeypatch.setattr(Aliases, "read_if_changed", delayed)
+        first = asyncio.ensure_future(followed.read(["support"]))
+        await asyncio.sleep(0.05)
+        Aliases(repository, "adapter", "support").promote("production", 2)
+        await asyncio.gather(first, followed.read(["support"]))
+        followed.publish()
+        assert [t.version for t in followed.live.table.aliases["support", "production"].wanted] == [2]
+
+    asyncio.run(story())
+
+
+def test_before_a_controller_knows_what_there_is_replicas_keep_what_they_hold(config, repository, versions):
+    async def story():
+        controller = AliasController(config.model_dump(mode="json"))
+        try:
+            assert await controller.follow("adapter", "a", 7, {"x": None}, None) == (7, None)
+        finally:
+            await stop(*controller._tasks)
+
+    asyncio.run(story())

@@ -132,3 +132,36 @@ def test_a_name_that_is_gone_is_gone(live):
     live.set_document("support", None)
     live.publish([], 0)
     assert live.table.aliases == {}
+
+
+def test_while_a_version_is_pending_what_replicas_hold_of_history_answers_and_stays(live):
+    """As for a new controller in the middle of a promotion."""
+    for replica in "ab":
+        live.set_replica(replica, {"support-1": None}, {}, 0)
+    promote(live, {1: 1}, {2: 1}, checked=())
+    assert live.unchecked == {("support", 1), ("support", 2)}
+    promote(live, {1: 1}, {2: 1})
+    assert state(live) == ("pending", {1: 1})
+    assert sorted(v.version for v in live.pinned) == [1, 2]
+
+
+def test_on_a_cold_start_nothing_older_than_what_is_pending_answers(live):
+    live.set_replica("a", {}, {}, 0)
+    promote(live, {1: 1}, {2: 1})
+    assert state(live) == ("pending", {})
+
+
+def test_a_version_that_spoils_its_answers_gives_way_to_the_one_before(live):
+    live.set_replica("a", {"support-1": None, "support-2": None}, {}, 0)
+    promote(live, {1: 1}, {2: 1})
+    assert state(live) == ("live", {2: 1})
+    live.set_replica("a", {"support-1": None, "support-2": "its answers are not finite"}, {}, 0)
+    live.publish([], 0)
+    assert state(live) == ("refused", {1: 1})
+    assert live.table.aliases["support", "production"].reason == "version 2: its answers are not finite"
+
+
+def test_only_what_a_replica_holds_is_news(live):
+    assert live.set_replica("a", {}, None, 0)
+    assert not live.set_replica("a", {}, None, 1)
+    assert live.set_replica("a", {"support-1": None}, None, 1)
