@@ -53,7 +53,10 @@ class Async:
     async def _all(self, requests: list[Any], adapters: list[int | None]) -> dict[str, Any]:
         start = time.perf_counter()
         answers = await asyncio.gather(
-            *(self._one(start, *request, adapter) for request, adapter in zip(requests, adapters, strict=True))
+            *(
+                self._one(start, at, prompt, new, adapter)
+                for (at, prompt, new), adapter in zip(requests, adapters, strict=True)
+            )
         )
         return {
             "seconds": time.perf_counter() - start,
@@ -94,7 +97,7 @@ class Ours(Async):
         from llama_platform.models.base_model import BaseConfig
 
         if not kernels:
-            loader._on_cpu_kernels = lambda *_: None  # type: ignore[assignment]
+            loader._on_cpu_kernels = lambda *_: None
         config = EngineConfig(max_running=24, kv_cache_mib=1024, weights=weights, prefix_cache=prefix)  # type: ignore[arg-type]
         base = BaseConfig(model=str(model), dtype=dtype)  # type: ignore[arg-type]
         self.engine = TorchEngine(base, AutoTokenizer.from_pretrained(model), THREADS, config)
@@ -123,7 +126,7 @@ class Ours(Async):
         import torch
 
         torch.set_num_threads(THREADS)
-        model = self.engine._model
+        model: Any = self.engine._model
         parts = [p.units for layer in model._layers for p in (layer.qkv, layer.o, layer.gate_up, layer.down)]
         values = [units.view(torch.float32).view(-1) for units in (*parts, model._head.units)]
         best = float("inf")

@@ -25,7 +25,8 @@ def sentences() -> list[str]:
     if path.exists():
         kept: list[str] = json.loads(path.read_text())
         return kept
-    wanted, found = INDEXED + HELD_OUT, set()
+    wanted = INDEXED + HELD_OUT
+    found: set[str] = set()
     files = sorted(_files())
     random.Random(0).shuffle(files)
     for file in files:

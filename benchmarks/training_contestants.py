@@ -177,7 +177,7 @@ def run_trainer(name: str, model: str, dataset: Path, count: int) -> dict[str, f
         arguments = TrainingArguments(**common, train_sampling_strategy=strategy)
         longest = 512 if name == "hf_512" else 0
 
-        def collator(batch: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        def collator(batch: list[Any]) -> dict[str, torch.Tensor]:
             return _padded(collate(batch, 0), longest)
 
         trainer = Trainer(peft_model, arguments, train_dataset=rows, data_collator=collator)

@@ -22,6 +22,7 @@ from rich.table import Table
 
 from llama_platform.artifacts.location import StoreConfig, repository_from
 from llama_platform.artifacts.refs import resolve
+from llama_platform.charts import new_chart, png
 from llama_platform.cli.exit_codes import run_command
 from llama_platform.cli.job_arguments import parse_job_args
 from llama_platform.config import Config
@@ -49,7 +50,9 @@ class RetrievalEvaluation(Config):
     output: Path = Path("retrieval")
     """Folder for the figures and the plot."""
     store: StoreConfig = StoreConfig()
+    """Where artifacts are, and this node's cache of them."""
     embedding: EmbeddingConfig = EmbeddingConfig()
+    """The model that embeds texts for the search."""
     chunking: ChunkingConfig = ChunkingConfig()
     """Of a SQuAD file's paragraphs."""
     rerank: str | None = None
@@ -129,17 +132,14 @@ def _table(title: str, results: dict[Mode, Quality]) -> Table:
 
 def plot(results: dict[Mode, Quality], label: str, path: Path) -> None:
     """Draw recall over k for each mode."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_chart(f"Retrieval from {label}")
     for mode, found in results.items():
         axes.plot(list(found.recall), list(found.recall.values()), marker="o", label=mode)
-    axes.set(xlabel="k", ylabel="recall@k", title=f"Retrieval from {label}", ylim=(0, 1.02))
+    axes.set(xlabel="k", ylabel="recall@k", ylim=(0, 1.02))
     axes.set_xticks(list(next(iter(results.values())).recall))
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(path, dpi=150)
+    path.write_bytes(png(figure))
 
 
 if __name__ == "__main__":

@@ -159,7 +159,12 @@ class DenseIndex:
         return similarities[best], rows[best]
 
     def similarities(self, query: Vectors, rows: npt.NDArray[np.int64]) -> Vectors:
-        """Return float32 [len(rows)], the cosines of the query and the vectors at `rows`."""
+        """Return float32 [len(rows)], the cosines of the query and the vectors at `rows`.
+
+        Args:
+            query: float32 [dimensions], of length 1.
+            rows: int64, rows of `vectors`.
+        """
         found: Vectors = self.vectors[rows].astype(np.float32) @ query
         return found
 

@@ -12,14 +12,12 @@ from ray.serve import Application
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 
 from llama_platform.artifacts.location import absolute
-from serve_apps.config import AppConfig, ReplicasConfig, parse_app_args
+from serve_apps.config import AppConfig, LlamaReplicasConfig, ReplicasConfig, parse_app_args
 from serve_apps.ingress.deployment import Ingress
 from serve_apps.llama.deployment import LlamaDeployment
 from serve_apps.retriever.deployment import RetrieverDeployment
 from serve_apps.routing.controller import AliasController
 
-CONTROLLER = ReplicasConfig(num_cpus=0.05, max_ongoing_requests=4096, max_queued_requests=4096)
-"""One replica: every other replica and every ingress keeps a call open to it."""
 FAR_ABOVE = 100_000
 """Serve's own limits of the ingress. It refuses as plain text and lets wait without a deadline, so that it should never
 come to that: `api.middleware.admission` does both as documented."""
@@ -39,8 +37,8 @@ def build_app(config: AppConfig) -> Application:
     config = config.model_copy(update={"store": absolute(config.store, os.environ)})
     values = config.model_dump(mode="json")
     grace_s = config.limits.request_timeout_s
-    controller = serve.deployment(AliasController, name="aliases", **_options(CONTROLLER, grace_s)).bind(values)
-    options = {**_options(config.llama, grace_s), "autoscaling_config": _token_scaling(config)}
+    controller = serve.deployment(AliasController, name="aliases", **_options(config.controller, grace_s)).bind(values)
+    options = {**_resources(config.llama, grace_s), "autoscaling_config": _token_scaling(config)}
     options["max_ongoing_requests"] = config.engine.max_running + config.engine.max_waiting
     llama = serve.deployment(LlamaDeployment, name="llama", **options).bind(values, controller)
     retriever = None
@@ -56,13 +54,19 @@ def build_app(config: AppConfig) -> Application:
 
 def _options(replicas: ReplicasConfig, grace_s: float) -> dict[str, Any]:
     return {
-        "ray_actor_options": {"num_cpus": replicas.num_cpus, "num_gpus": replicas.num_gpus},
+        **_resources(replicas, grace_s),
         "autoscaling_config": AutoscalingConfig(
             min_replicas=replicas.min_replicas,
             max_replicas=max(replicas.max_replicas, replicas.min_replicas),
             target_ongoing_requests=replicas.target_ongoing_requests,
         ),
         "max_ongoing_requests": replicas.max_ongoing_requests,
+    }
+
+
+def _resources(replicas: LlamaReplicasConfig, grace_s: float) -> dict[str, Any]:
+    return {
+        "ray_actor_options": {"num_cpus": replicas.num_cpus, "num_gpus": replicas.num_gpus},
         "max_queued_requests": replicas.max_queued_requests,
         # A stream that has begun may end, whatever is deployed meanwhile; new replicas come before old ones go.
         "graceful_shutdown_timeout_s": grace_s,

@@ -1,4 +1,4 @@
-"""Configuration of the application: replicas, resources and limits live here and nowhere else."""
+"""Configuration of the application: replicas, resources and limits. Bounds of a request's fields are in its schema."""
 
 import json
 import os
@@ -16,19 +16,16 @@ from rag.embedding_model import EmbeddingConfig
 Positive = Annotated[int, Field(ge=1)]
 
 
-class ReplicasConfig(Config):
-    """How many replicas a deployment has, and what Ray reserves for each."""
+class LlamaReplicasConfig(Config):
+    """How many replicas a deployment has, and what Ray reserves for each.
+
+    Those that generate have their limits in `engine` and are added by `scaling`.
+    """
 
     min_replicas: Annotated[int, Field(ge=0)] = 1
     """Replicas that always run; with 0, the first request after a pause waits for a start."""
     max_replicas: Positive = 1
-    """Replicas at the highest load; Llama replicas are added by `scaling`, others by the requests in flight."""
-    target_ongoing_requests: Positive = 2
-    """Target of in-flight requests per replica; Serve adds a replica above it. Llama replicas scale on tokens and
-    ignore it."""
-    max_ongoing_requests: Positive = 32
-    """Concurrent requests per replica; more wait. Llama replicas ignore it: their limits are `engine.max_running` and
-    `engine.max_waiting`."""
+    """Replicas at the highest load."""
     max_queued_requests: Positive = 64
     """Requests that may wait; more are refused with 429."""
     num_cpus: Annotated[float, Field(ge=0)] = 1.0
@@ -41,6 +38,15 @@ class ReplicasConfig(Config):
     def num_threads(self) -> int:
         """Return the threads that a replica computes with."""
         return self.threads or max(1, int(self.num_cpus))
+
+
+class ReplicasConfig(LlamaReplicasConfig):
+    """The same for replicas that take a number of requests at a time."""
+
+    target_ongoing_requests: Positive = 2
+    """Target of in-flight requests per replica; Serve adds a replica above it."""
+    max_ongoing_requests: Positive = 32
+    """Concurrent requests per replica; more wait."""
 
 
 class ScalingConfig(Config):
@@ -107,7 +113,9 @@ class AppConfig(Config):
     """The whole application."""
 
     store: StoreConfig = StoreConfig()
+    """Where artifacts are, and this node's cache of them."""
     base: BaseConfig = BaseConfig()
+    """The base model and its prompts."""
     adapter: str | None = None
     """Answers requests that name none: `name`, `name@alias` or `name@3`. None for the base alone."""
     rag_adapter: str | None = None
@@ -116,7 +124,9 @@ class AppConfig(Config):
     index: str | None = None
     """Searched by `/rag` requests that name none: a name, an alias or a version. None switches retrieval off."""
     embedding: EmbeddingConfig = EmbeddingConfig()
+    """The model that embeds texts for the search."""
     rag: RagConfig = RagConfig()
+    """How questions to the documents are answered."""
     alias_interval_s: Annotated[float, Field(gt=0)] = 1
     """How often aliases are read in the store."""
     stream_hold_ms: Annotated[float, Field(ge=0, le=50)] = 45
@@ -128,11 +138,19 @@ class AppConfig(Config):
     log_prompts: bool = False
     """Whether the request log holds prompts themselves; without it, their sha256."""
     limits: LimitsConfig = LimitsConfig()
+    """What a request may ask for."""
     engine: EngineConfig = EngineConfig()
+    """Memory, batch and queue of each engine."""
     ingress: ReplicasConfig = ReplicasConfig(num_cpus=0.1, max_ongoing_requests=256, max_queued_requests=256)
-    llama: ReplicasConfig = ReplicasConfig()
+    """Replicas that speak HTTP."""
+    llama: LlamaReplicasConfig = LlamaReplicasConfig()
+    """Replicas that generate, each with an engine."""
     scaling: ScalingConfig = ScalingConfig()
+    """When replicas that generate are started and stopped."""
+    controller: ReplicasConfig = ReplicasConfig(num_cpus=0.05, max_ongoing_requests=4096, max_queued_requests=4096)
+    """The one replica that follows aliases. Every other replica and every ingress keeps a call open to it."""
     retriever: ReplicasConfig = ReplicasConfig(num_cpus=0.2)
+    """Replicas that search."""
 
 
 def parse_app_args(args: dict[str, Any]) -> AppConfig:

@@ -146,7 +146,11 @@ class Demo:
         return prepare_data.summary(report).replace("\n", "\n  ") + f"\n  {version.name}@{version.version}"
 
     def finetune(self) -> str:
-        """Train the adapter on two workers."""
+        """Train the adapter on two workers.
+
+        Raises:
+            TrainingError: the workers failed, or no step was made.
+        """
         from llama_platform.training.run.trainer import finetune
 
         def on_metrics(metrics: StepMetrics) -> None:
@@ -181,7 +185,11 @@ class Demo:
         )
 
     def evaluate(self) -> str:
-        """Compare the adapter with its base on held-out chats."""
+        """Compare the adapter with its base on held-out chats.
+
+        Raises:
+            InputError: there are no held-out chats.
+        """
         from jobs.evaluate import add_to_run_report
         from llama_platform.evaluation.compare import evaluate
 

@@ -110,6 +110,37 @@ class ForbiddenError(PlatformError):
     code = "forbidden"
 
 
+class UnauthorizedError(PlatformError):
+    """Whoever asks has given no token, or a wrong one."""
+
+    exit_code = 2
+    code = "unauthorized"
+
+
+class BodyError(PlatformError):
+    """The body of a request cannot be read."""
+
+    code = "client_gone"
+
+
+class BodyTooLargeError(BodyError):
+    """The body of a request is over the limit."""
+
+    code = "body_too_large"
+
+
+class BodyTooSlowError(BodyError):
+    """The body of a request did not arrive in time."""
+
+    code = "body_too_slow"
+
+
+class MediaTypeError(BodyError):
+    """The body of a request is of another kind than the route takes."""
+
+    code = "not_json"
+
+
 class DeadlineError(PlatformError):
     """The time for a request has passed; its work was stopped."""
 

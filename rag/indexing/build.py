@@ -32,6 +32,7 @@ class IndexConfig(Config):
     """Which documents become an index, and how."""
 
     store: StoreConfig = StoreConfig()
+    """Where artifacts are, and this node's cache of them."""
     name: str = "docs"
     """Name of the index artifact."""
     sources: tuple[str, ...] = ()
@@ -45,9 +46,13 @@ class IndexConfig(Config):
     promote: str | None = None
     """An alias to be pointed at the new version."""
     chunking: ChunkingConfig = ChunkingConfig()
+    """How documents are cut."""
     embedding: EmbeddingConfig = EmbeddingConfig()
+    """The model that embeds texts for the search."""
     indexing: IndexingConfig = IndexingConfig()
+    """Kind of the FAISS index, and how wide it searches."""
     reading: ReadingConfig = ReadingConfig()
+    """Bounds on what is read of a file."""
     workers: Annotated[int, Field(ge=1)] = 1
     """Processes that read and embed; each has `num_cpus` and `num_gpus`."""
     num_cpus: Annotated[float, Field(gt=0)] = 1

@@ -7,7 +7,7 @@ from fastapi_offline import FastAPIOffline
 
 from llama_platform import __version__
 from serve_apps.api.admin import routes as admin_routes
-from serve_apps.api.admin.access import refusal
+from serve_apps.api.admin.access import check_admin
 from serve_apps.api.admin.documents import UPLOAD_PATH
 from serve_apps.api.errors import install
 from serve_apps.api.health import routes as health_routes
@@ -35,7 +35,7 @@ def make_api(state: AppState, observer: Observer) -> FastAPI:
     api.state.state, api.state.retry_after = state, retry_after
     install(api)
     limits, ingress = state.config.limits, state.config.ingress
-    uploads = Uploads(UPLOAD_PATH, limits.max_upload_bytes, partial(refusal, state.config))
+    uploads = Uploads(UPLOAD_PATH, limits.max_upload_bytes, partial(check_admin, state.config))
     # The last one added stands outermost.
     api.add_middleware(Admission, max_ongoing=ingress.max_ongoing_requests, max_queued=ingress.max_queued_requests)
     reading = ingress.max_ongoing_requests + ingress.max_queued_requests

@@ -13,6 +13,9 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from llama_platform.errors import (
+    BodyError,
+    BodyTooLargeError,
+    BodyTooSlowError,
     ConfigError,
     ConflictError,
     ContextLengthError,
@@ -20,11 +23,13 @@ from llama_platform.errors import (
     ForbiddenError,
     InputError,
     IntegrityError,
+    MediaTypeError,
     NotFoundError,
     OverloadedError,
     PlatformError,
     ReplicaLostError,
     StorageError,
+    UnauthorizedError,
     UnavailableError,
 )
 from serve_apps.api.schemas import OpenAIError, Problem
@@ -33,9 +38,14 @@ log = logging.getLogger(__name__)
 
 STATUSES: tuple[tuple[type[PlatformError], int], ...] = (
     (InputError, 400),
+    (UnauthorizedError, 401),
     (ForbiddenError, 403),
     (NotFoundError, 404),
+    (BodyTooSlowError, 408),
     (ConflictError, 409),
+    (BodyTooLargeError, 413),
+    (MediaTypeError, 415),
+    (BodyError, 400),
     (IntegrityError, 422),
     (OverloadedError, 429),
     (ReplicaLostError, 502),
@@ -44,7 +54,8 @@ STATUSES: tuple[tuple[type[PlatformError], int], ...] = (
     (DeadlineError, 504),
 )
 RETRY_AFTER_S = 5
-HTTP_CODES = {401: "unauthorized", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large", 415: "not_json"}
+HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
+"""Codes of what the framework itself refuses."""
 OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 OPENAI_PATH = "/v1/"
 DOCUMENTED = (400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 500, 502, 503, 504)

@@ -67,7 +67,7 @@ def models(base):
 
 for model in models(Config):
     for name, field in model.model_fields.items():
-        if not field.description and not isinstance(field.default, Config):
+        if not field.description:
             print(f"{model.__module__}.{model.__name__}.{name}")
 """
 

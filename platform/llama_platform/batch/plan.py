@@ -39,10 +39,13 @@ class BatchConfig(Config):
     output: str
     """Folder or `s3://bucket/folder` for the answers; one for each batch."""
     store: StoreConfig = StoreConfig()
+    """Where artifacts are, and this node's cache of them."""
     base: BaseConfig = BaseConfig()
+    """The base model and its prompts."""
     adapter: str | None = None
     """Answers records that name none: `name`, `name@alias` or `name@3`. None for the base alone."""
     engine: EngineConfig = EngineConfig(max_waiting=256)
+    """Memory, batch and queue of each engine."""
     shard_records: Positive = 128
     """Records that are answered and committed together."""
     workers: Positive = 1

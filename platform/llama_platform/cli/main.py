@@ -40,6 +40,7 @@ class CliConfig(Config):
     """What the command line takes from the environment."""
 
     store: StoreConfig = StoreConfig()
+    """Where artifacts are, and this node's cache of them."""
 
 
 def main() -> None:

@@ -8,7 +8,9 @@ from llama_platform.inference.protocol import SamplingParams
 from llama_platform.models.prompt import Message
 
 MIN_TEMPERATURE = 1e-3
-Text = Annotated[str, StringConstraints(min_length=1, max_length=200_000, pattern=r"\S")]
+MAX_TEXT_CHARS = 200_000
+"""Longest text of a request, in characters; its tokens are bounded by the base's context."""
+Text = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT_CHARS, pattern=r"\S")]
 
 
 def effective_temperature(temperature: float) -> float:

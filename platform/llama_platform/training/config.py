@@ -115,12 +115,19 @@ class FinetuneConfig(Config):
     """One file for a whole run: `prepare_data`, `finetune` and `evaluate` read the parts they need."""
 
     store: StoreConfig = StoreConfig()
+    """Where artifacts are, and this node's cache of them."""
     base: BaseConfig = BaseConfig()
+    """The base model and its prompts."""
     data: DataConfig = DataConfig()
+    """Which chats become the dataset."""
     lora: LoraSettings = LoraSettings()
+    """Shape of the adapter."""
     training: TrainingConfig = TrainingConfig()
+    """The run: workers, steps, precision."""
     adapter: AdapterConfig = AdapterConfig()
+    """Name and origin of the adapter that is published."""
     evaluation: EvaluationConfig = EvaluationConfig()
+    """How the adapter is compared with its base."""
 
     @model_validator(mode="after")
     def _possible(self) -> "FinetuneConfig":

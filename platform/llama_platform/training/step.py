@@ -50,7 +50,7 @@ class TrainingStep:
     def run(
         self, step: int, batches: Mapping[int, Batch], count: int, trained_tokens: int, learning_rate: float
     ) -> torch.Tensor:
-        """Do one optimizer step; return this worker's part of the summed negative log-likelihood.
+        """Do one optimizer step; return this worker's part of the summed negative log-likelihood, a float32 scalar.
 
         Args:
             step: from 0.

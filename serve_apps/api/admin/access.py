@@ -2,11 +2,9 @@
 
 import hmac
 
-from fastapi import HTTPException, Request
+from fastapi import Request
 
-from llama_platform.errors import ConfigError, ForbiddenError, InputError, PlatformError
-from serve_apps.api.errors import HTTP_CODES, describe, problem_of
-from serve_apps.api.schemas import Problem
+from llama_platform.errors import ConfigError, ForbiddenError, InputError, UnauthorizedError
 from serve_apps.api.state import AppState, WithState
 from serve_apps.config import AppConfig
 
@@ -15,8 +13,9 @@ async def require_admin(request: Request, state: WithState) -> None:
     """Let administrators through.
 
     Raises:
-        HTTPException: 401, the token is missing or wrong.
+        UnauthorizedError: the token is missing or wrong.
         ForbiddenError: administration is switched off.
+        ConfigError: the file with the token cannot be read.
     """
     check_admin(state.config, request.headers.get("authorization", ""))
 
@@ -32,18 +31,7 @@ def check_admin(config: AppConfig, authorization: str) -> None:
         raise ConfigError(f"admin_token_file: cannot be read on this node: {error.strerror}") from error
     scheme, _, given = authorization.partition(" ")
     if not token or scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token.encode()):
-        raise HTTPException(401, "send the administrator's token as Authorization: Bearer …")
-
-
-def refusal(config: AppConfig, authorization: str, request_id: str) -> Problem | None:
-    """Return the problem of a request whose body must not even be read; None of an administrator's."""
-    try:
-        check_admin(config, authorization)
-    except HTTPException as error:
-        return problem_of(error.status_code, HTTP_CODES[error.status_code], str(error.detail), request_id)
-    except PlatformError as error:
-        return describe(error, request_id)
-    return None
+        raise UnauthorizedError("send the administrator's token as Authorization: Bearer …")
 
 
 def check_token_file(state: AppState) -> None:

@@ -80,7 +80,12 @@ async def delete(name: Name, body: Deletion, state: WithState) -> dict[str, Any]
 
 @routes.get("/{name}/jobs/{job_id}")
 async def show_job(name: Name, job_id: str, state: WithState) -> dict[str, Any]:
-    """Tell how far a queued change is."""
+    """Tell how far a queued change is.
+
+    Raises:
+        NotFoundError: the index has no such job.
+        UnavailableError: the cluster does not tell right now.
+    """
     if not re.fullmatch(rf"index-{re.escape(name)}-[0-9a-f]{{12}}", job_id):
         raise NotFoundError(f"index '{name}' has no job '{job_id[:100]}'")
     return asdict(await state.pools.store(state.jobs.status, job_id, timeout_s=JOBS_TIMEOUT_S))

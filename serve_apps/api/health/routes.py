@@ -40,7 +40,10 @@ async def ready(state: WithState) -> dict[str, str]:
 
 @routes.get("/health", responses=DEGRADED)
 async def health(state: WithState) -> Response:
-    """Tell status, model, CUDA and memory, as replicas last reported them."""
+    """Tell status, model, CUDA and memory, as replicas last reported them.
+
+    Without a replica this is a report all the same, not an error: 503 with the same keys.
+    """
     try:
         return JSONResponse(_report(state))
     except UnavailableError:

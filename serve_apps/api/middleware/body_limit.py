@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from llama_platform.errors import OverloadedError
-from serve_apps.api.errors import problem_of, respond
-from serve_apps.api.schemas import Problem
+from llama_platform.errors import BodyError, BodyTooLargeError, BodyTooSlowError, MediaTypeError, OverloadedError
 
 BODY_TIMEOUT_S = 15
 UPLOAD_TIMEOUT_S = 120
@@ -21,8 +19,8 @@ class Uploads:
 
     path: re.Pattern[str]
     max_bytes: int
-    refusal: Callable[[str, str], Problem | None]
-    """Returns, of a header `Authorization` and a request id, why the body is not even read, or None."""
+    check: Callable[[str], None]
+    """Raises, of a header `Authorization`, why the body is not even read."""
 
 
 class BodyLimit:
@@ -45,6 +43,8 @@ class BodyLimit:
 
         Raises:
             OverloadedError: too many bodies are being read already.
+            BodyError: the body is too large, too slow, or of another kind than the route takes.
+            UnauthorizedError: whoever asks may not send a form with files.
         """
         if scope["type"] != "http" or scope["method"] not in ("POST", "PUT", "PATCH"):
             await self._app(scope, receive, send)
@@ -53,56 +53,43 @@ class BodyLimit:
             raise OverloadedError(f"{self._reading} requests are being read already; try again shortly")
         self._reading += 1
         try:
-            problem, body = await self._admit(scope, dict(scope["headers"]), receive, scope["state"]["request_id"])
+            body = await self._admit(scope["path"], dict(scope["headers"]), receive)
         finally:
             self._reading -= 1
-        if problem is not None:
-            scope["state"]["record"].failed(problem.code)
-            await respond(problem, scope["path"])(scope, receive, send)
-        else:
-            await self._app(scope, _replayed(body, receive), send)
+        await self._app(scope, _replayed(body, receive), send)
 
-    async def _admit(
-        self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, request_id: str
-    ) -> tuple[Problem | None, bytes]:
+    async def _admit(self, path: str, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         max_bytes, timeout_s, media_type = self._max_body_bytes, BODY_TIMEOUT_S, b"application/json"
-        if self._uploads.path.fullmatch(scope["path"]):
-            authorization = headers.get(b"authorization", b"").decode("latin-1")
-            if (problem := self._uploads.refusal(authorization, request_id)) is not None:
-                return problem, b""
+        if self._uploads.path.fullmatch(path):
+            self._uploads.check(headers.get(b"authorization", b"").decode("latin-1"))
             max_bytes, timeout_s, media_type = self._uploads.max_bytes, UPLOAD_TIMEOUT_S, b"multipart/form-data"
         kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
         if headers.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in headers:
-            return None, b""
+            return b""
         if kind != media_type:
             wanted = "JSON" if media_type == b"application/json" else "a form with files"
-            detail = f"send {wanted}, with the header Content-Type: {media_type.decode()}"
-            return problem_of(415, "not_json", detail, request_id), b""
+            raise MediaTypeError(f"send {wanted}, with the header Content-Type: {media_type.decode()}")
         try:
             async with asyncio.timeout(timeout_s):
-                return await _read(headers, receive, request_id, max_bytes)
-        except TimeoutError:
-            detail = f"the body did not arrive within {timeout_s} s"
-            return problem_of(408, "body_too_slow", detail, request_id), b""
+                return await _read(headers, receive, max_bytes)
+        except TimeoutError as error:
+            raise BodyTooSlowError(f"the body did not arrive within {timeout_s} s") from error
 
 
-async def _read(
-    headers: dict[bytes, bytes], receive: Receive, request_id: str, max_bytes: int
-) -> tuple[Problem | None, bytes]:
+async def _read(headers: dict[bytes, bytes], receive: Receive, max_bytes: int) -> bytes:
     body, more = bytearray(), True
     announced = headers.get(b"content-length", b"0")
     too_large = announced.isdigit() and int(announced) > max_bytes
     while more and not too_large:
         message = await receive()
         if message["type"] == "http.disconnect":  # half a body is no body
-            return problem_of(400, "client_gone", "the client left before its request was whole", request_id), b""
+            raise BodyError("the client left before its request was whole")
         body += message.get("body", b"")
         more = message.get("more_body", False)
         too_large = len(body) > max_bytes
     if too_large:
-        detail = f"the body is over the limit of {max_bytes} bytes"
-        return problem_of(413, "body_too_large", detail, request_id), b""
-    return None, bytes(body)
+        raise BodyTooLargeError(f"the body is over the limit of {max_bytes} bytes")
+    return bytes(body)
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

@@ -33,7 +33,13 @@ class EmbeddingRequest(BaseModel):
 
 @routes.post("/embeddings", responses=openai_error_responses())
 async def embed(body: EmbeddingRequest, request: Request, state: WithState) -> dict[str, Any]:
-    """Embed texts with the model that indexes are searched with."""
+    """Embed texts with the model that indexes are searched with.
+
+    Raises:
+        NotFoundError: retrieval is switched off, or another model is asked for.
+        InputError: there are too many texts, or other dimensions are asked for.
+        DeadlineError: the request's time has passed.
+    """
     known, limit = state.config.embedding.model, state.config.limits.max_embedding_inputs
     texts = [body.input] if isinstance(body.input, str) else body.input
     if state.searcher is None:

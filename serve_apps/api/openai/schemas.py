@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from llama_platform.inference.protocol import SamplingParams
-from llama_platform.inference.requests import effective_temperature
+from llama_platform.inference.requests import MAX_TEXT_CHARS, effective_temperature
 from llama_platform.models.prompt import Message, Role
 from serve_apps.api.openai.tolerance import MESSAGE, PART, REQUEST, drop_harmless
 
@@ -148,7 +148,7 @@ class ChatMessage(BaseModel):
     )
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[str, Field(max_length=200_000)] | Annotated[list[TextPart], Field(min_length=1)]
+    content: Annotated[str, Field(max_length=MAX_TEXT_CHARS)] | Annotated[list[TextPart], Field(min_length=1)]
 
     @model_validator(mode="before")
     @classmethod
@@ -204,9 +204,11 @@ class CompletionRequest(OpenAIRequest):
     )
 
     prompt: (
-        Annotated[str, Field(min_length=1, max_length=200_000)]
+        Annotated[str, Field(min_length=1, max_length=MAX_TEXT_CHARS)]
         | Tokens
-        | Annotated[list[Annotated[str, Field(min_length=1, max_length=200_000)]], Field(min_length=1, max_length=128)]
+        | Annotated[
+            list[Annotated[str, Field(min_length=1, max_length=MAX_TEXT_CHARS)]], Field(min_length=1, max_length=128)
+        ]
         | Annotated[list[Tokens], Field(min_length=1, max_length=128)]
     )
     echo: bool | None = False

@@ -13,6 +13,9 @@ from rag.search.filters import Filters
 from rag.search.retriever import Mode
 from serve_apps.api.schemas import ModelOut, TimingsOut, UsageOut
 
+MAX_QUESTION_CHARS = 8000
+"""Longest question, in characters."""
+
 
 class InlineDocument(BaseModel):
     """A document that only this request knows."""
@@ -29,7 +32,7 @@ class RagRequest(SamplingFields):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra=one_of("question", "messages"))
 
-    question: Annotated[Text, Field(max_length=8000)] | None = None
+    question: Annotated[Text, Field(max_length=MAX_QUESTION_CHARS)] | None = None
     messages: Annotated[list[MessageIn], Field(min_length=1, max_length=1000)] | None = None
     index: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
         None, description="`name`, `name@alias` or `name@3`"
@@ -57,8 +60,8 @@ class RagRequest(SamplingFields):
                 raise ValueError(f"'messages': {error}") from error
             if self.messages[-1].role != "user":
                 raise ValueError("'messages': the last turn must be the user's")
-            if len(self.messages[-1].content) > 8000:
-                raise ValueError("'messages': the last turn has more than 8000 characters")
+            if len(self.messages[-1].content) > MAX_QUESTION_CHARS:
+                raise ValueError(f"'messages': the last turn has more than {MAX_QUESTION_CHARS} characters")
         return self
 
 

@@ -3,17 +3,16 @@
 import html
 import json
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from jinja2 import Environment, StrictUndefined
 
 from llama_platform.charts import BLUE, RED, new_chart, svg
 from llama_platform.data.report.token_view import view_tokens
 from llama_platform.data.report.values import DatasetReport
 from llama_platform.models.prompt import Message, PromptTemplate
+from llama_platform.pages import render_page
 
 SAMPLES = 8
 TITLES = {
@@ -46,10 +45,8 @@ def write_report(
     counts = {kind: found.count for kind, found in report.findings.items()}
     if counts:
         plots.append(_bars("Findings", counts))
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page = environment.from_string(files(__package__).joinpath("page.html.j2").read_text(encoding="utf-8"))
     samples = [_coloured(row, template) for row in _first_rows(folder / "train.parquet", SAMPLES)]
-    text = page.render(report=report, plots=plots, samples=samples)
+    text = render_page(__package__, "page.html.j2", report=report, plots=plots, samples=samples)
     (folder / "report.html").write_text(text, encoding="utf-8")
 
 

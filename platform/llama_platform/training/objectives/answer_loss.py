@@ -48,7 +48,13 @@ class AnswerLoss(nn.Module):
 
     @torch.inference_mode()
     def score(self, input_ids: torch.Tensor, labels: torch.Tensor, attention_mask: torch.Tensor) -> tuple[float, int]:
-        """Return the summed negative log-likelihood of a padded batch, and how many tokens were the likeliest."""
+        """Return the summed negative log-likelihood of a padded batch, and how many tokens were the likeliest.
+
+        Args:
+            input_ids: int64 [B, T].
+            labels: int64 [B, T]; the token where it counts, else IGNORED_LABEL.
+            attention_mask: int64 [B, T], 0 where there is padding.
+        """
         hidden_NH, targets_N = self._trained_positions(input_ids, labels, attention_mask=attention_mask)
         logits_NV = self._llama().lm_head(hidden_NH).float()
         nll = F.cross_entropy(logits_NV, targets_N, reduction="sum").item()

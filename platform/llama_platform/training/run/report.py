@@ -3,13 +3,12 @@
 import base64
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from importlib.resources import files
 from typing import Any
 
 import yaml
-from jinja2 import Environment, StrictUndefined
 
 from llama_platform.charts import BLUE, RED, new_chart, png
+from llama_platform.pages import render_page
 from llama_platform.training.run.metrics import StepMetrics
 
 
@@ -53,9 +52,9 @@ def render_report(
         comparison: the adapter beside another on held-out chats, as `evaluation.compare.Comparison` in JSON values;
             empty where nothing was evaluated.
     """
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page = environment.from_string(files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8"))
-    return page.render(
+    return render_page(
+        __package__,
+        "report.html.j2",
         run_id=run_id,
         facts={**status, "duration": timedelta(seconds=status.get("seconds", 0))},
         comparison=comparison,

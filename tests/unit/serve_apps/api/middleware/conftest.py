@@ -6,14 +6,18 @@ import pytest
 from fastapi import FastAPI, Request
 from fastapi.testclient import TestClient
 
-from serve_apps.api.errors import problem_of
+from llama_platform.errors import UnauthorizedError
 from serve_apps.api.middleware.body_limit import BodyLimit, Uploads
 from serve_apps.api.middleware.request_context import RequestContextMiddleware
 from serve_apps.generation.deadline import Deadline
 
-UPLOADS = Uploads(
-    re.compile("/upload"), 200, lambda given, request: None if given == "me" else problem_of(401, "no", "no", request)
-)
+
+def only_me(authorization):
+    if authorization != "me":
+        raise UnauthorizedError("who?")
+
+
+UPLOADS = Uploads(re.compile("/upload"), 200, only_me)
 
 
 class Observed(list):

@@ -1,0 +1,42 @@
+import json
+import shutil
+
+import pytest
+
+from llama_platform.errors import InputError
+from llama_platform.models.base_model import BaseConfig, base_folder, check_quantization, end_ids, load_template
+
+
+@pytest.fixture
+def copy(tiny_config, tmp_path):
+    return shutil.copytree(base_folder(tiny_config), tmp_path / "base")
+
+
+def test_a_local_folder_is_the_base_itself(copy):
+    assert base_folder(BaseConfig(model=str(copy))) == copy
+
+
+def test_a_base_that_is_not_there_says_what_to_do(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(InputError, match=r"(?s)base\.model 'nobody/nothing': .*HF_TOKEN"):
+        load_template(BaseConfig(model="nobody/nothing"))
+
+
+def test_a_tokenizer_without_an_end_is_refused(copy):
+    path = copy / "tokenizer_config.json"
+    settings = json.loads(path.read_text())
+    path.write_text(json.dumps({**settings, "eos_token": None}))
+    with pytest.raises(InputError, match="no BOS or EOS"):
+        load_template(BaseConfig(model=str(copy)))
+
+
+def test_further_end_tokens_come_from_the_generation_config(copy):
+    template = load_template(BaseConfig(model=str(copy)))
+    before = end_ids(copy, template.tokenizer)
+    (copy / "generation_config.json").write_text(json.dumps({"eos_token_id": [7, 8]}))
+    assert end_ids(copy, template.tokenizer) == before | {7, 8}
+
+
+def test_nf4_needs_its_extra():
+    with pytest.raises(InputError, match="bitsandbytes"):
+        check_quantization(BaseConfig(quantize="nf4"))
