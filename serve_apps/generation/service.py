@@ -5,7 +5,7 @@ Whatever makes the model generate goes through `stream`: `/predict`, `/rag` with
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -54,6 +54,10 @@ class Record(Protocol):
 
     def count(self, event: FinishEvent) -> None:
         """Count the tokens of an answer that the client does not see."""
+        ...
+
+    def left(self, prompt_tokens: int, completion_tokens: int) -> None:
+        """Note that the client has left before its answers ended, and the tokens of these."""
         ...
 
     def capped(self, max_tokens: int) -> None:
@@ -219,21 +223,39 @@ class GenerationService:
             DeadlineError: the deadline has passed.
             PlatformError: a replica refuses or fails.
         """
-        unfinished = len(request.requests)
+        unfinished = {number: 0 for number in range(len(request.requests))}
         trimmers = {n: TextTrimmer() for n, one in enumerate(request.requests) if not one.continues}
         async with aclosing(self.generator.generate(request.requests, request.adapter)) as stream:
             while unfinished:
                 batch: list[IndexedEvent] = []
-                for number, event in await context.deadline.within(anext(stream)):
+                try:
+                    events = await context.deadline.within(anext(stream))
+                except asyncio.CancelledError:
+                    _leave(context, request, unfinished)
+                    raise
+                for number, event in events:
                     if isinstance(event, FinishEvent):
-                        unfinished -= 1
+                        del unfinished[number]
                         if event.reason == "deadline":
                             raise context.deadline.passed()
-                    elif number in trimmers:
+                    else:
+                        unfinished[number] += len(event.token_ids)
+                    if isinstance(event, TokenEvent) and number in trimmers:
                         event = replace(event, text=trimmers[number].feed(event.text))
                     _record(context, number, event)
                     batch.append((number, event))
-                yield batch
+                try:
+                    yield batch
+                except GeneratorExit:
+                    if unfinished:
+                        _leave(context, request, unfinished)
+                    raise
+
+
+def _leave(context: RequestContext, request: PreparedRequest, unfinished: Mapping[int, int]) -> None:
+    """Note the answers that nobody waits for any more, with the tokens that each has by now."""
+    prompts = sum(len(request.requests[number].prompt_ids) for number in unfinished)
+    context.record.left(prompts, sum(unfinished.values()))
 
 
 def _record(context: RequestContext, number: int, event: TokenEvent | FinishEvent) -> None:

@@ -96,17 +96,21 @@ class RetrieverDeployment:
             InputError: one is longer than the model reads.
             DeadlineError: the deadline has passed.
         """
+        tokens = await self._work(deadline, lambda: self._count(texts), self._bulk)
+        parts = []
+        for start in range(0, len(texts), AT_ONCE):  # between these the deadline counts, and whoever asked may leave
+            work = partial(self._embedder.embed, texts[start : start + AT_ONCE])
+            parts.append(await self._work(deadline, work, self._bulk))
+        return EmbeddingResult(np.concatenate(parts), tokens)
+
+    def _count(self, texts: Sequence[str]) -> int:
         tokens, longest = 0, self._embedder.max_tokens
         for place, text in enumerate(texts):
             count = self._embedder.count_tokens(text)
             if count > longest:
                 raise InputError(f"input.{place}: {count} tokens; '{self._embedder.name}' reads {longest}")
             tokens += count
-        parts = []
-        for start in range(0, len(texts), AT_ONCE):  # between these the deadline counts, and whoever asked may leave
-            work = partial(self._embedder.embed, texts[start : start + AT_ONCE])
-            parts.append(await self._work(deadline, work, self._bulk))
-        return EmbeddingResult(np.concatenate(parts), tokens)
+        return tokens
 
     @serve.batch(max_batch_size=32, batch_wait_timeout_s=0)  # type: ignore[untyped-decorator]
     async def _embed_question(self, questions: list[str]) -> list[Vectors]:

@@ -34,7 +34,7 @@ def absolute(config: StoreConfig, environ: Mapping[str, str]) -> StoreConfig:
         ConfigError: no store is named where a local folder would not last.
     """
     uri = config.uri or root_from_environment(environ)
-    if uri is None and "runtime_resources" in Path.cwd().parts:
+    if uri is None and in_rays_copy():
         raise ConfigError(
             "no store: this runs in Ray's temporary copy of a working directory, where a local default would be lost; "
             "set store.uri, or MODEL_BUCKET on the cluster"
@@ -42,6 +42,11 @@ def absolute(config: StoreConfig, environ: Mapping[str, str]) -> StoreConfig:
     uri = uri or ".demo/store"
     uri = uri if "://" in uri else Path(uri).absolute().as_uri()
     return config.model_copy(update={"uri": uri, "cache": config.cache.expanduser().absolute()})
+
+
+def in_rays_copy() -> bool:
+    """Return whether this process works in Ray's temporary copy of a working directory, as submitted jobs do."""
+    return "runtime_resources" in Path.cwd().parts
 
 
 def repository_from(config: StoreConfig, environ: Mapping[str, str]) -> ArtifactRepository:

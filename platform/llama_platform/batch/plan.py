@@ -16,11 +16,11 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from llama_platform.artifacts.location import StoreConfig
+from llama_platform.artifacts.location import StoreConfig, in_rays_copy
 from llama_platform.config import Config
 from llama_platform.data.reading.records import BrokenRecord, Record, read_records
 from llama_platform.data.reading.sources import SourceFile, open_sources
-from llama_platform.errors import ConflictError, InputError
+from llama_platform.errors import ConfigError, ConflictError, InputError
 from llama_platform.inference.config import EngineConfig
 from llama_platform.models.base_model import BaseConfig
 from llama_platform.storage.base import ObjectStore, PreconditionFailedError
@@ -107,7 +107,16 @@ def prepare(config: BatchConfig) -> Batch:
 
 
 def open_output(output: str) -> ObjectStore:
-    """Return the store at a folder or URI."""
+    """Return the store at a folder or URI.
+
+    Raises:
+        ConfigError: it is a folder relative to Ray's temporary copy of a working directory, and would be lost.
+    """
+    if "://" not in output and not Path(output).is_absolute() and in_rays_copy():
+        raise ConfigError(
+            f"output: {output!r} would lie in Ray's temporary copy of a working directory, and be lost with it; give "
+            "an absolute folder that every node has, or s3://bucket/folder"
+        )
     return open_store(output if "://" in output else Path(output).absolute().as_uri())
 
 

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Any, Literal
 
 from llama_platform.data.checks.doctor import Action, CheckedChat, Finding, examine
@@ -133,53 +133,47 @@ def _examine(record: RawRecord, config: DataConfig, template: PromptTemplate) ->
     for kind, problem in unread_content(record.value, record.form) if chat.messages else ():
         chat.report(kind, getattr(config.policies, kind), problem)
     examine(chat, config.policies, config.quality, config.phone_region)
-    if chat.messages is not None:
-        chat.messages = [replace(m, trained=t) for m, t in _with_loss(chat.messages, config.train_on)]
     sizes = _fit(chat, config, template)
     if chat.messages is None:
         return Examined(record.form, record.where, chat.findings)
     return Examined(record.form, record.where, chat.findings, chat.messages, *sizes, signature(chat.messages))
 
 
-def _with_loss(messages: list[Message], train_on: str) -> Iterator[tuple[Message, bool]]:
+def _with_loss(messages: list[Message], train_on: str) -> Iterator[Message]:
     last = max((i for i, m in enumerate(messages) if m.role == "assistant"), default=-1)
     for index, message in enumerate(messages):
         counts = {"answers": message.role == "assistant", "last_answer": index == last, "everything": True}[train_on]
-        yield message, counts and message.trained is not False
+        yield replace(message, trained=counts and message.trained is not False)
 
 
 def _fit(chat: CheckedChat, config: DataConfig, template: PromptTemplate) -> tuple[int, int]:
     """Cut a chat to `max_tokens` if its policy says so, and return (tokens, trained tokens)."""
-    policies, original = config.policies, 0
-    while chat.messages is not None:
-        if not any(message.role == "assistant" for message in chat.messages):
-            if original:
-                chat.report("too_long", _drop_or(policies.too_long), _too_long(original, config.max_tokens))
-            else:
-                chat.report("untrainable", policies.untrainable, "there is no answer in it")
-            break
-        try:
-            tokens = template.encode_chat(chat.messages)
-        except InputError as error:  # what a policy lets pass and no prompt can hold, such as half a character
-            chat.report("malformed", policies.malformed, str(error))
-            break
-        size, trained = len(tokens.input_ids), sum(tokens.trained[1:])
-        original = original or size
-        if size <= config.max_tokens:
-            if size < original:
-                chat.report("too_long", "fix", f"{_too_long(original, config.max_tokens)}: cut to {size}")
-            if not trained:
-                chat.report("untrainable", policies.untrainable, "no token of it counts in the loss")
-            return size, trained
-        if policies.too_long != "fix":
-            chat.report("too_long", policies.too_long, _too_long(original, config.max_tokens))
-        else:
-            chat.messages = chat.messages[:-2]
-    return 0, 0
-
-
-def _too_long(size: int, bound: int) -> str:
-    return f"{size} tokens, over the limit of {bound}"
+    policies = config.policies
+    if chat.messages is None:
+        return 0, 0
+    if not any(message.role == "assistant" for message in chat.messages):
+        chat.report("untrainable", policies.untrainable, "there is no answer in it")
+        return 0, 0
+    try:
+        sizes = [len(exchange.input_ids) for exchange in template.encode_exchanges(chat.messages)]
+    except InputError as error:  # what a policy lets pass and no prompt can hold, such as half a character
+        chat.report("malformed", policies.malformed, str(error))
+        return 0, 0
+    if sum(sizes) > config.max_tokens:
+        kept = sum(size <= config.max_tokens for size in accumulate(sizes))
+        problem = f"{sum(sizes)} tokens, over the limit of {config.max_tokens}"
+        if policies.too_long != "fix" or not kept:
+            chat.report("too_long", _drop_or(policies.too_long), problem)
+            return 0, 0
+        chat.report("too_long", "fix", f"{problem}: cut to {sum(sizes[:kept])}")
+        system = chat.messages[0].role == "system"
+        chat.messages = chat.messages[: 2 * kept + system]
+    chat.messages = list(_with_loss(chat.messages, config.train_on))  # of what is left: the last answer may be another
+    tokens = template.encode_chat(chat.messages)
+    trained = sum(tokens.trained[1:])
+    if not trained:
+        chat.report("untrainable", policies.untrainable, "no token of it counts in the loss")
+    return len(tokens.input_ids), trained
 
 
 def _drop_or(action: Action) -> Action:

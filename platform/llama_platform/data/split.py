@@ -25,6 +25,19 @@ def split(places: Sequence[float], eval_fraction: float) -> list[bool]:
     return held_out
 
 
+def evenly(keys: Sequence[bytes], bound: int) -> list[int]:
+    """Return the numbers of at most `bound` items, in order: a sample of all of them, the same each time.
+
+    The first ones would be of the first file alone.
+
+    Args:
+        keys: content of each item, which decides whether it is chosen.
+        bound: how many at most.
+    """
+    chosen = sorted(range(len(keys)), key=lambda number: hashlib.sha256(keys[number]).digest())[:bound]
+    return sorted(chosen)
+
+
 def leaked(sides: Sequence[str | None], near: Sequence[tuple[int, int, float]]) -> Iterator[tuple[int, int, float]]:
     """Yield each held-out chat that resembles one that is trained on, once: (held out, trained on, similarity).
 

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
+import numpy as np
 import torch
 
+from llama_platform.data.split import evenly
 from llama_platform.models.prompt import Message, PromptTemplate
 
 LAYOUT = 2
@@ -53,6 +55,19 @@ def load_tokenized(file: Path, template: PromptTemplate, cache: Path) -> Any:
         cache_file_name=str(folder / "tokenized.arrow"),
         new_fingerprint=fingerprint,
     )
+
+
+def sampled(rows: Any, bound: int) -> Any:
+    """Return at most `bound` rows of a tokenized dataset, a sample of all its sources.
+
+    Args:
+        rows: what `load_tokenized` returned.
+        bound: how many at most.
+    """
+    if len(rows) <= bound:
+        return rows
+    keys = [np.asarray(ids, dtype=np.int64).tobytes() for ids in rows["input_ids"]]
+    return rows.select(evenly(keys, bound))
 
 
 def collate(rows: Sequence[TokenizedRow], pad_token_id: int) -> dict[str, torch.Tensor]:

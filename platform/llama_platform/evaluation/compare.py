@@ -12,7 +12,7 @@ import torch
 from llama_platform.artifacts.refs import BASE, resolve
 from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
 from llama_platform.data.dataset import find_dataset
-from llama_platform.data.tokenize import IGNORED_LABEL, load_tokenized
+from llama_platform.data.tokenize import IGNORED_LABEL, load_tokenized, sampled
 from llama_platform.errors import InputError
 from llama_platform.evaluation.completions import Question, generate_answers, held_out_questions, quality
 from llama_platform.models.adapter import AdapterSet
@@ -135,7 +135,7 @@ class Evaluator:
         """
         self._template: PromptTemplate = load_template(base)
         rows = load_tokenized(eval_file, self._template, cache)
-        self._rows = list(rows.select(range(min(len(rows), settings.max_chats))))
+        self._rows = list(sampled(rows, settings.max_chats))
         if not self._rows:
             raise InputError(f"{eval_file}: holds no chats to evaluate on")
         model = load_base_model(base).to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))

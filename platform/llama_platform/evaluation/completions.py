@@ -11,6 +11,7 @@ from rapidfuzz.distance import LCSseq
 
 from llama_platform.data.checks.doctor import repetition
 from llama_platform.data.checks.near_duplicates import words
+from llama_platform.data.split import evenly
 from llama_platform.models.prompt import Message, PromptTemplate
 
 
@@ -52,14 +53,14 @@ class AnswerQuality:
 
 
 def held_out_questions(eval_file: Path, count: int) -> list[Question]:
-    """Return the first exchanges of held-out chats, with different questions, in the file's order."""
+    """Return first exchanges of held-out chats, with different questions: a sample of the file, in its order."""
     found: dict[tuple[Message, ...], str] = {}
     for messages in _chats(eval_file):
         first = next(i for i, m in enumerate(messages) if m.role == "assistant")
         found.setdefault(tuple(Message(m.role, m.content) for m in messages[:first]), messages[first].content)
-        if len(found) == count:
-            break
-    return [Question(asked, answer) for asked, answer in found.items()][:count]
+    questions = [Question(asked, answer) for asked, answer in found.items()]
+    keys = ["\0".join(message.content for message in question.messages).encode() for question in questions]
+    return [questions[number] for number in evenly(keys, count)]
 
 
 @torch.inference_mode()

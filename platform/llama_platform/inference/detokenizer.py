@@ -6,6 +6,8 @@ from typing import Any
 _UNFINISHED = "\ufffd"
 _CONTEXT = 8
 """Tokens that decide how the text after them is joined."""
+_CHARACTER = 4
+"""Tokens that a character takes at most: Llama spells what is not in its vocabulary in bytes."""
 
 
 class Detokenizer:
@@ -15,7 +17,7 @@ class Detokenizer:
     them the ones that decide how they are joined.
     """
 
-    def __init__(self, tokenizer: Any, stop: Sequence[str], context: Sequence[int] = ()) -> None:
+    def __init__(self, tokenizer: Any, stop: Sequence[str], context: Sequence[int] = (), min_tokens: int = 0) -> None:
         """Start an answer.
 
         Args:
@@ -23,13 +25,14 @@ class Detokenizer:
             stop: texts before which the answer ends.
             context: tokens of a text that the answer goes on with; without any it is a text of its own, and spaces at
                 its beginning are left out.
+            min_tokens: tokens before which no stop text ends the answer.
         """
         # The tokenizer's own decoder: transformers' wrapper takes ten times as long, for each token of each answer.
         plain = not getattr(tokenizer, "clean_up_tokenization_spaces", False)
         self._decoder = getattr(tokenizer, "backend_tokenizer", tokenizer) if plain else tokenizer
         self._stop = tuple(text for text in stop if text)
-        self._context: list[int] = list(context[-_CONTEXT:])
-        self._new: list[int] = []
+        self._context, self._new = self._at_characters(list(context))
+        self._missing = min_tokens
         self._begun = bool(context)
         self._held = ""
         self.stopped = False
@@ -38,6 +41,7 @@ class Detokenizer:
     def push(self, token_ids: Sequence[int]) -> str:
         """Add tokens and return the text that has become final."""
         self._new += token_ids
+        self._missing -= len(token_ids)
         before = self._decode(self._context)
         text = self._decode(self._context + self._new)
         if text == before:  # tokens without text, such as special ones, would be decoded for ever
@@ -54,6 +58,19 @@ class Detokenizer:
         self._new = []
         return self._show(text[len(before) :], final=True)
 
+    def _at_characters(self, token_ids: list[int]) -> tuple[list[int], list[int]]:
+        """Return the last tokens of a text: some that begin and end with a character, and those of one that is begun.
+
+        Bytes are decoded together, and all of them are lost where they begin or end within a character.
+        """
+        for begun in range(_CHARACTER):
+            end = len(token_ids) - begun
+            for length in range(_CONTEXT, _CONTEXT + _CHARACTER):
+                chosen = token_ids[max(0, end - length) : end]
+                if _UNFINISHED not in self._decode(chosen):
+                    return chosen, token_ids[end:]
+        return token_ids[-_CONTEXT:], []
+
     def _decode(self, token_ids: Sequence[int]) -> str:
         text: str = self._decoder.decode(token_ids, skip_special_tokens=True)
         return text
@@ -65,12 +82,24 @@ class Detokenizer:
             text = text.lstrip(" ")
             self._begun = text != ""
         text = self._held + text
+        if self._missing > 0:
+            self._held = ""
+            return text
         starts = [start for stop in self._stop if (start := text.find(stop)) >= 0]
         if starts:
             self.stopped, self._held = True, ""
             return text[: min(starts)]
         # The start of a stop text may still become one.
-        beginnings = (n for stop in self._stop for n in range(1, len(stop)) if text.endswith(stop[:n]))
-        end = len(text) - (0 if final else max(beginnings, default=0))
+        end = len(text) - (0 if final else max((_overlap(text, stop) for stop in self._stop), default=0))
         self._held = text[end:]
         return text[:end]
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Return the characters at the end of a text that are the beginning of a stop text, the most there are."""
+    start = text.find(stop[0], max(0, len(text) - len(stop) + 1))
+    while start >= 0:
+        if stop.startswith(text[start:]):
+            return len(text) - start
+        start = text.find(stop[0], start + 1)
+    return 0

@@ -95,7 +95,8 @@ class VllmEngine:
         self._check(request)
         params = _sampling_params(request.sampling, self.context_length - len(request.prompt_ids), self._end_ids)
         context = request.prompt_ids if request.continues else ()
-        answer = _Answer(request, Detokenizer(self._tokenizer, request.sampling.stop, context))
+        sampling = request.sampling
+        answer = _Answer(request, Detokenizer(self._tokenizer, sampling.stop, context, sampling.min_new_tokens))
         self._in_flight += 1
         reason: FinishReason = "cancelled"
         error = None

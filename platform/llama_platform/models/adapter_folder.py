@@ -39,6 +39,14 @@ _PLAIN_OPTIONS: Mapping[str, tuple[Any, ...]] = {
 }
 
 
+# What may have any value: it says how the adapter was made, or is spoken of elsewhere here.
+_OTHER_FIELDS = frozenset(
+    """auto_mapping base_model_name_or_path exclude_modules inference_mode layers_pattern layers_to_transform
+    lora_alpha lora_dropout megatron_core peft_type peft_version qalora_group_size r revision runtime_config
+    target_modules task_type use_rslora""".split()
+)
+
+
 def check_adapter(folder: Path) -> dict[str, Any]:
     """Return the adapter's configuration if the folder holds a usable LoRA adapter.
 
@@ -72,6 +80,9 @@ def check_plain(config: Mapping[str, Any]) -> None:
     for option, plain in _PLAIN_OPTIONS.items():
         if config.get(option) not in plain:
             raise IntegrityError(f"the adapter sets {option} to {config[option]!r}, which is not supported")
+    for option in config.keys() - _PLAIN_OPTIONS.keys() - _OTHER_FIELDS:
+        if config[option] not in (None, False, "", [], {}):  # PEFT's own way to say that an option is not used
+            raise IntegrityError(f"the adapter sets {option} to {config[option]!r:.80}, which is not known here")
 
 
 def open_weights(path: Path) -> Any:

@@ -13,7 +13,14 @@ from typing import Any, get_args
 from llama_platform.artifacts.manifest import REFUSED_SUFFIXES, check_name
 from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
 from llama_platform.errors import InputError, IntegrityError, StorageError
-from llama_platform.models.adapter_folder import CONFIG_FILE, FACTS_FILE, WEIGHTS_FILE, check_adapter, read_json
+from llama_platform.models.adapter_folder import (
+    CONFIG_FILE,
+    FACTS_FILE,
+    WEIGHTS_FILE,
+    check_adapter,
+    check_plain,
+    read_json,
+)
 from llama_platform.models.prompt import PromptStyle
 from llama_platform.storage.open_store import open_store
 from llama_platform.storage.regular_files import list_files
@@ -92,6 +99,7 @@ def _import_folder(
     repository: ArtifactRepository, name: str, folder: Path, prompt_style: PromptStyle | None
 ) -> ArtifactVersion:
     config = check_adapter(folder)
+    check_plain(config)
     said = read_json(folder / FACTS_FILE) if (folder / FACTS_FILE).exists() else {}
     said.setdefault("base", config.get("base_model_name_or_path"))
     facts = _claims(said, prompt_style, folder)

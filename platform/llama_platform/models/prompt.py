@@ -41,6 +41,8 @@ class Exchange:
     answer: str | None
     trained: tuple[bool, bool] = (False, True)
     """Whether the tokens of (prompt, answer) count in the loss."""
+    untrained_chars: int = 0
+    """Characters at the beginning of the prompt that do not count in any case: a system turn that is not trained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +102,24 @@ class PromptTemplate:
         """
         input_ids: list[int] = []
         trained: list[bool] = []
-        for index, exchange in enumerate(render(messages, self.style)):
-            prompt_ids, answer_ids = self._encode_exchange(exchange, first=index == 0)
-            input_ids += prompt_ids + answer_ids
-            trained += [exchange.trained[0]] * len(prompt_ids) + [exchange.trained[1]] * len(answer_ids)
+        for exchange in self.encode_exchanges(messages):
+            input_ids += exchange.input_ids
+            trained += exchange.trained
         return TokenizedChat(input_ids, trained)
+
+    def encode_exchanges(self, messages: Sequence[Message]) -> list[TokenizedChat]:
+        """Tokenize a chat exchange by exchange; one after another, they are the chat.
+
+        Raises:
+            InputError: the roles are not an optional system turn followed by user and assistant in turn.
+        """
+        found = []
+        for index, exchange in enumerate(render(messages, self.style)):
+            prompt_ids, answer_ids, untrained = self._encode_exchange(exchange, first=index == 0)
+            trained = [exchange.trained[0]] * len(prompt_ids) + [exchange.trained[1]] * len(answer_ids)
+            trained[:untrained] = [False] * untrained
+            found.append(TokenizedChat(prompt_ids + answer_ids, trained))
+        return found
 
     def encode_prompt(self, messages: Sequence[Message]) -> list[int]:
         """Tokenize a chat that ends with a user turn, ready for the answer to be generated.
@@ -130,7 +145,7 @@ class PromptTemplate:
         begun = Exchange(f"{last.prompt} {messages[-1].content.strip()}".rstrip(), None)
         input_ids: list[int] = []
         for index, exchange in enumerate([*before, begun]):
-            prompt_ids, answer_ids = self._encode_exchange(exchange, first=index == 0)
+            prompt_ids, answer_ids, _ = self._encode_exchange(exchange, first=index == 0)
             input_ids += prompt_ids + answer_ids
         return input_ids
 
@@ -147,7 +162,8 @@ class PromptTemplate:
         ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         return [self.tokenizer.bos_token_id, *ids]
 
-    def _encode_exchange(self, exchange: Exchange, *, first: bool) -> tuple[list[int], list[int]]:
+    def _encode_exchange(self, exchange: Exchange, *, first: bool) -> tuple[list[int], list[int], int]:
+        """Return the tokens of prompt and answer, and how many of the first are of its untrained beginning."""
         text = exchange.prompt + (exchange.answer or "")
         encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
         ids: list[int] = encoded["input_ids"]
@@ -156,7 +172,11 @@ class PromptTemplate:
         # Llama-2 opens every exchange with BOS; the plain style, one running text, only the first.
         bos = [self.tokenizer.bos_token_id] if first or self.style == "llama2" else []
         eos = [] if exchange.answer is None else [self.tokenizer.eos_token_id]
-        return bos + ids[:split], ids[split:] + eos
+        untrained = 0
+        if exchange.untrained_chars:
+            ends = [end for _, end in encoded["offset_mapping"]]
+            untrained = len(bos) + sum(end <= exchange.untrained_chars for end in ends)
+        return bos + ids[:split], ids[split:] + eos, untrained
 
 
 def _tokenizer_digest(tokenizer: Any) -> str:
@@ -181,26 +201,35 @@ def render(messages: Sequence[Message], style: PromptStyle) -> list[Exchange]:
         prompt = _PROMPTS[style](turns[index].content, system if index == 0 else None, index == 0)
         trained = (turns[index].counts(), answered and turns[index + 1].counts())
         answer = f" {turns[index + 1].content.strip()}{_ANSWER_ENDS[style]}" if answered else None
-        exchanges.append(Exchange(prompt, answer, trained))
+        bare = index == 0 and system is not None and messages[0].trained is False
+        # All but the user's own text, which stands at the prompt's end.
+        untrained = len(prompt) - len(_PROMPT_ENDS[style]) - len(turns[index].content.strip()) if bare else 0
+        exchanges.append(Exchange(prompt, answer, trained, untrained))
     return exchanges
 
 
 def _llama2_prompt(user: str, system: str | None, _first: bool) -> str:
     frame = "" if system is None else f"<<SYS>>\n{system}\n<</SYS>>\n\n"
-    return f"[INST] {(frame + user).strip()} [/INST]"
+    return f"[INST] {(frame + user).strip()}{_PROMPT_ENDS['llama2']}"
 
 
 def _plain_prompt(user: str, system: str | None, first: bool) -> str:
     opening = (system or "").strip()
     frame = f"{opening}\n\n" if opening else ("" if first else "\n")
-    return f"{frame}### Human: {user.strip()}\n### Assistant:"
+    return f"{frame}### Human: {user.strip()}{_PROMPT_ENDS['plain']}"
 
 
 _PROMPTS: Mapping[PromptStyle, Callable[[str, str | None, bool], str]] = {
     "llama2": _llama2_prompt,
     "plain": _plain_prompt,
 }
+_PROMPT_ENDS: Mapping[PromptStyle, str] = {"llama2": " [/INST]", "plain": "\n### Assistant:"}
 _ANSWER_ENDS: Mapping[PromptStyle, str] = {"llama2": " ", "plain": ""}
+
+
+def frames(text: str) -> list[str]:
+    """Return what in a text looks like the frame of a turn, in order, each once."""
+    return list(dict.fromkeys(found[0] for found in _FRAME.finditer(text)))
 
 
 def neutralize(text: str) -> str:

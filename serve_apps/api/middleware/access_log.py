@@ -98,6 +98,12 @@ class RequestRecord:
         self._tokens["completion_tokens"] += event.usage.completion_tokens
         self._tokens["cached_tokens"] += event.usage.cached_tokens
 
+    def left(self, prompt_tokens: int, completion_tokens: int) -> None:
+        """Note that the client has left, and the tokens that were computed for answers that have not ended."""
+        self._outcome = "client_gone"
+        self._tokens["prompt_tokens"] += prompt_tokens
+        self._tokens["completion_tokens"] += completion_tokens
+
     def capped(self, max_tokens: int) -> None:
         """Note that a longer answer was asked for than the server allows."""
         self._facts["max_tokens_capped"] = max_tokens

@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from llama_platform.artifacts.refs import BASE
+from llama_platform.artifacts.refs import BASE, PRODUCTION
 from llama_platform.artifacts.repository import ArtifactVersion
 from serve_apps.api.errors import openai_error_responses
 from serve_apps.api.openai import chat, completions, embeddings
@@ -17,9 +17,10 @@ models = APIRouter(prefix="/v1")
 
 @models.get("/models")
 async def list_models(state: WithState) -> dict[str, Any]:
-    """List the base and every adapter with a live alias."""
-    names = sorted({name for (name, _), live in state.router.table("adapter").aliases.items() if live.targets})
-    listed = [_model(state, BASE), *(_model(state, f"{BASE}:{n}") for n in names)]
+    """List the base and every live alias of an adapter; the one that a bare name means is listed by that name."""
+    live = sorted(key for key, route in state.router.table("adapter").aliases.items() if route.targets)
+    ids = [f"{BASE}:{name}" if alias == PRODUCTION else f"{BASE}:{name}@{alias}" for name, alias in live]
+    listed = [_model(state, BASE), *(_model(state, model) for model in ids)]
     if state.searcher is not None:
         embedding = state.config.embedding.model
         listed.append({**_model(state, embedding), "root": embedding})

@@ -17,7 +17,7 @@ from pydantic import Field, field_validator
 from llama_platform.config import Config
 from llama_platform.data.checks.near_duplicates import words
 from llama_platform.data.checks.personal_data import PersonalKind, find_personal_data, redact
-from llama_platform.models.prompt import Message
+from llama_platform.models.prompt import Message, frames, neutralize
 
 Action = Literal["fail", "drop", "fix", "warn"]
 FailDrop = Literal["fail", "drop"]
@@ -39,7 +39,9 @@ class Policies(Config):
     unread_file: Literal["fail", "warn"] = "warn"
     """A file of a folder that holds no chats, or is of a kind that is not read."""
     unread: FailDropWarn = "warn"
-    """A record or turn says something that is not trained on, such as `tools` or `reasoning_content`."""
+    """A record or turn holds something that is not trained on, such as a list of `tools`."""
+    unread_keys: FailDropWarn = "fail"
+    """A record or turn has a key that is not known, with a text or a label, such as `reasoning_content` or `label`."""
     media: FailDropWarn = "fail"
     """Pictures, sound or film belong to the chat; only their placeholders in the text would be trained on."""
     role_order: FailDropFix = "fail"
@@ -59,6 +61,10 @@ class Policies(Config):
     """Text that was decoded as another encoding, such as `donâ€™t`; `fix` repairs it."""
     control_characters: Action = "fix"
     """Control, zero-width and direction characters; `fix` removes them."""
+    line_ends: Action = "fix"
+    """Line ends of two characters, `\\r\\n`; `fix` writes one."""
+    frame: Action = "warn"
+    """Texts that look like the frame of a turn: `### Assistant:`, `[INST]`, `</s>`; `fix` replaces their signs."""
     email: Action = "warn"
     """`fix` writes `[email]`."""
     phone: Action = "warn"
@@ -163,6 +169,8 @@ def _check_texts(patient: CheckedChat, policies: Policies, phone_region: str) ->
         ("encoding", policies.encoding, _mend_encoding),
         ("mojibake", policies.mojibake, _mend_mojibake),
         ("control_characters", policies.control_characters, _remove_control_characters),
+        ("line_ends", policies.line_ends, _mend_line_ends),
+        ("frame", policies.frame, _neutralize),
     )
     for kind, action, treatment in treatments:
         _treat(patient, kind, action, treatment)
@@ -201,6 +209,15 @@ def _remove_control_characters(text: str) -> tuple[str, str]:
     if not found:
         return text, ""
     return _CONTROL.sub("", text), "holds control characters: " + ", ".join(f"{c} × {n}" for c, n in found.items())
+
+
+def _mend_line_ends(text: str) -> tuple[str, str]:
+    return (text.replace("\r\n", "\n"), "has line ends of two characters") if "\r\n" in text else (text, "")
+
+
+def _neutralize(text: str) -> tuple[str, str]:
+    found = frames(text)
+    return (neutralize(text), f"looks like the frame of a turn: {', '.join(found)}") if found else (text, "")
 
 
 def _check_personal_data(patient: CheckedChat, policies: Policies, phone_region: str) -> None:
@@ -259,10 +276,17 @@ def _check_role_order(patient: CheckedChat, action: Action) -> None:
         turns = turns[1:]
     joined: list[Message] = []
     for turn in turns:
-        if joined and joined[-1].role == turn.role:
-            joined[-1] = replace(turn, content=f"{joined[-1].content}\n\n{turn.content}")
-        else:
+        if not joined or joined[-1].role != turn.role:
             joined.append(turn)
+        elif (joined[-1].trained is False) != (turn.trained is False):
+            # One of them is marked as not to be learned: together, it would be, or the other would not.
+            left_out = joined[-1] if joined[-1].trained is False else turn
+            joined[-1] = turn if left_out is joined[-1] else joined[-1]
+            patient.report(
+                "role_order", "fix", f"of two turns by '{turn.role}', the one that is not trained is left out"
+            )
+        else:
+            joined[-1] = replace(turn, content=f"{joined[-1].content}\n\n{turn.content}")
     patient.messages = [*system, *joined]
     if (left := _role_problem(patient.messages)) is not None:
         patient.report("role_order", "drop", f"cannot be fixed: {left}")

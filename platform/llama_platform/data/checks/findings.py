@@ -5,8 +5,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
-from llama_platform.data.checks.doctor import Finding, as_record
+from llama_platform.data.checks.doctor import Finding, Policies, as_record
 from llama_platform.errors import InputError
 
 REPORTED_PLACES = 100
@@ -88,8 +89,15 @@ class FindingsLog:
         lines = [f"{finding.where}: {finding.problem}" for finding in self._failed]
         more = f"\n… and {self._num_failed - len(lines)} more" if self._num_failed > len(lines) else ""
         kinds = sorted({finding.kind for finding in self._failed})
-        choice = " ".join(f"--set data.policies.{kind}=drop" for kind in kinds)
+        choices = "\n".join(f"  --set data.policies.{kind}={'|'.join(_others(kind))}" for kind in kinds)
         raise InputError(
-            "\n".join(lines) + f"{more}\n{self._num_failed} findings stop the job: correct them, "
-            f"or leave the chats out with {choice}"
+            "\n".join(lines)
+            + f"{more}\n{self._num_failed} findings stop the job: correct them, or choose what becomes "
+            f"of such chats (`drop` leaves them out, `fix` repairs, `warn` keeps):\n{choices}"
         )
+
+
+def _others(kind: str) -> list[str]:
+    """Return the actions that a kind of finding may have beside `fail`."""
+    allowed = get_args(Policies.model_fields[kind].annotation)
+    return [action for action in ("drop", "fix", "warn") if action in allowed]

@@ -28,6 +28,11 @@ _CHAT_KEYS: Mapping[str, frozenset[str]] = {
     "alpaca": frozenset({"instruction", "input", "context", *ALPACA_ANSWERS, "history", *SYSTEM_KEYS}),
     "text": frozenset({"text"}),
 }
+TOOL_KEYS = frozenset({"functions", "function_call", "tool_calls", "tool_choice", "tools"})
+"""What a model may call, in lists or as JSON in a text; known, and not trained on."""
+Unread = Literal["unread", "unread_keys", "media"]
+LABEL_KEYS = frozenset({"chosen", "feedback", "label", "labels", "preference", "rejected", "thumbs", "votes"})
+"""What a record says of the worth of its texts, in words or not."""
 _TURN_KEYS = frozenset({"from", "role", "value", "content", "train", "weight"})
 ROLES: Mapping[str, Role] = {
     "system": "system",
@@ -88,20 +93,22 @@ def parse_chat(value: Any, form: FormatName) -> list[Message]:
         turns = [Message("user", question), Message("assistant", answer)]
         return [*_system(record), *_history(record), *turns]
     question_key, answer_key = _pair_keys(record)
-    turns = [Message("user", _text(record, question_key)), Message("assistant", _text(record, answer_key))]
-    return [*_system(record), *turns]
+    parts = [_text(record, "context") if record.get("context") else "", _text(record, question_key)]
+    question = "\n\n".join(part for part in parts if part.strip())
+    return [*_system(record), Message("user", question), Message("assistant", _text(record, answer_key))]
 
 
-def unread_content(value: Any, form: FormatName) -> Iterator[tuple[Literal["unread", "media"], str]]:
+def unread_content(value: Any, form: FormatName) -> Iterator[tuple[Unread, str]]:
     """Yield what a record holds beside the messages that `parse_chat` makes of it.
 
     Yields:
-        (kind, problem): `media` for pictures, sound and film, whose placeholders stand in the text; `unread` for
-        everything else that has a value and is not one of FACT_KEYS.
+        (kind, problem): `media` for pictures, sound and film, whose placeholders stand in the text; `unread_keys` for
+        keys that are not known and carry text or a label; `unread` for everything else that has a value and is not
+        one of FACT_KEYS, such as lists of tools.
     """
     if not isinstance(value, dict):
         return
-    known = _CHAT_KEYS.get(form) or frozenset({*_pair_keys(value), *SYSTEM_KEYS})
+    known = _CHAT_KEYS.get(form) or frozenset({*_pair_keys(value), "context", *SYSTEM_KEYS})
     yield from _unread_keys(value, known, "")
     turns = value.get({"sharegpt": "conversations", "messages": "messages"}.get(form, ""), [])
     for number, turn in enumerate(turns if isinstance(turns, list) else [], 1):
@@ -109,14 +116,14 @@ def unread_content(value: Any, form: FormatName) -> Iterator[tuple[Literal["unre
             yield from _unread_keys(turn, _TURN_KEYS, f"turn {number}: ")
 
 
-def _unread_keys(
-    value: Mapping[str, Any], known: frozenset[str], where: str
-) -> Iterator[tuple[Literal["unread", "media"], str]]:
+def _unread_keys(value: Mapping[str, Any], known: frozenset[str], where: str) -> Iterator[tuple[Unread, str]]:
     for key, content in value.items():
         if key in MEDIA_KEYS and content:
             yield "media", f"{where}'{key}' is not trained on, and a Llama cannot see what the text speaks of"
         elif key not in known and key not in FACT_KEYS and content not in (None, "", [], {}):
-            yield "unread", f"{where}'{key}' is not trained on"
+            text = isinstance(content, str) and content.strip() != "" and key not in TOOL_KEYS
+            telling = key in LABEL_KEYS or text
+            yield ("unread_keys" if telling else "unread"), f"{where}'{key}' is not trained on"
 
 
 def _pair_keys(record: Mapping[str, Any]) -> tuple[str, str]:

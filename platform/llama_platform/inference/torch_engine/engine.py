@@ -167,7 +167,7 @@ class TorchEngine:
             request,
             sequence,
             Sampler(sampling, prompt, self._end_ids),
-            Detokenizer(self._tokenizer, sampling.stop, prompt if request.continues else ()),
+            Detokenizer(self._tokenizer, sampling.stop, prompt if request.continues else (), sampling.min_new_tokens),
             asyncio.get_running_loop(),
         )
         with self._change:

@@ -1,6 +1,7 @@
 """Order: which chats make up which step, the same on any number of workers."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Literal
@@ -14,7 +15,7 @@ Batching = Literal["packed", "grouped", "padded"]
 
 
 def total_steps(num_chats: int, global_batch_size: int, epochs: float, max_steps: int | None) -> int:
-    """Return the optimizer steps of a run; at least one.
+    """Return the optimizer steps of a run, at least one; the last goes on into the next pass until it is full.
 
     Args:
         num_chats: chats of the training side.
@@ -22,7 +23,7 @@ def total_steps(num_chats: int, global_batch_size: int, epochs: float, max_steps
         epochs: passes over the chats.
         max_steps: bound on the steps; None for none.
     """
-    steps = max(1, round(num_chats * epochs / global_batch_size))
+    steps = max(1, math.ceil(round(num_chats * epochs) / global_batch_size))
     return min(steps, max_steps) if max_steps else steps
 
 

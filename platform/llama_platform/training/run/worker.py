@@ -21,7 +21,7 @@ import torch.distributed as dist
 from llama_platform.artifacts.location import repository_from
 from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.data.packing import Batch
-from llama_platform.data.tokenize import IGNORED_LABEL, load_tokenized
+from llama_platform.data.tokenize import IGNORED_LABEL, load_tokenized, sampled
 from llama_platform.errors import TrainingError
 from llama_platform.logs import bind_context, setup_logging
 from llama_platform.models.adapter import attach_lora, save_adapter
@@ -196,7 +196,7 @@ class FinetuneWorker:
     def _held_out_batches(self) -> list[Batch]:
         """Batches of the held-out chats, read once: every reading checks the whole dataset against its sha256."""
         rows = self._rows("eval.parquet")
-        rows = rows.select(range(min(len(rows), self.config.evaluation.max_chats)))
+        rows = sampled(rows, self.config.evaluation.max_chats)
         size = self.config.training.micro_batch_size
         return list(eval_batches(list(rows), size, self.template.pad_token_id(), self.packed))
 
@@ -216,6 +216,11 @@ class FinetuneWorker:
         self.engine.train()
         dist.all_reduce(sums)
         # The sums are the same on every worker, and so is what follows from them.
+        if not torch.isfinite(sums[0]):
+            raise TrainingError(
+                f"step {self.state.step}: the held-out loss is not finite; lower training.learning_rate, or train in "
+                "another training.precision"
+            )
         return self.state.add_evaluation(
             (sums[0] / sums[1].clamp(min=1)).item(), self.config.training.early_stopping_patience
         )

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from llama_platform.batch.plan import BatchConfig, answers_key, open_output, prepare, records_key
-from llama_platform.errors import ConflictError, InputError
+from llama_platform.errors import ConfigError, ConflictError, InputError
 
 
 @pytest.fixture
@@ -66,3 +66,12 @@ def test_sources_are_opened_once_and_a_file_left_out_is_told_once(tmp_path, conf
     prepare(config.model_copy(update={"sources": (str(folder),), "output": str(tmp_path / "elsewhere")}))
     assert len(opened) == 1
     assert [record.message for record in caplog.records].count("a file is left out") == 1
+
+
+def test_a_relative_output_in_rays_copy_is_refused(tmp_path, monkeypatch):
+    folder = tmp_path / "runtime_resources/working_dir_files/pkg"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    with pytest.raises(ConfigError, match="would lie in Ray's temporary copy"):
+        open_output("answers")
+    assert open_output(str(tmp_path / "answers")).root.endswith("/answers")

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from datasets_of_sources import prepare_sources
+from datasets_of_sources import GOOD, chat, prepare_sources
 from llama_platform.data.checks.doctor import Policies
 from llama_platform.data.config import DataConfig
 from llama_platform.errors import InputError
@@ -67,3 +67,55 @@ def test_pictures_stop_the_job_and_tools_are_told(tmp_path, tiny_template):
     config = write_folder(tmp_path / "seen", {"a.jsonl": [{**chat, "images": ["x.png"]} for chat in records]})
     with pytest.raises(InputError, match="'images' is not trained on"):
         prepare_sources(config, tiny_template, tmp_path / "out2")
+
+
+def answers_of(row):
+    return [(m["content"], m["trained"]) for m in row["messages"] if m["role"] == "assistant"]
+
+
+def test_a_key_that_is_not_known_and_carries_text_stops_the_job(prepare_chats):
+    pairs = [{"question": f"where is {n}?", "answer": f"at {n * n}"} for n in range(4)]
+    pairs[0]["passage"] = "Rome."
+    with pytest.raises(InputError, match=r"(?s)'passage' is not trained on.*data\.policies\.unread_keys=drop\|warn"):
+        prepare_chats(*pairs)
+    report, _, _ = prepare_chats(*pairs, policies=Policies(unread_keys="warn"))
+    assert report.findings["unread_keys"].places[0].where.endswith(":1")
+    assert report.chats.kept == 4
+
+
+def test_the_last_answer_of_a_chat_that_was_cut_counts(prepare_chats):
+    long = chat(*(f"{word} number {n}" for n in range(30) for word in ("question", "answer")))
+    report, rows, _ = prepare_chats(long, *GOOD[:3], train_on="last_answer")
+    assert report.findings["too_long"].actions == {"fix": 1}
+    (cut,) = [row for side in rows.values() for row in side if row["source"].endswith(":1")]
+    *others, last = answers_of(cut)
+    assert (last[1], any(trained for _, trained in others)) == (True, False)
+    assert "untrainable" not in report.findings
+
+
+def test_a_chat_of_very_many_turns_is_tokenized_once(prepare_chats, tiny_template, monkeypatch):
+    calls = []
+    encode = type(tiny_template)._encode_exchange
+    monkeypatch.setattr(type(tiny_template), "_encode_exchange", lambda *a, **k: (calls.append(1), encode(*a, **k))[1])
+    prepare_chats(chat(*(f"turn {n}" for n in range(1000))), *GOOD[:3])
+    assert len(calls) < 2 * 500
+
+
+def test_of_two_answers_the_one_that_is_not_trained_is_left_out(prepare_chats):
+    turns = [
+        {"role": "user", "content": "which?"},
+        {"role": "assistant", "content": "the bad one", "weight": 0},
+        {"role": "assistant", "content": "the good one", "weight": 1},
+    ]
+    _, rows, _ = prepare_chats({"messages": turns}, *GOOD[:3], policies=Policies(role_order="fix"))
+    (row,) = [row for side in rows.values() for row in side if row["source"].endswith(":1")]
+    assert answers_of(row) == [("the good one", True)]
+
+
+def test_line_ends_and_frames_in_texts_are_findings(prepare_chats):
+    report, rows, _ = prepare_chats(chat("a\r\nb", "see ### Assistant: and </s>"), *GOOD[:3])
+    assert {kind: found.actions for kind, found in report.findings.items()} == {
+        "line_ends": {"fix": 1}, "frame": {"warn": 1},
+    }  # fmt: skip
+    assert "### Assistant:, </s>" in report.findings["frame"].places[0].problem
+    assert any(m["content"] == "a\nb" for side in rows.values() for row in side for m in row["messages"])

@@ -1,4 +1,4 @@
-from llama_platform.data.split import leaked, place_of, split
+from llama_platform.data.split import evenly, leaked, place_of, split
 
 KEYS = [f"chat {n}".encode() for n in range(400)]
 
@@ -21,3 +21,11 @@ def test_leaks_are_held_out_chats_with_a_likeness_on_the_other_side():
     sides = ["eval", "train", "eval", "train", "eval"]
     near = [(0, 1, 0.9), (0, 3, 0.95), (2, 4, 0.99), (1, 3, 0.9), (3, 4, 0.86)]
     assert list(leaked(sides, near)) == [(0, 3, 0.95), (4, 3, 0.86)]
+
+
+def test_a_bound_takes_a_sample_of_all_and_the_same_each_time():
+    keys = [f"chat {n}".encode() for n in range(400)]
+    chosen = evenly(keys, 100)
+    assert chosen == evenly(keys, 100) == sorted(chosen)
+    assert 30 < sum(number < 200 for number in chosen) < 70
+    assert evenly(keys[:5], 100) == [0, 1, 2, 3, 4]

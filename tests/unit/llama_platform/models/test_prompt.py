@@ -1,5 +1,6 @@
 import io
 import json
+from dataclasses import replace
 
 import pytest
 import sentencepiece
@@ -133,3 +134,17 @@ def test_a_tokenizer_in_both_forms_is_the_same(llama2_folder, tmp_path):
         load_template(BaseConfig(model=str(folder))).encode_prompt(CHAT[:2]) for folder in (llama2_folder, tmp_path)
     ]
     assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("style", ["plain", "llama2"])
+def test_a_system_turn_that_is_not_trained_is_not_where_everything_is(tiny_template, style):
+    template = replace(tiny_template, style=style)
+    chat = [Message("system", "Be brief.", False), Message("user", "I", True), Message("assistant", "Yes.", True)]
+    tokens = template.encode_chat(chat)
+    text = "".join(
+        template.tokenizer.decode([i]) for i, t in zip(tokens.input_ids, tokens.trained, strict=True) if not t
+    )
+    assert "brief" in text.replace(" ", "")
+    assert "Yes" not in text
+    everything = template.encode_chat([replace(chat[0], trained=True), *chat[1:]])
+    assert sum(everything.trained) > sum(tokens.trained) > 0

@@ -39,6 +39,10 @@ def test_every_format_is_detected_and_parsed(tmp_path, form, lines):
     [
         ({"instruction": "add", "input": "1 2", "output": "3"}, [Message("user", "add\n\n1 2"), Message("assistant", "3")]),
         ({"prompt": "hi", "completion": "hello"}, PAIR),
+        (
+            {"context": "Rome.", "question": "where?", "answer": "there"},
+            [Message("user", "Rome.\n\nwhere?"), Message("assistant", "there")],
+        ),
         ({"system": "be kind", "input": "hi", "output": "hello"}, [Message("system", "be kind"), *PAIR]),
         (
             {"messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}, {"role": "assistant", "content": "hello"}]},
@@ -137,7 +141,9 @@ def test_dolly_is_alpaca_with_other_names(tmp_path):
         ("messages", {"messages": MESSAGES, "tools": [{"name": "f"}]}, [("unread", "'tools'")]),
         ("sharegpt", {"conversations": TURNS, "tools": "[{}]"}, [("unread", "'tools'")]),
         ("sharegpt", {"conversations": TURNS, "images": ["a.png"]}, [("media", "'images'")]),
-        ("pairs", {"question": "q", "answer": "a", "context": "c"}, [("unread", "'context'")]),
+        ("pairs", {"question": "q", "answer": "a", "context": "c"}, []),
+        ("pairs", {"question": "q", "answer": "a", "passage": "c"}, [("unread_keys", "'passage'")]),
+        ("pairs", {"question": "q", "answer": "a", "label": 0.5}, [("unread_keys", "'label'")]),
         (
             "messages",
             {"messages": [MESSAGES[0], {**MESSAGES[1], "tool_calls": [1]}]},
@@ -146,10 +152,10 @@ def test_dolly_is_alpaca_with_other_names(tmp_path):
         (
             "messages",
             {"messages": [MESSAGES[0], {**MESSAGES[1], "reasoning_content": "x"}]},
-            [("unread", "turn 2: 'reas")],
+            [("unread_keys", "turn 2: 'reas")],
         ),
         ("messages", {"messages": MESSAGES, "id": 7, "source": "x", "tools": [], "tool_choice": None}, []),
-        ("text", {"text": "### Human: a", "note": "x"}, [("unread", "'note'")]),
+        ("text", {"text": "### Human: a", "note": "x"}, [("unread_keys", "'note'")]),
     ],
 )
 def test_what_is_not_trained_on_is_told(form, record, found):

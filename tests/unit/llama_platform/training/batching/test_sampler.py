@@ -36,6 +36,7 @@ def test_total_steps():
     assert total_steps(100, 16, 3, None) == 19
     assert total_steps(100, 16, 3, 5) == 5
     assert total_steps(2, 16, 1, None) == 1
+    assert total_steps(40, 32, 1, None) == 2  # nobody is left out
 
 
 def test_dropout_seeds_differ():
