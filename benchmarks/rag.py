@@ -99,26 +99,9 @@ def measure_search(stored: np.ndarray, rounds: int, found: Figures) -> list[str]
     missing = []
     try:
         sys.path.append(str(PACKAGES))
-        import hnswlib
+        contestants["hnswlib"] = hnswlib_search(base, queries, truth)
     except ImportError:
         missing.append("hnswlib")
-    else:
-        peer = hnswlib.Index("ip", base.shape[1])
-        peer.init_index(len(base), M=16, ef_construction=200)
-        peer.set_num_threads(THREADS)
-        begun = time.perf_counter()
-        peer.add_items(base.astype(np.float32))
-        say(f"hnswlib built in {time.perf_counter() - begun:.0f} s with {THREADS} threads")
-
-        def search_peer(effort: int) -> Callable[[np.ndarray], np.ndarray]:
-            peer.set_ef(effort)
-            return lambda query: peer.knn_query(query[None], K)[0][0]
-
-        peer.set_ef(least_effort("hnswlib", search_peer, queries, truth))
-        contestants["hnswlib"] = (
-            lambda query: peer.knn_query(query[None], K, num_threads=1),
-            lambda many: peer.knn_query(many, K, num_threads=THREADS),
-        )
     for number in range(rounds):
         for name, (one, many) in contestants.items():
             faiss.omp_set_num_threads(1)
@@ -134,6 +117,28 @@ def measure_search(stored: np.ndarray, rounds: int, found: Figures) -> list[str]
                 found, number, "batch", name, BATCH / (time.perf_counter() - begun), f"queries/s in batches of {BATCH}"
             )
     return missing
+
+
+def hnswlib_search(base: np.ndarray, queries: np.ndarray, truth: np.ndarray) -> tuple[Search, Search]:
+    """Return hnswlib's search for one query and for many, at the least effort that reaches the recall."""
+    import hnswlib
+
+    peer = hnswlib.Index("ip", base.shape[1])
+    peer.init_index(len(base), M=16, ef_construction=200)
+    peer.set_num_threads(THREADS)
+    begun = time.perf_counter()
+    peer.add_items(base.astype(np.float32))
+    say(f"hnswlib built in {time.perf_counter() - begun:.0f} s with {THREADS} threads")
+
+    def search_peer(effort: int) -> Callable[[np.ndarray], np.ndarray]:
+        peer.set_ef(effort)
+        return lambda query: peer.knn_query(query[None], K)[0][0]
+
+    peer.set_ef(least_effort("hnswlib", search_peer, queries, truth))
+    return (
+        lambda query: peer.knn_query(query[None], K, num_threads=1),
+        lambda many: peer.knn_query(many, K, num_threads=THREADS),
+    )
 
 
 def least_effort(

@@ -134,6 +134,22 @@ def run_ours(model: str, dataset: Path, count: int) -> dict[str, float]:
     return {"tokens": tokens, "padded": tokens, "seconds": time.perf_counter() - start, "memory_mib": memory.peak_mib()}
 
 
+TRAINER_SETTINGS: dict[str, Any] = {
+    "output_dir": "/tmp/bench-trainer",
+    "per_device_train_batch_size": BATCH,
+    "learning_rate": 2e-4,
+    "logging_strategy": "no",
+    "save_strategy": "no",
+    "report_to": "none",
+    "use_cpu": True,
+    "bf16": False,  # the weights are in bfloat16 already; autocast on top of that is slower
+    "dataloader_pin_memory": False,
+    "disable_tqdm": True,
+    "remove_unused_columns": False,
+    "seed": 0,
+}
+
+
 def run_trainer(name: str, model: str, dataset: Path, count: int) -> dict[str, float]:
     """Run transformers' Trainer or TRL's SFTTrainer on the same chats, batch and LoRA."""
     from transformers import Trainer, TrainerCallback, TrainingArguments
@@ -153,21 +169,9 @@ def run_trainer(name: str, model: str, dataset: Path, count: int) -> dict[str, f
             if state.global_step == WARM_UP:
                 seen.update(tokens=0, padded=0, start=time.perf_counter())
 
-    common: dict[str, Any] = {
-        "output_dir": "/tmp/bench-trainer",
-        "per_device_train_batch_size": BATCH,
+    common = TRAINER_SETTINGS | {
         "gradient_accumulation_steps": accumulation,
         "max_steps": WARM_UP + max(1, count // (accumulation * world)),
-        "learning_rate": 2e-4,
-        "logging_strategy": "no",
-        "save_strategy": "no",
-        "report_to": "none",
-        "use_cpu": True,
-        "bf16": False,  # the weights are in bfloat16 already; autocast on top of that is slower
-        "dataloader_pin_memory": False,
-        "disable_tqdm": True,
-        "remove_unused_columns": False,
-        "seed": 0,
     }
     if name == "trl":
         trainer = _trl_trainer(peft_model, rows, common)

@@ -13,6 +13,8 @@ from llama_platform.artifacts.refs import resolve
 from llama_platform.cli.exit_codes import run_command
 from llama_platform.cli.job_arguments import job_config, job_parser
 from llama_platform.logs import setup_logging
+from llama_platform.models.base_model import load_template
+from llama_platform.models.lineage import check_lineage
 from llama_platform.models.merge import merge_adapter
 from llama_platform.training.config import FinetuneConfig
 
@@ -36,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             version = resolve(repository, "adapter", arguments.adapter)
         probes = tuple(arguments.probe or PROBES)
+        fingerprint = load_template(config.base).fingerprint()
+        check_lineage(version, repository.manifest(version), config.base, fingerprint)
         with repository.fetched(version) as folder:
             gap = merge_adapter(config.base, folder, arguments.output, config.base.dtype, probes)
         print(f"{version.name}@{version.version} merged into {config.base.model}: {arguments.output}")

@@ -108,6 +108,7 @@ def build_index(
     Raises:
         InputError: there are no readable documents.
         ConfigError: chunks would be longer than the embedding model reads, or the model is not the one of the index.
+        ConflictError: others kept committing versions of the index.
     """
     model = EmbeddingModel(config.embedding.model)
     config = _settled(repository, config, model)

@@ -10,10 +10,14 @@ from fastapi.responses import StreamingResponse
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 HEARTBEAT = ": still here\n\n"
 
+# Line ends of Unicode, which clients that split an event by Python's `splitlines` take for the end of its line.
+_LINE_BREAKS = {ord(character): f"\\u{ord(character):04x}" for character in "\x85\u2028\u2029"}
+
 
 def message(data: Any, event: str | None = None) -> str:
     """Return one event; `data` is sent as JSON, or as it is if it is a text."""
     text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    text = text.translate(_LINE_BREAKS)
     return f"event: {event}\ndata: {text}\n\n" if event else f"data: {text}\n\n"
 
 

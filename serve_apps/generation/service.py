@@ -20,13 +20,13 @@ from llama_platform.inference.protocol import (
     SamplingParams,
     TokenEvent,
 )
+from llama_platform.models.lineage import check_lineage
 from llama_platform.models.prompt import PromptTemplate
 from serve_apps.config import AppConfig
 from serve_apps.generation.completion import TextTrimmer
 from serve_apps.generation.deadline import Deadline
 from serve_apps.routing.replica_status import ReplicaStatus
 from serve_apps.routing.router import AliasRouter
-from serve_apps.routing.validation import check_lineage
 
 NO_REPLICA = "no replica has answered; it may still be loading its model"
 

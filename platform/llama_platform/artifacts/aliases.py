@@ -105,6 +105,7 @@ class Aliases:
 
         Raises:
             NotFoundError: there is no such version.
+            ConflictError: others kept changing the aliases.
         """
         for _ in range(WRITE_TRIES):
             document = self.read()

@@ -24,6 +24,17 @@ class ArtifactRef:
     version: int | None
 
 
+def check_adapter_name(name: str) -> str:
+    """Return `name` if an adapter may have it.
+
+    Raises:
+        InputError: it may not: requests could not name it.
+    """
+    if check_name(name) == BASE:
+        raise InputError(f"name {name!r} is not allowed: in requests it names the base without an adapter")
+    return name
+
+
 def parse_ref(text: str) -> ArtifactRef:
     """Parse a reference; a bare name means `name@production`.
 

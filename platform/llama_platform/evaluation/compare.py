@@ -17,6 +17,7 @@ from llama_platform.errors import InputError
 from llama_platform.evaluation.completions import Question, generate_answers, held_out_questions, quality
 from llama_platform.models.adapter import AdapterSet
 from llama_platform.models.base_model import BaseConfig, load_base_model, load_template
+from llama_platform.models.lineage import check_dataset, check_lineage
 from llama_platform.models.prompt import Message, PromptTemplate
 from llama_platform.training.batching.batches import eval_batches
 from llama_platform.training.config import EvaluationConfig, FinetuneConfig
@@ -90,14 +91,20 @@ def evaluate(repository: ArtifactRepository, config: FinetuneConfig, cache: Path
 
     Raises:
         NotFoundError: an adapter or the dataset is missing.
-        InputError: both candidates are the same, or there are no held-out chats.
+        InputError: both candidates are the same, there are no held-out chats, or these were prepared for other prompts.
+        IntegrityError: an adapter was made for another base or other prompts.
     """
     settings = config.evaluation
     candidate = find_candidate(repository, settings.adapter, config.adapter.name)
     against = find_candidate(repository, settings.against, config.adapter.name)
     if candidate == against:
         raise InputError(f"evaluation: {candidate.label} is compared with itself; set evaluation.against")
+    fingerprint = load_template(config.base).fingerprint()
+    for one in (candidate, against):
+        if one.version is not None:
+            check_lineage(one.version, repository.manifest(one.version), config.base, fingerprint)
     dataset = _dataset(repository, config, candidate, against)
+    check_dataset(dataset, repository.manifest(dataset), fingerprint)
     with repository.fetched(dataset) as folder:
         evaluator = Evaluator(config.base, folder / "eval.parquet", settings, cache)
     scores, answers = {}, {}

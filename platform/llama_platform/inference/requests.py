@@ -28,12 +28,24 @@ def one_of(one: str, other: str) -> dict[str, JsonValue]:
 
 
 class MessageIn(BaseModel):
-    """One turn of a chat."""
+    """One turn of a chat; only a user's must have a text: an answer may have been empty."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "if": {"properties": {"role": {"const": "user"}}},
+            "then": {"properties": {"content": {"pattern": "\\S"}}},
+        },
+    )
 
     role: Literal["system", "user", "assistant"]
-    content: Text
+    content: Annotated[str, StringConstraints(max_length=MAX_TEXT_CHARS)]
+
+    @model_validator(mode="after")
+    def _users_say_something(self) -> "MessageIn":
+        if self.role == "user" and not self.content.strip():
+            raise ValueError("'content' is empty")
+        return self
 
     def to_message(self) -> Message:
         """Return the library's form."""

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -130,7 +131,9 @@ class AdapterSet:
         """Start with the bare base."""
         self._base = base
         self._model: Any = None
-        self._digests: dict[str, None] = {}
+        self._numbers = count()
+        self._digests: dict[str, str] = {}
+        """PEFT's name of each adapter: PEFT allows no dots in names."""
 
     def digests(self) -> tuple[str, ...]:
         """Return what is loaded, oldest first."""
@@ -144,19 +147,19 @@ class AdapterSet:
         """
         if digest in self._digests:
             return
+        name = f"adapter_{next(self._numbers)}"
         if self._model is None:
-            self._model = open_adapter(self._base, folder, digest)
+            self._model = open_adapter(self._base, folder, name)
         else:
             check_fits(self._base, folder)
-            self._model.load_adapter(folder, adapter_name=digest, use_safetensors=True)
+            self._model.load_adapter(folder, adapter_name=name, use_safetensors=True)
             self._model.eval()
-        self._digests[digest] = None
+        self._digests[digest] = name
 
     def unload(self, digest: str) -> None:
         """Free an adapter; nothing happens if it is not loaded."""
         if digest in self._digests:
-            del self._digests[digest]
-            self._model.delete_adapter(digest)
+            self._model.delete_adapter(self._digests.pop(digest))
 
     @contextmanager
     def active(self, digest: str | None) -> Iterator[Any]:
@@ -171,7 +174,7 @@ class AdapterSet:
             with self._model.disable_adapter():
                 yield self._model
         elif digest in self._digests:
-            self._model.set_adapter(digest)
+            self._model.set_adapter(self._digests[digest])
             yield self._model
         else:
             raise EngineError(f"adapter {digest} is not loaded")

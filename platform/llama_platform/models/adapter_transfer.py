@@ -10,7 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, get_args
 
-from llama_platform.artifacts.manifest import REFUSED_SUFFIXES, check_name
+from llama_platform.artifacts.manifest import REFUSED_SUFFIXES
+from llama_platform.artifacts.refs import check_adapter_name
 from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
 from llama_platform.errors import InputError, IntegrityError, StorageError
 from llama_platform.models.adapter_folder import (
@@ -47,7 +48,7 @@ def import_adapter(
             prompts.
         StorageError: the version cannot be written.
     """
-    check_name(name)
+    check_adapter_name(name)
     if "://" in source:
         with TemporaryDirectory() as scratch:
             _download(source, Path(scratch))

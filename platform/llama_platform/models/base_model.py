@@ -71,13 +71,30 @@ def base_folder(config: BaseConfig) -> Path:
 
 
 def end_ids(folder: Path, tokenizer: Any) -> frozenset[int]:
-    """Return the tokens that end an answer: the tokenizer's, and those of generation_config.json."""
+    """Return the tokens that end an answer: the tokenizer's, and those of config.json and generation_config.json."""
     found = {tokenizer.eos_token_id}
-    path = folder / "generation_config.json"
-    if path.is_file():
-        more = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") or []
-        found |= {more} if isinstance(more, int) else set(more)
-    return frozenset(found)
+    for name in ("config.json", "generation_config.json"):
+        more = _json(folder / name).get("eos_token_id")
+        found |= set(more) if isinstance(more, list) else {more}
+    return frozenset(found - {None})
+
+
+def max_positions(config: BaseConfig) -> int | None:
+    """Return how many tokens the base reads at most, as its config.json says; None where that says nothing.
+
+    Raises:
+        InputError: the base cannot be found.
+    """
+    folder = Path(config.location())
+    if not folder.is_dir():
+        folder = download("base.model", config.model, ["config.json"], config.revision)
+    found = _json(folder / "config.json").get("max_position_embeddings")
+    return found if isinstance(found, int) else None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found
 
 
 def load_base_model(config: BaseConfig) -> Any:

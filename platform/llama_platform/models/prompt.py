@@ -86,9 +86,8 @@ class PromptTemplate:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def pad_token_id(self) -> int:
-        """Return the id that fills batches: the tokenizer's own, or EOS, which is masked there."""
-        pad = self.tokenizer.pad_token_id
-        return int(self.tokenizer.eos_token_id if pad is None else pad)
+        """Return the id that fills batches, where it is masked: EOS. A tokenizer's own may lie beyond the embedding."""
+        return int(self.tokenizer.eos_token_id)
 
     def stop_strings(self) -> tuple[str, ...]:
         """Return texts after which an answer is over even without an end-of-turn token."""

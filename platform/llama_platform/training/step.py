@@ -46,6 +46,13 @@ class TrainingStep:
             seed: seeds the dropout.
         """
         self._engine, self._device, self._seed = engine, device, seed
+        self._norm = 0.0
+
+    @property
+    def grad_norm(self) -> float:
+        """L2 norm of the gradients of the last step before clipping, over all workers."""
+        found = self._engine.get_global_grad_norm()
+        return self._norm if found is None else float(found)
 
     def run(
         self, step: int, batches: Mapping[int, Batch], count: int, trained_tokens: int, learning_rate: float
@@ -66,6 +73,10 @@ class TrainingStep:
             torch.manual_seed(dropout_seed(self._seed, step, number))
             nll = self._engine(**to_device(batch, self._device))
             self._engine.backward(nll * (count / max(trained_tokens, 1)))
+            if self._engine.zero_optimization_stage() == 0 and self._engine.is_gradient_accumulation_boundary():
+                # Stage 0 keeps no norm itself, and the step below clears the gradients.
+                gradients = [p.grad for p in self._engine.module.parameters() if p.grad is not None]
+                self._norm = float(torch.nn.utils.get_total_norm(gradients))
             self._engine.step()
             total += nll.detach().float()
         return total

@@ -55,7 +55,7 @@ class LayerTensors:
 
 
 def read_layer(weights: Weights, architecture: Architecture, layer: int) -> LayerTensors:
-    """Return the tensors of a layer.
+    """Return the tensors of a layer: norms [hidden], projections [outputs, inputs], in the dtype of their file.
 
     Raises:
         InputError: one is missing or of another shape.

@@ -3,7 +3,7 @@
 Each request draws from random numbers of its own, so a seed gives the same answer alone and in company. The rules are
 those of transformers and of OpenAI's API: repetition penalty on all tokens (Keskar et al., 2019), presence and
 frequency penalties on generated ones, then temperature, top-k, min-p (Nguyen et al., 2024) and top-p (Holtzman et al.,
-2020).
+2020), in this order: top-p is a share of what min-p has left, as in vLLM; transformers takes top-p first.
 """
 
 from collections import Counter

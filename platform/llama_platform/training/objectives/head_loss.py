@@ -45,13 +45,19 @@ class FrozenHeadLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        """Return the gradient of the hidden states."""
+        """Return the gradient of the hidden states, [N, H] in their dtype, for one of the loss, float32 scalar."""
         (gradient_NH,) = ctx.saved_tensors
         return gradient_NH * gradient.to(gradient_NH.dtype), None, None
 
 
 def head_loss(head: torch.nn.Linear, hidden_NH: torch.Tensor, targets_N: torch.Tensor) -> torch.Tensor:
-    """Return the summed negative log-likelihood (float32, scalar) of targets behind an output head."""
+    """Return the summed negative log-likelihood (float32, scalar) of targets behind an output head.
+
+    Args:
+        head: layer without bias from hidden states to the vocabulary.
+        hidden_NH: float [N, H] in the head's dtype.
+        targets_N: int64 [N], token ids.
+    """
     # ZeRO 3 holds a part of the weight here, and gathers it when the module is called.
     if head.weight.requires_grad or hasattr(head.weight, "ds_id"):
         return F.cross_entropy(head(hidden_NH).float(), targets_N, reduction="sum")

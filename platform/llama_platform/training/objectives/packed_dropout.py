@@ -21,7 +21,11 @@ class PackedDropout(nn.Module):
         self.dropped_levels = round(p * LEVELS)
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """Return `values` after dropout; in evaluation mode, themselves."""
+        """Return `values` after dropout; in evaluation mode, themselves.
+
+        Args:
+            values: float of any shape and dtype, which the result shares.
+        """
         if not self.training or not self.dropped_levels:
             return values
         count = values.numel()

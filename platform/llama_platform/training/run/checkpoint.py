@@ -71,7 +71,9 @@ def newest_checkpoint(repository: ArtifactRepository, run_id: str) -> Checkpoint
 
 
 def best_weights(repository: ArtifactRepository, run_id: str) -> dict[str, torch.Tensor] | None:
-    """Return the weights with the lowest held-out loss among the checkpoints, or None if none was measured.
+    """Return the weights with the lowest held-out loss among the checkpoints, float32 by parameter name.
+
+    None if no held-out loss was measured.
 
     Raises:
         IntegrityError: these weights are damaged.

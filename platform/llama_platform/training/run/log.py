@@ -170,4 +170,8 @@ def _start_wandb(config: FinetuneConfig, run_id: str) -> Any:
         return None
     import wandb
 
-    return wandb.init(project=config.training.wandb_project, id=run_id, resume="allow", config=config.settings())
+    try:
+        return wandb.init(project=config.training.wandb_project, id=run_id, resume="allow", config=config.settings())
+    except (wandb.Error, OSError) as error:  # without a key or network: the run does not need this log
+        log.warning("the run is not logged to Weights & Biases: %s", error)
+        return None

@@ -20,11 +20,14 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from llama_platform.artifacts.location import absolute, repository_from
-from llama_platform.artifacts.manifest import check_name
+from llama_platform.artifacts.manifest import Manifest, check_name
+from llama_platform.artifacts.refs import check_adapter_name
 from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.data.dataset import find_dataset
 from llama_platform.errors import InputError, PlatformError, TrainingError
-from llama_platform.models.base_model import check_quantization, load_template
+from llama_platform.models.base_model import check_quantization, load_template, max_positions
+from llama_platform.models.lineage import check_dataset
+from llama_platform.models.prompt import PromptTemplate
 from llama_platform.training.batching.sampler import accumulation_for
 from llama_platform.training.config import FinetuneConfig, TrainingConfig
 from llama_platform.training.run.checkpoint import newest_checkpoint
@@ -78,15 +81,18 @@ def finetune(
 
     Raises:
         NotFoundError: there is no such dataset.
-        InputError: the base cannot be found, the cluster is too small, or the run exists and is of something else.
+        InputError: the base cannot be found, dataset or name of the adapter do not fit, the cluster is too small, or
+            the run exists and is of something else.
         TrainingError: the workers failed more often than allowed, or no step was made.
     """
     config = config.model_copy(update={"store": absolute(config.store, os.environ)})
+    check_adapter_name(config.adapter.name)
     repository = repository_from(config.store, os.environ)
     run_id = check_name(config.training.run_id or new_run_id(), "training.run_id")
     dataset = find_dataset(repository, config.data.name, config.training.dataset_version)
     _check_installed(config)
     template = load_template(config.base)  # what is wrong with the base shows here rather than in every worker
+    _check_dataset(config, dataset, repository.manifest(dataset), template)
     checkpoint = newest_checkpoint(repository, run_id)
     state = TrainerState.from_json(checkpoint.progress) if checkpoint else TrainerState(config.global_batch_size())
     state.claim(run_identity(config, dataset, template), run_id)
@@ -216,6 +222,19 @@ def _fit(arguments: WorkerArguments) -> RunOutcome:
 def _check_division(global_batch_size: int, training: TrainingConfig) -> None:
     for workers in {training.min_workers or training.workers, training.workers}:
         accumulation_for(global_batch_size, training.micro_batch_size, workers)
+
+
+def _check_dataset(
+    config: FinetuneConfig, dataset: ArtifactVersion, manifest: Manifest, template: PromptTemplate
+) -> None:
+    check_dataset(dataset, manifest, template.fingerprint())
+    sides = manifest.metadata.get("tokens", {}).values()
+    longest, positions = max((side["longest"] for side in sides), default=0), max_positions(config.base)
+    if positions is not None and longest > positions:
+        raise InputError(
+            f"dataset {dataset.name}@{dataset.version} has a chat of {longest} tokens, the base reads {positions}: "
+            f"prepare it again with --set data.max_tokens={positions}"
+        )
 
 
 def _check_installed(config: FinetuneConfig) -> None:

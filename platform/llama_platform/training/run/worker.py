@@ -168,7 +168,7 @@ class FinetuneWorker:
         state.add_step(loss, part.tokens)
         seconds = time.perf_counter() - start
         speed, eta = timer.measure(state.step, part.tokens)
-        norm = float(self.engine.get_global_grad_norm() or 0.0)
+        norm = self._train.grad_norm
         # Ray's look at the nodes is collective, so all workers take it at the same steps.
         drained = look and ray.train.get_preemption_info() is not None
         if drained:

@@ -8,6 +8,7 @@ import torch.distributed as dist
 
 from llama_platform.training.config import TrainingConfig
 from llama_platform.training.zero.config import deepspeed_config
+from llama_platform.training.zero.state import reset_steps
 
 
 def init_deepspeed(threads: int) -> None:
@@ -43,4 +44,5 @@ def start_engine(module: torch.nn.Module, training: TrainingConfig, accumulation
         config=deepspeed_config(training, accumulation_steps),
         dist_init_required=False,
     )
+    reset_steps(engine)
     return engine

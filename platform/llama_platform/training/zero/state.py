@@ -43,6 +43,10 @@ def gather_moments(engine: Any, model: Any) -> dict[str, Tensors]:
 def load_weights(model: Any, weights: Tensors) -> None:
     """Put trained weights into a model before an engine is made of it.
 
+    Args:
+        model: a model with LoRA, of any dtype.
+        weights: float32 by parameter name, of the shapes of its trained parameters.
+
     Raises:
         TrainingError: the checkpoint is of another model or other LoRA settings.
     """
@@ -82,6 +86,17 @@ def restore(engine: Any, model: Any, weights: Tensors, moments: dict[str, Tensor
                 safe_set_full_optimizer_state(parameter, value, moment)
     for state in _adam(engine).state.values():
         state["step"] = torch.as_tensor(float(step))
+
+
+def reset_steps(engine: Any) -> None:
+    """Set Adam's step count of an engine to 0, in which no step has been made.
+
+    In 16 bits, DeepSpeed's stage 0 makes the optimizer's state by a step with gradients of zero, and Adam counts it:
+    its first updates would be a quarter too small.
+    """
+    for state in _adam(engine).state.values():
+        if "step" in state:
+            state["step"] = torch.zeros_like(torch.as_tensor(state["step"]))
 
 
 def _adam(engine: Any) -> Any:

@@ -29,7 +29,7 @@ def config(repository, tmp_path, tiny_config):
         model = attach_lora(load_base_model(tiny_config), LoraSettings(r=4), seed=0)
         torch.manual_seed(seed)
         state = {n: torch.randn_like(p) * 0.05 * seed for n, p in model.named_parameters() if p.requires_grad}
-        facts = {"base": "tiny", "dataset": {"name": "chats", "version": dataset.version}}
+        facts = {"base": "tiny", "prompt_style": "plain", "dataset": {"name": "chats", "version": dataset.version}}
         folder = tmp_path / f"adapter{seed}"
         save_adapter(model, state, folder, facts)
         repository.publish("adapter", "assistant", folder, facts)

@@ -114,18 +114,18 @@ def test_adapters_of_a_set_answer_each_for_itself(tiny_config, model, folder, tm
     with torch.no_grad():
         plain = base(IDS).logits
         adapters = AdapterSet(base)
-        adapters.load("aaa", folder)
+        adapters.load("support.v1@2", folder)
         adapters.load("bbb", tmp_path / "other")
-        adapters.load("aaa", folder)
-        assert adapters.digests() == ("aaa", "bbb")
+        adapters.load("support.v1@2", folder)
+        assert adapters.digests() == ("support.v1@2", "bbb")
         logits = {}
-        for name in ("aaa", "bbb", None):
+        for name in ("support.v1@2", "bbb", None):
             with adapters.active(name) as active:
                 logits[name] = active(IDS).logits
     assert torch.allclose(logits[None], plain, atol=1e-5)
-    assert not torch.allclose(logits["aaa"], logits["bbb"], atol=1e-3)
-    adapters.unload("aaa")
-    with pytest.raises(EngineError, match="not loaded"), adapters.active("aaa"):
+    assert not torch.allclose(logits["support.v1@2"], logits["bbb"], atol=1e-3)
+    adapters.unload("support.v1@2")
+    with pytest.raises(EngineError, match="not loaded"), adapters.active("support.v1@2"):
         pass
     adapters.unload("bbb")
     with torch.no_grad(), adapters.active(None) as active:

@@ -78,3 +78,17 @@ def test_links_and_pipes_beside_the_adapter_are_refused_by_name(repository, fold
     make(folder / "README.txt")
     with pytest.raises(InputError, match=r"README\.txt"):
         import_adapter(repository, "support", str(folder))
+
+
+@pytest.mark.parametrize("option", ["alora_invocation_tokens", "use_dora", "an_option_of_the_future"])
+def test_what_could_not_be_served_is_no_version(repository, folder, option):
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), option: [1, 2]}))
+    with pytest.raises(IntegrityError, match=option):
+        import_adapter(repository, "support", str(folder))
+    assert repository.versions("adapter", "support") == []
+
+
+def test_no_adapter_is_called_base(repository, folder):
+    with pytest.raises(InputError, match="names the base without an adapter"):
+        import_adapter(repository, "base", str(folder))

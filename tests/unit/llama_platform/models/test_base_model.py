@@ -4,7 +4,14 @@ import shutil
 import pytest
 
 from llama_platform.errors import InputError
-from llama_platform.models.base_model import BaseConfig, base_folder, check_quantization, end_ids, load_template
+from llama_platform.models.base_model import (
+    BaseConfig,
+    base_folder,
+    check_quantization,
+    end_ids,
+    load_template,
+    max_positions,
+)
 
 
 @pytest.fixture
@@ -40,3 +47,15 @@ def test_further_end_tokens_come_from_the_generation_config(copy):
 def test_nf4_needs_its_extra():
     with pytest.raises(InputError, match="bitsandbytes"):
         check_quantization(BaseConfig(quantize="nf4"))
+
+
+def test_end_tokens_of_the_models_own_config_count(copy):
+    path = copy / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "eos_token_id": [9]}))
+    assert 9 in end_ids(copy, load_template(BaseConfig(model=str(copy))).tokenizer)
+
+
+def test_the_longest_input_is_told_by_the_config(copy, tiny_config):
+    assert max_positions(tiny_config) == 2048
+    (copy / "config.json").write_text("{}")
+    assert max_positions(BaseConfig(model=str(copy))) is None

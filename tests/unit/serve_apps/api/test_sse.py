@@ -2,6 +2,7 @@ import asyncio
 import json
 
 from route_requests import events, predict
+from serve_apps.api.sse import message
 
 
 def test_a_deadline_after_the_start_is_an_event_of_the_stream(make_http):
@@ -45,3 +46,9 @@ def test_a_client_that_leaves_frees_its_slot(make_http):
         return http.generator.engine.stats().running
 
     assert asyncio.run(leave()) == 0
+
+
+def test_no_text_breaks_the_line_of_its_event():
+    event = message({"text": "a\u2028b\u2029c\x85d"})
+    assert event.splitlines() == ['data: {"text":"a\\u2028b\\u2029c\\u0085d"}', ""]
+    assert json.loads(event.removeprefix("data: "))["text"] == "a\u2028b\u2029c\x85d"

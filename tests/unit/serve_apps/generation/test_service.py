@@ -1,7 +1,12 @@
 """Everything that makes the model generate goes through GenerationService.stream."""
 
+import asyncio
 import re
 from pathlib import Path
+
+from llama_platform.inference.protocol import SamplingParams
+from serve_apps.generation.deadline import Deadline
+from serve_apps.generation.service import RequestContext
 
 SOURCES = Path(__file__).parents[4] / "serve_apps"
 DOOR = "generation/service.py"
@@ -46,3 +51,36 @@ def test_every_answer_of_every_route_is_counted(make_http):
         type(http.api.state.state.generation).stream = stream
     assert [internal for _, internal in asked].count(True) == 1
     assert len(asked) == len(http.generator.asked) == 5
+
+
+class Left:
+    """Records what a request was charged with."""
+
+    def __init__(self):
+        self.tokens = None
+
+    def note(self, number, event):
+        pass
+
+    def left(self, prompt_tokens, completion_tokens):
+        self.tokens = (prompt_tokens, completion_tokens)
+
+
+def test_a_stream_that_its_client_leaves_is_told_with_the_tokens_until_then(make_http):
+    service, record = make_http(step_s=0.01).api.state.state.generation, Left()
+    context = RequestContext("r", "s", Deadline.after(30), record)
+
+    async def story():
+        prepared = await service.prepare(
+            [(5, 6, 7)], lambda room: SamplingParams(max_new_tokens=100, ignore_eos=True), context, adapter=None
+        )
+        stream, seen = service.stream(prepared, context), 0
+        async for batch in stream:
+            seen += sum(len(event.token_ids) for _, event in batch)
+            if seen >= 3:
+                break
+        await stream.aclose()
+        return seen
+
+    seen = asyncio.run(story())
+    assert record.tokens == (3, seen)

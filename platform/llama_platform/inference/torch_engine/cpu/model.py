@@ -367,7 +367,8 @@ def check_sizes(shape: Architecture, int8: bool = False) -> None:
     Raises:
         InputError: they cannot.
     """
-    for name, size in {"hidden_size": shape.hidden, "intermediate_size": shape.intermediate}.items():
+    attended = {"num_attention_heads × head_dim": shape.heads * shape.head_dim} if int8 else {}
+    for name, size in {"hidden_size": shape.hidden, "intermediate_size": shape.intermediate, **attended}.items():
         if size % (GROUP if int8 else LANES):
             raise InputError(f"{name} {size} is no multiple of {GROUP if int8 else LANES}, as the CPU kernels need it")
     if int8 and not kernels.HAS_INT8:
@@ -420,7 +421,13 @@ def pack_linear(
 
 
 def pack_int8(parts: Sequence[torch.Tensor], take: Callable[..., torch.Tensor] | None = None) -> PackedLinear:
-    """Return weights as `pack_linear` does, rounded to 8 bits with a scale for each output; stored plus 128."""
+    """Return weights as `pack_linear` does, rounded to 8 bits with a scale for each output; stored plus 128.
+
+    Args:
+        parts: float [outputs, inputs] each, of one number of inputs; their float32 scales are [outputs, padded to a
+            whole block].
+        take: returns int32 memory of a shape; None allocates.
+    """
     words, scales = [], []
     for part in parts:
         scale = part.float().abs().amax(dim=1).clamp_min(1e-12) / 127

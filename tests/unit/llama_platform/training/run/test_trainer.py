@@ -10,6 +10,7 @@ from llama_platform.config import load_config
 from llama_platform.data.config import DataConfig
 from llama_platform.errors import InputError, NotFoundError
 from llama_platform.training.config import FinetuneConfig
+from llama_platform.training.run import trainer
 from llama_platform.training.run.checkpoint import Checkpoint, save_checkpoint
 from llama_platform.training.run.trainer import finetune
 
@@ -50,6 +51,8 @@ def test_what_is_possible_comes_to_the_workers(start):
         ("data.name=nothing", NotFoundError, "prepare_data first"),
         ("training.dataset_version=7", NotFoundError, "no version 7"),
         ("training.run_id=../x", InputError, "training.run_id"),
+        ("adapter.name=base", InputError, "names the base without an adapter"),
+        ("adapter.name=../x", InputError, "name"),
         ("training.wandb_project=p", InputError, r"llama-platform\[wandb\]"),
     ],
 )
@@ -70,3 +73,21 @@ def test_a_number_of_workers_that_does_not_divide_the_batch_is_refused(start):
     save_checkpoint(start.repository, "r", Checkpoint(3, {}, {"exp_avg": {}, "exp_avg_sq": {}}, progress))
     with pytest.raises(InputError, match="cannot be divided over 3 workers"):
         start("training.run_id=r", "training.workers=3")
+
+
+def test_a_dataset_of_other_prompts_is_refused(start, tiny_config):
+    def prepared_otherwise(version):
+        manifest = read(version)
+        return manifest.model_copy(update={"metadata": {**manifest.metadata, "prompt_fingerprint": "e" * 64}})
+
+    read = start.repository.manifest
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(start.repository), "manifest", lambda _, version: prepared_otherwise(version))
+        with pytest.raises(InputError, match=r"chats@1 was prepared with another prompt"):
+            start()
+
+
+def test_a_chat_that_is_longer_than_the_base_reads_is_told_before_the_start(start, monkeypatch):
+    monkeypatch.setattr(trainer, "max_positions", lambda base: 8)
+    with pytest.raises(InputError, match=r"a chat of \d+ tokens, the base reads 8: .*data\.max_tokens=8"):
+        start()

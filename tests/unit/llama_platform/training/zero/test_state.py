@@ -65,13 +65,18 @@ def test_every_zero_stage_has_the_same_curve(alone, stage):
     assert alone[f"zero{stage}"]["whole"] == pytest.approx(alone["zero0"]["whole"], rel=1e-5)
 
 
-# bfloat16 keeps 8 bits: this is what the rounding of activations leaves over 20 steps; DeepSpeed's stage 0 adds up
-# the gradients of a step in bfloat16, too, the others in float32.
-@pytest.mark.parametrize(("stage", "tolerance"), [(0, 6e-2), (2, 2e-2)])
-def test_resumption_and_stages_agree_in_bfloat16(alone, stage, tolerance):
+@pytest.mark.parametrize("stage", [0, 1, 3])
+def test_every_zero_stage_tells_the_same_norm_of_the_gradients(alone, stage):
+    assert alone["zero2"]["norms"][0] > 0
+    assert alone[f"zero{stage}"]["norms"] == pytest.approx(alone["zero2"]["norms"], rel=1e-3)
+
+
+# bfloat16 keeps 8 bits: this is what the rounding of activations leaves over 20 steps.
+@pytest.mark.parametrize("stage", [0, 2])
+def test_resumption_and_stages_agree_in_bfloat16(alone, stage):
     halves = alone[f"bfloat16 zero{stage}"]
     assert halves["resumed"] == pytest.approx(halves["whole"][SECOND_HALF], rel=1e-3)
-    assert halves["whole"] == pytest.approx(alone["zero0"]["whole"], rel=tolerance)
+    assert halves["whole"] == pytest.approx(alone["zero0"]["whole"], rel=2e-2)
 
 
 @pytest.mark.parametrize("name", list(TOGETHER))

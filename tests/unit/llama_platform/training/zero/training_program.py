@@ -46,12 +46,13 @@ class Run:
         self.data = TrainingData(rows(), 0, MICRO_BATCH, batching, seed=0)
 
     def train(self, first, last):
-        losses = []
+        losses, self.norms = [], []
         for number in range(first, last):
             part = self.data.step(number, GLOBAL_BATCH, self.rank, self.world)
             nll = self.step.run(number, part.batches, part.count, part.trained_tokens, 1e-3)
             torch.distributed.all_reduce(nll)
             losses.append(nll.item() / part.trained_tokens)
+            self.norms.append(self.step.grad_norm)
         return losses
 
 
@@ -75,10 +76,11 @@ def curves(options, rank, world):
     weights, moments = gather_weights(run.engine, run.model), gather_moments(run.engine, run.model)
     whole += run.train(STEPS // 2, STEPS)
     if not options.get("resume"):
-        return {"whole": whole}
+        return {"whole": whole, "norms": run.norms}
+    norms = run.norms
     run = Run(options, rank, world, weights)
     restore(run.engine, run.model, weights, moments, STEPS // 2)
-    return {"whole": whole, "resumed": run.train(STEPS // 2, STEPS)}
+    return {"whole": whole, "norms": norms, "resumed": run.train(STEPS // 2, STEPS)}
 
 
 def main():

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 
@@ -30,3 +32,11 @@ def test_a_prompt_beyond_the_context_has_openais_code(http, path, body, words):
     assert words in error["message"]
     native = http.post("/predict", {"prompt": "word " * 600}).json()
     assert native["code"] == "invalid_input"
+
+
+def test_an_alias_beside_production_is_listed_by_a_name_that_answers(http):
+    table = http.api.state.state.router.table("adapter")
+    canary = replace(table.aliases["support", "production"], alias="canary")
+    http.api.state.state.router._tables["adapter"] = replace(table, aliases={("support", "canary"): canary})
+    assert [model["id"] for model in http.get("/v1/models").json()["data"]] == ["base", "base:support@canary"]
+    assert http.get("/v1/models/base:support@canary").json()["version"] == 1

@@ -55,3 +55,10 @@ def test_the_deadline_ends_the_work(make_http):
     response = predict(http, max_new_tokens=200)
     assert (response.status_code, response.json()["code"]) == (504, "deadline")
     assert http.generator.engine.stats().running == 0
+
+
+def test_an_answer_that_was_empty_can_be_gone_on_from(http):
+    turns = [{"role": r, "content": c} for r, c in (("user", "a"), ("assistant", ""), ("user", "b"))]
+    assert http.post("/predict", {"messages": turns, "max_new_tokens": 2}).status_code == 200
+    refused = http.post("/predict", {"messages": [{"role": "user", "content": " "}]})
+    assert (refused.status_code, refused.json()["field"]) == (400, "messages.0")

@@ -2,9 +2,9 @@ import pytest
 
 from llama_platform.artifacts.manifest import Manifest
 from llama_platform.artifacts.repository import ArtifactVersion
-from llama_platform.errors import IntegrityError
+from llama_platform.errors import InputError, IntegrityError
 from llama_platform.models.base_model import BaseConfig
-from serve_apps.routing.validation import check_lineage
+from llama_platform.models.lineage import check_dataset, check_lineage
 
 VERSION = ArtifactVersion("adapter", "support", 1, "d", "")
 BASE = BaseConfig(model="meta-llama/Llama-2-7b-hf", prompt_style="plain")
@@ -39,3 +39,11 @@ def test_what_was_made_for_this_server_may_answer(facts):
 def test_what_was_made_for_another_or_nobody_knows_for_what_may_not(facts, words):
     with pytest.raises(IntegrityError, match=words):
         check(**facts)
+
+
+def test_a_dataset_of_other_prompts_is_refused_with_what_to_do():
+    version = ArtifactVersion("dataset", "chats", 2, "d", "")
+    manifest = Manifest(kind="dataset", name="chats", files={}, metadata={"prompt_fingerprint": "e" * 64})
+    check_dataset(version, manifest, "e" * 64)
+    with pytest.raises(InputError, match=r"chats@2 was prepared with another prompt .*run jobs\.prepare_data again"):
+        check_dataset(version, manifest, "f" * 64)
