@@ -16,13 +16,17 @@ from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVers
 from llama_platform.cli.exit_codes import run_command
 from llama_platform.cli.job_arguments import job_config, job_parser
 from llama_platform.cli.ray_cluster import connect
+from llama_platform.errors import ConfigError, InputError
 from llama_platform.logs import setup_logging
+from llama_platform.storage.lease import Lease
 from rag.documents.sources import list_sources
 from rag.indexing.build import IndexConfig, IndexReport, build_index
 from rag.indexing.changes import discard_change, read_change
 from rag.indexing.workers import RayWorkers
 
 SHOWN_FILES = 20
+MOST_QUEUED_S = 6 * 3600.0
+"""How long a change waits at most for those before it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,18 +42,46 @@ def main(argv: Sequence[str] | None = None) -> int:
         console = Console(highlight=False, markup=False, soft_wrap=True)
         repository = repository_from(config.store, os.environ)
         if arguments.change:
-            config = of_change(repository, config, arguments.change)
-        try:
-            list_sources(config.sources)  # before Ray is started: most mistakes show here
-            with connect():
-                version, report = index_and_promote(repository, config, console.print)
-        finally:
-            if arguments.change:
-                discard_change(repository, config.name, arguments.change)
+            version, report = do_change(repository, config, arguments.change, console.print)
+        else:
+            version, report = _build(repository, config, console.print)
         console.print(summary(report))
         console.print(f"index {version.name}@{version.version}  {repository.uri(version)}")
 
     return run_command(command)
+
+
+def _build(
+    repository: ArtifactRepository, config: IndexConfig, on_progress: Callable[[str], None]
+) -> tuple[ArtifactVersion, IndexReport]:
+    list_sources(config.sources)  # before Ray is started: most mistakes show here
+    with connect():
+        return index_and_promote(repository, config, on_progress)
+
+
+def do_change(
+    repository: ArtifactRepository, config: IndexConfig, change_id: str, on_progress: Callable[[str], None]
+) -> tuple[ArtifactVersion, IndexReport]:
+    """Do a change that waits in the store, after those of the same index that are being done.
+
+    It stays in the store until it is in a committed version, or refused for its own content.
+
+    Raises:
+        InputError: its documents cannot be indexed.
+        StorageError: the store failed meanwhile; the change still waits there.
+        ConflictError: others were at work on the index for too long; the change still waits there.
+    """
+    lease = Lease(repository.store, f"changes/{config.name}.lease.json", f"index {config.name}", wait_s=MOST_QUEUED_S)
+    with lease:
+        try:
+            done = _build(repository, of_change(repository, config, change_id), on_progress)
+        except ConfigError:  # of the cluster, not of the change
+            raise
+        except InputError:
+            discard_change(repository, config.name, change_id)
+            raise
+        discard_change(repository, config.name, change_id)
+        return done
 
 
 def of_change(repository: ArtifactRepository, config: IndexConfig, change_id: str) -> IndexConfig:

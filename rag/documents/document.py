@@ -46,6 +46,8 @@ class Skipped:
 
     id: str
     reason: str
+    fatal: bool = False
+    """Whether it may be one all the same, and could only not be read right now: an index must not be made without."""
 
     def __post_init__(self) -> None:
         """Bound what may be anything: parts of files are quoted in reasons."""

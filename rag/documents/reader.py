@@ -44,8 +44,10 @@ class Reader:
                     if isinstance(cut, CutDocument) and not cut.chunks:
                         cut = Skipped(cut.document.id, "no text in it")
                     yield cut
-        except (InputError, NotFoundError, StorageError, OSError) as error:
+        except (InputError, PermissionError) as error:
             yield Skipped(file.id, str(error))
+        except (NotFoundError, StorageError, OSError) as error:  # not the document's fault: it must not be missing
+            yield Skipped(file.id, str(error), fatal=True)
 
     def close(self) -> None:
         """End what was started."""

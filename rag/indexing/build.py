@@ -12,7 +12,7 @@ from pydantic import Field
 from llama_platform.artifacts.location import StoreConfig
 from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
 from llama_platform.config import Config
-from llama_platform.errors import ConfigError, ConflictError, InputError, IntegrityError
+from llama_platform.errors import ConfigError, ConflictError, InputError, IntegrityError, StorageError
 from rag.dense_index import IndexingConfig, Stored
 from rag.documents.chunking import Chunk, ChunkingConfig
 from rag.documents.document import Skipped
@@ -109,6 +109,7 @@ def build_index(
         InputError: there are no readable documents.
         ConfigError: chunks would be longer than the embedding model reads, or the model is not the one of the index.
         ConflictError: others kept committing versions of the index.
+        StorageError: a source could not be read right now, or the store refuses.
     """
     model = EmbeddingModel(config.embedding.model)
     config = _settled(repository, config, model)
@@ -201,6 +202,8 @@ def _read(
     found: dict[str, CutDocument] = {}
     for item in workers.read(files):
         if isinstance(item, Skipped):
+            if item.fatal:
+                raise StorageError(f"{item.id}: {item.reason}; nothing was changed, run it again")
             report.skipped.append(item)
         elif (document := item.document).id in found:
             report.skipped.append(Skipped(document.id, "another document has this id"))

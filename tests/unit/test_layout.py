@@ -71,7 +71,7 @@ WITHOUT_A_TEST_OF_THEIR_OWN = {
     "serve_apps/routing/validation.py",
     "llama_platform/inference/torch_engine/model.py",
     # what Ray or DeepSpeed starts: tests/integration and tests/chaos run it
-    "jobs/batch_predict.py", "jobs/build_index.py", "jobs/evaluate.py", "jobs/finetune.py", "jobs/merge_adapter.py",
+    "jobs/batch_predict.py", "jobs/evaluate.py", "jobs/finetune.py", "jobs/merge_adapter.py",
     "jobs/prepare_data.py", "llama_platform/batch/worker.py", "llama_platform/training/run/worker.py",
     "llama_platform/training/zero/engine.py", "rag/indexing/workers.py", "serve_apps/ingress/deployment.py",
     "serve_apps/ingress/metrics.py", "serve_apps/llama/deployment.py", "serve_apps/llama/metrics.py",

@@ -27,6 +27,8 @@ class TrainerState:
     loss_first: float | None = None
     loss_last: float | None = None
     best_eval_loss: float | None = None
+    best_step: int | None = None
+    """Step of the lowest held-out loss."""
     evaluations_without_gain: int = 0
     tokens: int = 0
     eval_loss: float | None = None
@@ -66,10 +68,18 @@ class TrainerState:
         gained = self.best_eval_loss is None or loss < self.best_eval_loss
         self.eval_loss = loss
         self.best_eval_loss = loss if gained else self.best_eval_loss
+        self.best_step = self.step if gained else self.best_step
         self.evaluations_without_gain = 0 if gained else self.evaluations_without_gain + 1
         self.stopped_early = bool(patience and self.evaluations_without_gain >= patience)
         return gained
 
-    def summary(self) -> dict[str, Any]:
-        """Return what is recorded with the adapter."""
-        return {key: value for key, value in asdict(self).items() if key not in ("unlogged", "identity")}
+    def summary(self, *, best: bool = False) -> dict[str, Any]:
+        """Return what is recorded with the adapter.
+
+        Args:
+            best: whether its weights are those of the lowest held-out loss; step and held-out loss are theirs then.
+        """
+        found = {key: value for key, value in asdict(self).items() if key not in ("unlogged", "identity")}
+        if best and self.best_step is not None:
+            found |= {"step": self.best_step, "eval_loss": self.best_eval_loss}
+        return found

@@ -22,13 +22,14 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from llama_platform.artifacts.location import absolute, repository_from
 from llama_platform.artifacts.manifest import Manifest, check_name
 from llama_platform.artifacts.refs import check_adapter_name
-from llama_platform.artifacts.repository import ArtifactVersion
+from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
 from llama_platform.data.dataset import find_dataset
 from llama_platform.errors import InputError, PlatformError, TrainingError
 from llama_platform.models.base_model import check_quantization, load_template, max_positions
 from llama_platform.models.lineage import check_dataset
 from llama_platform.models.prompt import PromptTemplate
-from llama_platform.training.batching.sampler import accumulation_for
+from llama_platform.storage.lease import Lease
+from llama_platform.training.batching.sampler import accumulation_for, total_steps
 from llama_platform.training.config import FinetuneConfig, TrainingConfig
 from llama_platform.training.run.checkpoint import newest_checkpoint
 from llama_platform.training.run.cluster_watch import GONE_S, ClusterWatch, resubmission_advice
@@ -40,6 +41,8 @@ from llama_platform.training.run.worker import RunOutcome, WorkerArguments, trai
 
 log = logging.getLogger(__name__)
 POLL_S = 0.5
+LEARNING = ("learning_rate", "schedule", "warmup_fraction", "weight_decay", "max_grad_norm", "batching", "precision")
+"""Settings of `training` that decide what a step learns."""
 START_TRIES = 30
 """How often Ray Train waits a minute for the workers' resources, before it gives up."""
 
@@ -83,6 +86,7 @@ def finetune(
         NotFoundError: there is no such dataset.
         InputError: the base cannot be found, dataset or name of the adapter do not fit, the cluster is too small, or
             the run exists and is of something else.
+        ConflictError: another driver is at work on the run.
         TrainingError: the workers failed more often than allowed, or no step was made.
     """
     config = config.model_copy(update={"store": absolute(config.store, os.environ)})
@@ -96,9 +100,32 @@ def finetune(
     checkpoint = newest_checkpoint(repository, run_id)
     state = TrainerState.from_json(checkpoint.progress) if checkpoint else TrainerState(config.global_batch_size())
     state.claim(run_identity(config, dataset, template), run_id)
+    if state.global_batch_size != config.global_batch_size():
+        log.warning(
+            "run %s goes on with its global batch of %d chats, not with %d",
+            run_id, state.global_batch_size, config.global_batch_size(),
+        )  # fmt: skip
+    _check_finished(config, repository, run_id, state, repository.manifest(dataset))
     _check_division(state.global_batch_size, config.training)
     if not may_grow:
         _check_resources(config.training)
+    with Lease(repository.store, f"runs/{run_id}/lease.json", f"run {run_id}") as lease:
+        # Read again: until the lease was taken, another driver may have gone on with the run.
+        checkpoint = newest_checkpoint(repository, run_id)
+        state = TrainerState.from_json(checkpoint.progress) if checkpoint else state
+        return _run(config, repository, run_id, dataset, state, lease, on_metrics, stop or threading.Event())
+
+
+def _run(
+    config: FinetuneConfig,
+    repository: ArtifactRepository,
+    run_id: str,
+    dataset: ArtifactVersion,
+    state: TrainerState,
+    lease: Lease,
+    on_metrics: Callable[[StepMetrics], None],
+    stop: threading.Event,
+) -> RunResult:
     repository.store.write(f"runs/{run_id}/config.yaml", yaml.safe_dump(config.model_dump(mode="json")).encode())
     # Pinned to the driver's node, so that the two live and die together.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -106,7 +133,7 @@ def finetune(
     arguments = WorkerArguments(config, run_id, dataset.version, state, control)
     with RunLog(repository.store, run_id, config) as run_log:
         try:
-            outcome = _follow(arguments, run_log, on_metrics, stop or threading.Event())
+            outcome = _follow(arguments, run_log, lease, on_metrics, stop)
             if outcome.state.step == 0:
                 raise TrainingError(f"run {run_id}: no optimizer step was made")
         except BaseException as error:  # Ctrl-C too: the run's status must not stay «running»
@@ -156,7 +183,11 @@ def _rounded(loss: float | None) -> float | None:
 
 
 def _follow(
-    arguments: WorkerArguments, run_log: RunLog, on_metrics: Callable[[StepMetrics], None], stop: threading.Event
+    arguments: WorkerArguments,
+    run_log: RunLog,
+    lease: Lease,
+    on_metrics: Callable[[StepMetrics], None],
+    stop: threading.Event,
 ) -> RunOutcome:
     """Run the workers in a thread; log what they post, and pass a request to stop on to them."""
     control, run_id, seen, asked = arguments.control, arguments.run_id, 0, False
@@ -177,6 +208,7 @@ def _follow(
         while not ended:
             ended = bool(wait([run], POLL_S).done)
             cluster.check()
+            lease.check()
             if stop.is_set() and not asked:
                 control.request_stop.remote()
                 asked = True
@@ -234,6 +266,25 @@ def _check_dataset(
         raise InputError(
             f"dataset {dataset.name}@{dataset.version} has a chat of {longest} tokens, the base reads {positions}: "
             f"prepare it again with --set data.max_tokens={positions}"
+        )
+
+
+def _check_finished(
+    config: FinetuneConfig, repository: ArtifactRepository, run_id: str, state: TrainerState, manifest: Manifest
+) -> None:
+    """Refuse other settings for a run that has no step left to take them into account."""
+    training = config.training
+    chats = manifest.metadata["chats"]["train"]
+    steps = total_steps(chats, state.global_batch_size, training.epochs, training.max_steps)
+    if not state.step or (state.step < steps and not state.stopped_early):
+        return
+    before = yaml.safe_load(repository.store.read(f"runs/{run_id}/config.yaml").content)["training"]
+    now = training.model_dump(mode="json")
+    changed = [key for key in LEARNING if key in before and before[key] != now[key]]
+    if changed:
+        raise InputError(
+            f"training.run_id {run_id}: has made its {state.step} steps; {', '.join(changed)} would change nothing: "
+            "use another run_id, or more training.epochs or training.max_steps"
         )
 
 

@@ -273,8 +273,11 @@ class FinetuneWorker:
             "prompt_fingerprint": self.template.fingerprint(),
             "dataset": dataset,
             "run_id": self.run_id,
-            "metrics": self.state.summary(),
-            "settings": self.config.settings(),
+            "metrics": self.state.summary(best=self.config.training.publish == "best"),
+            # The data was chosen and checked when the dataset was prepared, whatever this run's `data` says.
+            "settings": self.config.settings() | {"data": self.repository.manifest(self.dataset).metadata["settings"]},
+            "chats": len(self.data),
+            "epochs": round(self.state.step * self.state.global_batch_size / len(self.data), 3),
         }
 
 

@@ -1,9 +1,10 @@
 import pytest
 
 from artifact_folders import fetched_folder
-from llama_platform.errors import ConfigError, ConflictError, InputError, IntegrityError
+from llama_platform.errors import ConfigError, ConflictError, InputError, IntegrityError, StorageError
 from rag.dense_index import IndexingConfig
 from rag.documents.chunking import ChunkingConfig
+from rag.documents.document import Skipped
 from rag.embedding import SentenceTransformerEmbedder
 from rag.embedding_model import EmbeddingConfig
 from rag.indexing.build import IndexConfig, build_index
@@ -177,3 +178,15 @@ def test_the_offline_model_finds_by_meaning(repository, build, offline):
     question = "How hot should a hot drink made of leaves be?"
     (hit,) = retriever.search(Query(question, 1, "dense"), offline.embed([question])[0]).hits
     assert hit.chunk.document == "hot/tea.md"
+
+
+def test_a_file_that_cannot_be_read_right_now_is_not_left_out(repository, build, monkeypatch):
+    build()
+
+    def away(self, files):
+        yield Skipped("hot/tea.md", "the store does not answer", fatal=True)
+
+    monkeypatch.setattr(LocalWorkers, "read", away)
+    with pytest.raises(StorageError, match=r"hot/tea\.md: the store does not answer; nothing was changed"):
+        build()
+    assert repository.versions("index", "drinks") == [1]

@@ -36,3 +36,13 @@ def test_the_summary_is_of_the_run_not_of_its_bookkeeping():
     summary = progress.summary()
     assert (summary["step"], summary["tokens"], summary["loss_first"], summary["loss_last"]) == (2, 150, 2.0, 1.0)
     assert not {"unlogged", "identity"} & set(summary)
+
+
+def test_what_is_recorded_of_the_best_weights_is_theirs():
+    state = TrainerState(16)
+    for loss, held_out in ((3.0, 2.0), (2.0, 1.0), (1.0, 1.5)):
+        state.add_step(loss, 10)
+        state.add_evaluation(held_out, None)
+    assert (state.summary()["step"], state.summary()["eval_loss"]) == (3, 1.5)
+    best = state.summary(best=True)
+    assert (best["step"], best["eval_loss"]) == (2, 1.0)

@@ -8,7 +8,8 @@ from datasets_of_sources import publish_sources
 from llama_platform.artifacts.location import StoreConfig, repository_from
 from llama_platform.config import load_config
 from llama_platform.data.config import DataConfig
-from llama_platform.errors import InputError, NotFoundError
+from llama_platform.errors import ConflictError, InputError, NotFoundError
+from llama_platform.storage import lease
 from llama_platform.training.config import FinetuneConfig
 from llama_platform.training.run import trainer
 from llama_platform.training.run.checkpoint import Checkpoint, save_checkpoint
@@ -91,3 +92,27 @@ def test_a_chat_that_is_longer_than_the_base_reads_is_told_before_the_start(star
     monkeypatch.setattr(trainer, "max_positions", lambda base: 8)
     with pytest.raises(InputError, match=r"a chat of \d+ tokens, the base reads 8: .*data\.max_tokens=8"):
         start()
+
+
+def test_other_settings_for_a_run_without_steps_left_are_refused(start):
+    progress = {"global_batch_size": 16, "step": 6}
+    save_checkpoint(start.repository, "r", Checkpoint(6, {}, {"exp_avg": {}, "exp_avg_sq": {}}, progress))
+    with pytest.raises(AssertionError, match="workers would start"):
+        start("training.run_id=s")  # writes the configuration as a first start does
+    written = start.repository.store.read("runs/s/config.yaml").content
+    start.repository.store.write("runs/r/config.yaml", written)
+    with pytest.raises(AssertionError, match="workers would start"):
+        start("training.run_id=r")
+    with pytest.raises(InputError, match=r"has made its 6 steps; learning_rate would change nothing"):
+        start("training.run_id=r", "training.learning_rate=1e-3")
+    with pytest.raises(AssertionError, match="workers would start"):
+        start("training.run_id=r", "training.learning_rate=1e-3", "training.epochs=9")
+
+
+def test_a_run_that_another_driver_is_at_work_on_is_refused(start, monkeypatch):
+    monkeypatch.setattr(lease, "LOOK_S", 0.02)
+    with (
+        lease.Lease(start.repository.store, "runs/r/lease.json", "run r", lease_s=0.4),
+        pytest.raises(ConflictError, match="run r is held by process"),
+    ):
+        start("training.run_id=r")
