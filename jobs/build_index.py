@@ -66,6 +66,12 @@ def do_change(
 
     It stays in the store until it is in a committed version, or refused for its own content.
 
+    Args:
+        repository: whose store it waits in.
+        config: the index, its store and its embedding model; sources and mode are the change's.
+        change_id: what `store_change` returned.
+        on_progress: called with lines for the user.
+
     Raises:
         InputError: its documents cannot be indexed.
         StorageError: the store failed meanwhile; the change still waits there.

@@ -101,6 +101,8 @@ def summary(report: DatasetReport) -> str:
         f"{chats.read} records, {chats.kept} chats: {chats.train} to train on, {chats.eval} held out",
         f"{tokens.all:,} training tokens, {tokens.trained:,} of them in the loss; longest chat {tokens.longest}",
     ]
+    if report.held_out_answers_known:
+        lines.append(f"{report.held_out_answers_known:.0%} of the held-out answers stand word for word in training")
     if chats.not_read_after is not None:
         lines.append(f"reading stopped after {chats.not_read_after} chats (data.max_chats)")
     for kind, found in report.findings.items():

@@ -133,6 +133,7 @@ class Demo:
             "train_tokens": tokens,
             "version": version.version,
             "chats": report.as_json()["chats"],
+            "held_out_answers_known": report.held_out_answers_known,
         }
         update: dict[str, Any] = {"dataset_version": version.version}
         if not self._steps_are_set:

@@ -20,7 +20,16 @@ def summarize(report: dict[str, Any]) -> Table:
         f"{training['workers']} workers, ZeRO {training['zero_stage']}, {training['steps']} steps, "
         f"{training['tokens_per_s']:,.0f} tokens/s, loss {training['loss_first']:.2f} → {training['loss_last']:.2f}",
     )
-    add("perplexity", f"base {evaluation['perplexity_base']:,.1f}, adapter {evaluation['perplexity_adapter']:,.2f}")
+    known = data["held_out_answers_known"]
+    add(
+        "perplexity",
+        f"base {evaluation['perplexity_base']:,.1f}, adapter {evaluation['perplexity_adapter']:,.2f} on held-out chats"
+        + (
+            f"\n  {known:.0%} of their answers stand word for word in training: this is how well they are remembered"
+            if known
+            else ""
+        ),
+    )
     for sample in evaluation["samples"]:
         add("", f"{sample['prompt']}\n  base: {sample['base']}\n  adapter: {sample['adapter']}")
     add("adapter", f"{report['adapter']['name']}@{report['adapter']['version']}")

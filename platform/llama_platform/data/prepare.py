@@ -3,6 +3,7 @@
 Memory does not grow with the texts: chats go through a scratch file, and what stays of each is a kilobyte or two.
 """
 
+import hashlib
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -47,6 +48,8 @@ class _Kept:
     trained: "array[int]" = field(default_factory=lambda: array("i"))
     turns: "array[int]" = field(default_factory=lambda: array("i"))
     wheres: list[str] = field(default_factory=list)
+    answers: "list[array[int]]" = field(default_factory=list)
+    """Digests of each chat's answers, 8 bytes each."""
     near: list[tuple[int, int, float]] = field(default_factory=list)
     """(chat, earlier chat, similarity) of near duplicates."""
 
@@ -85,6 +88,7 @@ def prepare(
         counts: dict[str, Counter[str]] = {file.name: Counter() for file in files}
         kept = _collect(run(read_batches(files, config)), config, spool, log, counts)
         sides = _sides(kept, config, log)
+        known = _known_answers(kept, sides, config, log)
         report = DatasetReport(
             name=config.name,
             sources=tuple(
@@ -100,6 +104,7 @@ def prepare(
                 not_read_after=config.max_chats if len(kept.tokens) >= (config.max_chats or 2**62) else None,
             ),
             tokens={"train": _tokens(kept, sides, "train"), "eval": _tokens(kept, sides, "eval")},
+            held_out_answers_known=known,
             findings=log.summary(),
             prompt=PromptIdentity(template.style, template.fingerprint()),
             train_on=config.train_on,
@@ -166,7 +171,27 @@ def _is_new(
     kept.trained.append(chat.num_trained_tokens)
     kept.turns.append(sum(m.role != "system" for m in chat.messages or []))
     kept.wheres.append(chat.where)
+    kept.answers.append(array("q", [_digest(m.content) for m in chat.messages or [] if m.role == "assistant"]))
     return True
+
+
+def _digest(answer: str) -> int:
+    words = " ".join(answer.split())
+    return int.from_bytes(hashlib.blake2b(words.encode("utf-8", "replace"), digest_size=8).digest(), signed=True)
+
+
+def _known_answers(kept: _Kept, sides: Sequence[str | None], config: DataConfig, log: FindingsLog) -> float:
+    """Return the share of held-out answers that are trained on, too; chats with no other answers are findings."""
+    trained = {answer for number, side in enumerate(sides) if side == "train" for answer in kept.answers[number]}
+    known = count = 0
+    for number, side in enumerate(sides):
+        if side == "eval":
+            found = sum(answer in trained for answer in kept.answers[number])
+            known, count = known + found, count + len(kept.answers[number])
+            if found == len(kept.answers[number]):
+                problem = "held out, but every answer stands word for word in chats that are trained on"
+                log.add(Finding("known_answers", kept.wheres[number], problem, config.policies.known_answers))
+    return round(known / count, 4) if count else 0.0
 
 
 def _sides(kept: _Kept, config: DataConfig, log: FindingsLog) -> list[str | None]:

@@ -79,6 +79,9 @@ class Policies(Config):
     """Nearly the same chat was read before."""
     leakage: Action = "fix"
     """A held-out chat is nearly one that is trained on; `fix` moves it to the training side, `drop` leaves it out."""
+    known_answers: Literal["fail", "warn"] = "warn"
+    """Every answer of a held-out chat stands word for word in chats that are trained on: its loss says how well they
+    are remembered, not what was learned."""
 
 
 class QualityFilters(Config):

@@ -63,6 +63,8 @@ class DatasetReport:
     sources: tuple[SourceCounts, ...]
     chats: ChatCounts
     tokens: Mapping[Side, TokenCounts]
+    held_out_answers_known: float
+    """Share of the held-out answers that stand word for word in chats that are trained on."""
     findings: Mapping[str, FindingCounts]
     """By kind of finding."""
     prompt: PromptIdentity

@@ -88,3 +88,13 @@ def test_too_few_chats_is_an_error(prepare_chats):
 def test_a_bound_on_chats_is_reported(prepare_chats):
     report, _, _ = prepare_chats(*GOOD, max_chats=5)
     assert (report.chats.kept, report.chats.not_read_after) == (5, 5)
+
+
+def test_held_out_answers_that_are_trained_on_are_told(prepare_chats):
+    chats = [chat(f"question {n} of {n * n} please", "always the very same") for n in range(40)]
+    report, _, _ = prepare_chats(*chats)
+    assert report.held_out_answers_known == 1.0
+    assert report.findings["known_answers"].count == report.chats.eval
+    report, _, _ = prepare_chats(*GOOD)
+    assert report.held_out_answers_known == 0.0
+    assert "known_answers" not in report.findings

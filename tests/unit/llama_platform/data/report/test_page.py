@@ -21,6 +21,7 @@ def test_the_page_shows_samples_as_text_and_marks_what_is_trained(tmp_path, tiny
         sources=(),
         chats=ChatCounts(read=1, kept=1, train=1, eval=0),
         tokens={"train": TokenCounts(all=9, trained=4, longest=9), "eval": TokenCounts(all=0, trained=0, longest=0)},
+        held_out_answers_known=0.0,
         findings={"email": FindingCounts(count=2, actions={"warn": 2}, places=())},
         prompt=PromptIdentity("plain", "f" * 64),
         train_on="answers",

@@ -11,6 +11,7 @@ def report(bound: int | None) -> DatasetReport:
         (SourceCounts("a.jsonl", "f" * 64, {"pairs": 1}),),
         ChatCounts(2, 2, 1, 1, bound),
         {"train": side, "eval": side},
+        0.5,
         {"email": FindingCounts(1, {"warn": 1}, (Place("a.jsonl:1", "x", "warn"),))},
         PromptIdentity("plain", "f" * 64),
         "answers",
@@ -20,7 +21,16 @@ def report(bound: int | None) -> DatasetReport:
 def test_the_json_form_is_plain_values_under_the_keys_of_report_json():
     values = report(None).as_json()
     assert json.loads(json.dumps(values)) == values
-    assert list(values) == ["name", "sources", "chats", "tokens", "findings", "prompt", "train_on"]
+    assert list(values) == [
+        "name",
+        "sources",
+        "chats",
+        "tokens",
+        "held_out_answers_known",
+        "findings",
+        "prompt",
+        "train_on",
+    ]
     assert values["findings"]["email"]["places"] == [{"where": "a.jsonl:1", "problem": "x", "action": "warn"}]
 
 
