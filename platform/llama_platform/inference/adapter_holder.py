@@ -13,6 +13,8 @@ from llama_platform.inference.protocol import Engine
 
 MAX_KEPT_FOLDERS = 256
 """Adapters that an engine which reads their folders again may have; the least recently used are unloaded."""
+TURN_S = 2.0
+"""How long a request waits for a place before others must let it go first, in seconds."""
 TRIES, PAUSE_S = 4, 0.05
 """A request that was cancelled leaves its adapter a step later than its user leaves: room is looked for again."""
 
@@ -37,6 +39,8 @@ class AdapterHolder:
         self._loading: dict[str, asyncio.Lock] = {}
         self._users: Counter[str] = Counter()
         self._released = asyncio.Event()
+        self._turns: dict[object, tuple[float, str]] = {}
+        """Since when each request has waited for its adapter, and which that is, in order of arrival."""
         self._kept: dict[str, _Entered] = {}
         self._pinned: set[str] = set()
 
@@ -53,9 +57,30 @@ class AdapterHolder:
             UnavailableError: there is no room for it although nothing is in use.
             DeadlineError: others kept the room for too long.
         """
-        digest, alone = version.digest, 0
-        while not self._engine.hold_adapter(digest):
+        digest, ticket = version.digest, object()
+        self._turns[ticket] = time.monotonic(), digest
+        try:
+            await self._take(version, ticket, deadline)
+        finally:
+            del self._turns[ticket]
+            self._wake()
+        self._users[digest] += 1
+        if digest in self._kept:
+            self._kept[digest] = self._kept.pop(digest)  # now the latest
+        try:
+            yield
+        finally:
+            self._users[digest] -= 1
+            self._engine.release_adapter(digest)
+            self._wake()
+
+    async def _take(self, version: ArtifactVersion, ticket: object, deadline: float | None) -> None:
+        alone = 0
+        while self._is_behind(ticket, version.digest) or not self._engine.hold_adapter(version.digest):
             released = self._released
+            if self._is_behind(ticket, version.digest):
+                await _wait(released, deadline)
+                continue
             try:
                 await self.load(version)
             except UnavailableError:
@@ -66,16 +91,23 @@ class AdapterHolder:
                 if alone >= TRIES:
                     raise
                 await asyncio.sleep(PAUSE_S)
-        self._users[digest] += 1
-        if digest in self._kept:
-            self._kept[digest] = self._kept.pop(digest)  # now the latest
-        try:
-            yield
-        finally:
-            self._users[digest] -= 1
-            self._engine.release_adapter(digest)
-            self._released.set()
-            self._released = asyncio.Event()
+
+    def _is_behind(self, ticket: object, digest: str) -> bool:
+        """Tell whether one that came before has waited so long for another adapter that its turn comes first.
+
+        Requests for adapters that are loaded would keep them in use for ever, and one that needs a place out.
+        """
+        now = time.monotonic()
+        for other, (since, wanted) in self._turns.items():
+            if other is ticket:
+                return False
+            if wanted != digest and now - since > TURN_S:
+                return True
+        return False
+
+    def _wake(self) -> None:
+        self._released.set()
+        self._released = asyncio.Event()
 
     async def load(self, version: ArtifactVersion, pinned: bool = False) -> None:
         """Load an adapter unless it is; see Engine.load_adapter."""

@@ -145,3 +145,28 @@ def test_folders_stay_while_an_engine_may_read_them_again(make, monkeypatch):
         assert (inside, unloaded) == ({"d", "e"}, ["b", "c", "a"])
 
     asyncio.run(story())
+
+
+def test_requests_for_loaded_adapters_do_not_keep_another_out_for_ever(make, monkeypatch):
+    monkeypatch.setattr(adapter_holder, "TURN_S", 0.05)
+    _, holder = make(2)
+
+    async def story():
+        async def busy(name):
+            async with holder.held(version(name), time.time() + 30):
+                await asyncio.sleep(0.02)
+
+        async def always(name):
+            running = []
+            for _ in range(100):  # each begins before the one before it has ended
+                running.append(asyncio.ensure_future(busy(name)))
+                await asyncio.sleep(0.01)
+            await asyncio.gather(*running)
+
+        streams = [asyncio.ensure_future(always(name)) for name in "ab"]
+        await asyncio.sleep(0.1)
+        async with holder.held(version("c"), time.time() + 30):
+            assert not any(stream.done() for stream in streams)
+        await asyncio.gather(*streams)
+
+    asyncio.run(story())
