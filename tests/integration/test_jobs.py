@@ -1,7 +1,6 @@
 """`ray job submit` from the repository root, on a cluster with token authentication."""
 
 import json
-import time
 
 import pytest
 import torch
@@ -10,6 +9,7 @@ from safetensors import safe_open
 import jobs.evaluate
 import jobs.merge_adapter
 from artifact_folders import fetched_folder
+from ray_nodes import wait_for
 
 pytestmark = pytest.mark.integration
 CONFIG = ("--config", "jobs/configs/tiny_lora_cpu.yaml")
@@ -106,11 +106,11 @@ def test_a_running_job_can_be_watched_and_stopped_and_goes_on(trained, cluster, 
     settings = {"training.epochs": 1000, "training.run_id": "it-2", "training.checkpoint_every": 1000}
     job = start("python", "-m", "jobs.finetune", *CONFIG, **settings)
     shown = ("loss", "tokens_per_s", "step")
-    wait_for(lambda: all(cluster.gauge(f"ray_llama_training_{name}", run="it-2") for name in shown), 90)
-    wait_for(lambda: "runs/it-2/metrics.jsonl" in repository.store.list_keys("runs/it-2/"), 30)
+    wait_for(lambda: all(cluster.gauge(f"ray_llama_training_{name}", run="it-2") for name in shown), 240)
+    wait_for(lambda: "runs/it-2/metrics.jsonl" in repository.store.list_keys("runs/it-2/"), 240)
     assert json.loads(repository.store.read("runs/it-2/status.json").content)["status"] == "running"
     assert cluster.run("ray", "job", "stop", job).returncode == 0
-    wait_for(lambda: b'"stopped"' in repository.store.read("runs/it-2/status.json").content, 60)
+    wait_for(lambda: b'"stopped"' in repository.store.read("runs/it-2/status.json").content, 240)
     step = json.loads(repository.store.read("runs/it-2/status.json").content)["step"]
     assert repository.manifest(repository.latest("checkpoint", "it-2")).metadata["step"] == step
     done = submit("python", "-m", "jobs.finetune", *CONFIG, **settings | {"training.max_steps": step + 2})
@@ -149,10 +149,3 @@ def test_merging_writes_a_model_and_says_how_near_it_is(trained, overrides, tmp_
     assert (tmp_path / "merged/model.safetensors").exists()
     assert jobs.merge_adapter.main(arguments) == 2
     assert "not empty" in capsys.readouterr().err
-
-
-def wait_for(condition, seconds):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.5)
