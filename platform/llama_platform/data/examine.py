@@ -154,11 +154,13 @@ def _fit(chat: CheckedChat, config: DataConfig, template: PromptTemplate) -> tup
     if not any(message.role == "assistant" for message in chat.messages):
         chat.report("untrainable", policies.untrainable, "there is no answer in it")
         return 0, 0
+    chat.messages = list(_with_loss(original := chat.messages, config.train_on))
     try:
-        sizes = [len(exchange.input_ids) for exchange in template.encode_exchanges(chat.messages)]
+        exchanges = template.encode_exchanges(chat.messages)
     except InputError as error:  # what a policy lets pass and no prompt can hold, such as half a character
         chat.report("malformed", policies.malformed, str(error))
         return 0, 0
+    sizes = [len(exchange.input_ids) for exchange in exchanges]
     if sum(sizes) > config.max_tokens:
         kept = sum(size <= config.max_tokens for size in accumulate(sizes))
         problem = f"{sum(sizes)} tokens, over the limit of {config.max_tokens}"
@@ -166,14 +168,14 @@ def _fit(chat: CheckedChat, config: DataConfig, template: PromptTemplate) -> tup
             chat.report("too_long", _drop_or(policies.too_long), problem)
             return 0, 0
         chat.report("too_long", "fix", f"{problem}: cut to {sum(sizes[:kept])}")
-        system = chat.messages[0].role == "system"
-        chat.messages = chat.messages[: 2 * kept + system]
-    chat.messages = list(_with_loss(chat.messages, config.train_on))  # of what is left: the last answer may be another
-    tokens = template.encode_chat(chat.messages)
-    trained = sum(tokens.trained[1:])
+        left = original[: 2 * kept + (original[0].role == "system")]
+        chat.messages = list(_with_loss(left, config.train_on))  # the last answer is another one now
+        exchanges = template.encode_exchanges(chat.messages)
+    flags = [flag for exchange in exchanges for flag in exchange.trained]
+    trained = sum(flags[1:])
     if not trained:
         chat.report("untrainable", policies.untrainable, "no token of it counts in the loss")
-    return len(tokens.input_ids), trained
+    return len(flags), trained
 
 
 def _drop_or(action: Action) -> Action:

@@ -76,11 +76,13 @@ class AdapterHolder:
 
     async def _take(self, version: ArtifactVersion, ticket: object, deadline: float | None) -> None:
         alone = 0
-        while self._is_behind(ticket, version.digest) or not self._engine.hold_adapter(version.digest):
+        while True:
             released = self._released
             if self._is_behind(ticket, version.digest):
                 await _wait(released, deadline)
                 continue
+            if self._engine.hold_adapter(version.digest):
+                return
             try:
                 await self.load(version)
             except UnavailableError:

@@ -97,6 +97,22 @@ def finetune(
     _check_installed(config)
     template = load_template(config.base)  # what is wrong with the base shows here rather than in every worker
     _check_dataset(config, dataset, repository.manifest(dataset), template)
+    # Before the run's state is read: another driver may be changing it.
+    with Lease(repository.store, f"runs/{run_id}/lease.json", f"run {run_id}") as lease:
+        state = _claimed_state(config, repository, run_id, dataset, template)
+        if not may_grow:
+            _check_resources(config.training)
+        return _run(config, repository, run_id, dataset, state, lease, on_metrics, stop or threading.Event())
+
+
+def _claimed_state(
+    config: FinetuneConfig,
+    repository: ArtifactRepository,
+    run_id: str,
+    dataset: ArtifactVersion,
+    template: PromptTemplate,
+) -> TrainerState:
+    """Return where a run is, a new one or one that these settings can go on with."""
     checkpoint = newest_checkpoint(repository, run_id)
     state = TrainerState.from_json(checkpoint.progress) if checkpoint else TrainerState(config.global_batch_size())
     state.claim(run_identity(config, dataset, template), run_id)
@@ -107,13 +123,7 @@ def finetune(
         )  # fmt: skip
     _check_finished(config, repository, run_id, state, repository.manifest(dataset))
     _check_division(state.global_batch_size, config.training)
-    if not may_grow:
-        _check_resources(config.training)
-    with Lease(repository.store, f"runs/{run_id}/lease.json", f"run {run_id}") as lease:
-        # Read again: until the lease was taken, another driver may have gone on with the run.
-        checkpoint = newest_checkpoint(repository, run_id)
-        state = TrainerState.from_json(checkpoint.progress) if checkpoint else state
-        return _run(config, repository, run_id, dataset, state, lease, on_metrics, stop or threading.Event())
+    return state
 
 
 def _run(
