@@ -46,8 +46,8 @@ test-chaos: $(VENV)/.dev  ## killed workers, drivers, nodes and replicas, rollin
 	@$(BIN)/python -m pytest tests/unit tests/integration -m slow
 	@$(BIN)/python -m pytest tests/chaos
 
-test-gpu: $(VENV)/.dev  ## on a machine with a GPU: training step and engine with the shapes of 7B
-	@$(BIN)/python -m pytest tests/gpu tests/unit/llama_platform/inference/torch_engine
+test-gpu: $(VENV)/.dev  ## on a machine with a GPU: training step with the shapes of 7B
+	@$(BIN)/python -m pytest tests/gpu
 
 .cache/vllm/.done: tests/vllm/requirements.txt
 	@echo "Setting up .cache/vllm (vLLM for the CPU has needs of its own, once) …"

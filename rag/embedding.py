@@ -58,8 +58,12 @@ class SentenceTransformerEmbedder:
     in `dtype`, pooling and what follows in float32. One forward pass at a time: they share the threads.
     """
 
-    def __init__(self, config: EmbeddingConfig) -> None:
+    def __init__(self, config: EmbeddingConfig, device: str = "cpu") -> None:
         """Load the model.
+
+        Args:
+            config: which model, its precision and threads.
+            device: where it computes, as torch names it.
 
         Raises:
             InputError: it cannot be found or loaded.
@@ -70,7 +74,6 @@ class SentenceTransformerEmbedder:
         if config.threads:
             torch.set_num_threads(config.threads)
         self.model = EmbeddingModel(config.model)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
             loaded: Any = SentenceTransformer(str(self.model.folder), trust_remote_code=False, device=device)
         except (OSError, ValueError) as error:
@@ -150,7 +153,7 @@ def _dtype(config: EmbeddingConfig, device: str) -> Any:
 
     if config.dtype != "auto":
         return getattr(torch, config.dtype)
-    if device == "cuda":
+    if device != "cpu":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     features = torch.cpu.get_capabilities()
     return torch.bfloat16 if any(features.get(f) for f in ("avx512_bf16", "amx_bf16", "bf16")) else torch.float32

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from llama_platform.device import assigned_device
 from rag.documents.document import Skipped
 from rag.documents.reader import Reader
 from rag.documents.sandbox import CutDocument
@@ -121,7 +122,9 @@ class TextEmbedder:
         """
         parsed = IndexConfig.model_validate(config)
         threads = {"threads": parsed.embedding.threads or max(1, int(parsed.num_cpus))}
-        self._embedder = SentenceTransformerEmbedder(parsed.embedding.model_copy(update=threads))
+        self._embedder = SentenceTransformerEmbedder(
+            parsed.embedding.model_copy(update=threads), str(assigned_device())
+        )
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Embed a batch of texts."""

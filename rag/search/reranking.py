@@ -19,11 +19,12 @@ class Reranker(Protocol):
 class CrossEncoderReranker:
     """Judges with a cross-encoder of sentence-transformers; see Nogueira and Cho, «Passage Re-ranking with BERT»."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, device: str = "cpu") -> None:
         """Load a model with one output.
 
         Args:
             model: a hub name or a local folder.
+            device: where it computes, as torch names it.
 
         Raises:
             InputError: it cannot be found, or is of another kind.
@@ -31,7 +32,8 @@ class CrossEncoderReranker:
         from sentence_transformers import CrossEncoder
 
         try:
-            self._model: Any = CrossEncoder(str(EmbeddingModel(model).folder), trust_remote_code=False)
+            folder = str(EmbeddingModel(model).folder)
+            self._model: Any = CrossEncoder(folder, trust_remote_code=False, device=device)
         except (OSError, ValueError) as error:
             raise InputError(
                 f"rerank: model {model!r} cannot be loaded: {error}; "

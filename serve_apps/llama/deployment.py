@@ -7,15 +7,15 @@ from contextlib import aclosing, nullcontext
 from typing import Any
 
 import psutil
-import torch
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from llama_platform.artifacts.location import repository_from
 from llama_platform.artifacts.repository import ArtifactVersion
+from llama_platform.device import assigned_device
 from llama_platform.errors import EngineError
 from llama_platform.inference.adapter_holder import AdapterHolder
-from llama_platform.inference.make_engine import make_engine
+from llama_platform.inference.make_engine import engine_kind, make_engine
 from llama_platform.inference.protocol import FinishEvent, GenerationRequest, IndexedEvent, TokenEvent
 from llama_platform.logs import setup_logging
 from llama_platform.models.base_model import load_template
@@ -44,7 +44,8 @@ class LlamaDeployment:
         self._repository = repository_from(self._config.store, os.environ)
         # Ray sets OMP_NUM_THREADS=1 for replicas with less than one CPU; the engine sets its own count.
         tokenizer, threads = load_template(self._config.base).tokenizer, self._config.llama.num_threads()
-        self._engine = await asyncio.to_thread(make_engine, self._config.base, tokenizer, threads, self._config.engine)
+        base, engine, self._device = self._config.base, self._config.engine, assigned_device()
+        self._engine = await asyncio.to_thread(make_engine, base, tokenizer, threads, engine, self._device)
         self._load = LoadTracker()
         self._metrics = ReplicaMetrics()
         self._adapters = AdapterHolder(
@@ -116,8 +117,8 @@ class LlamaDeployment:
         return ReplicaStatus(
             context_length=self._engine.context_length,
             healthy=stats.healthy,
-            engine=self._config.engine.kind,
-            cuda_available=torch.cuda.is_available(),
+            engine=engine_kind(self._config.engine, self._device),
+            cuda_available=self._device.type == "cuda",
             memory={"resident_bytes": self._process.memory_info().rss, **stats.memory},
             failed_steps=stats.failures,
             running=stats.running,

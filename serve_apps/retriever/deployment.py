@@ -14,6 +14,7 @@ from ray.serve.handle import DeploymentHandle
 
 from llama_platform.artifacts.location import repository_from
 from llama_platform.artifacts.repository import ArtifactVersion
+from llama_platform.device import assigned_device
 from llama_platform.errors import DeadlineError, InputError
 from llama_platform.logs import setup_logging
 from rag.documents.chunking import ChunkingConfig
@@ -124,13 +125,14 @@ class RetrieverDeployment:
 
     def _load_models(self) -> None:
         threads = {"threads": self._config.retriever.num_threads()}
-        self._embedder = SentenceTransformerEmbedder(self._config.embedding.model_copy(update=threads))
+        device = str(assigned_device())
+        self._embedder = SentenceTransformerEmbedder(self._config.embedding.model_copy(update=threads), device)
         self._embedding = (self._embedder.name, self._embedder.fingerprint)
         usual = ChunkingConfig()
         chunking = ChunkingConfig(chunk_tokens=min(usual.chunk_tokens, self._embedder.max_tokens))
         self._cut = make_cutter(chunking, self._embedder.model.tokenizer)
         rerank = self._config.rag.rerank
-        self._reranker = CrossEncoderReranker(rerank) if rerank is not None else None
+        self._reranker = CrossEncoderReranker(rerank, device) if rerank is not None else None
         self._embedder.embed(["the first pass takes longer than the others"])
 
     def _open(self, version: ArtifactVersion) -> Retriever:

@@ -15,6 +15,7 @@ class ReplicaStatus:
     engine: str = ""
     """Kind of engine: `torch` or `vllm`."""
     cuda_available: bool = False
+    """Whether it computes on a GPU of its own."""
     memory: dict[str, Any]
     """Bytes, by what takes them."""
     failed_steps: int

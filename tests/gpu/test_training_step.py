@@ -11,24 +11,14 @@ import torch
 
 from llama_platform.data.packing import pack
 from llama_platform.models.adapter import LoraSettings, attach_lora
+from llama_platform.models.random_base import LLAMA_2_7B, random_base
 from llama_platform.training.step import prepare_for_training
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-SHAPES = {"hidden_size": 4096, "intermediate_size": 11008, "num_attention_heads": 32, "num_key_value_heads": 32}
 
 
 def llama(layers, dtype=torch.bfloat16):
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    config = LlamaConfig(**SHAPES, num_hidden_layers=layers, vocab_size=32_000)
-    previous = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        with torch.device("cuda"):
-            return LlamaForCausalLM(config)
-    finally:
-        torch.set_default_dtype(previous)
+    return random_base(LLAMA_2_7B | {"num_hidden_layers": layers}, dtype, torch.device("cuda"))
 
 
 def batch(lengths):
@@ -45,7 +35,9 @@ def test_packed_chats_have_the_loss_and_gradients_of_chats_alone(checkpointing):
     lengths, gradients, losses = [37, 300, 5, 130], [], []
     for groups in ([lengths], [[length] for length in lengths]):
         model = attach_lora(llama(2, torch.float32), LoraSettings(r=8, dropout=0.0), seed=0).cuda()
-        module = prepare_for_training(model, gradient_checkpointing=checkpointing, packed=True)
+        module = prepare_for_training(
+            model, gradient_checkpointing=checkpointing, packed=True, device=torch.device("cuda")
+        )
         whole, start, total = batch(lengths), 0, 0.0
         for group in groups:
             size = sum(group)
@@ -62,7 +54,7 @@ def test_packed_chats_have_the_loss_and_gradients_of_chats_alone(checkpointing):
 
 def test_a_step_of_7b_fits_and_learns(capsys):
     model = attach_lora(llama(32), LoraSettings(), seed=0).cuda().bfloat16()
-    module = prepare_for_training(model, gradient_checkpointing=True, packed=True)
+    module = prepare_for_training(model, gradient_checkpointing=True, packed=True, device=torch.device("cuda"))
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=1e-3)
     rows, losses = batch([512, 300, 150, 150, 90, 400, 200, 246]), []

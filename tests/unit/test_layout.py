@@ -70,8 +70,11 @@ WITHOUT_A_TEST_OF_THEIR_OWN = {
     # its two parts have theirs: models/lineage and artifacts/repository; test_controller.py has it refuse
     "serve_apps/routing/validation.py",
     "llama_platform/inference/torch_engine/model.py",
+    # the reference of the kernels: test_loader.py runs the engine on it
+    "llama_platform/inference/torch_engine/torch_model.py",
     # what Ray or DeepSpeed starts: tests/integration and tests/chaos run it
-    "jobs/batch_predict.py", "jobs/evaluate.py", "jobs/finetune.py", "jobs/merge_adapter.py",
+    "jobs/gpu_check/parts.py", "jobs/gpu_check/plain_peft.py", "jobs/gpu_check/shapes.py",
+    "llama_platform/models/random_base.py", "jobs/batch_predict.py", "jobs/evaluate.py", "jobs/finetune.py", "jobs/merge_adapter.py",
     "jobs/prepare_data.py", "llama_platform/batch/worker.py", "llama_platform/training/run/worker.py",
     "llama_platform/training/zero/engine.py", "rag/indexing/workers.py", "serve_apps/ingress/deployment.py",
     "serve_apps/ingress/metrics.py", "serve_apps/llama/deployment.py", "serve_apps/llama/metrics.py",

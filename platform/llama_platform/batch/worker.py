@@ -62,6 +62,7 @@ class ShardWorker:
         Args:
             config: BatchConfig as JSON.
         """
+        from llama_platform.device import assigned_device
         from llama_platform.inference.make_engine import make_engine
 
         self._config = BatchConfig.model_validate(config)
@@ -69,7 +70,9 @@ class ShardWorker:
         self._repository = repository_from(self._config.store, os.environ)
         self._template = load_template(self._config.base)
         threads = self._config.threads or max(1, int(self._config.num_cpus))
-        self._engine = make_engine(self._config.base, self._template.tokenizer, threads, self._config.engine)
+        self._engine = make_engine(
+            self._config.base, self._template.tokenizer, threads, self._config.engine, assigned_device()
+        )
         self._adapters = AdapterHolder(self._engine, self._repository.fetched)
         self._versions: dict[str, ArtifactVersion] = {}
         self._loop = asyncio.new_event_loop()

@@ -13,6 +13,7 @@ from llama_platform.artifacts.refs import BASE, resolve
 from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
 from llama_platform.data.dataset import find_dataset
 from llama_platform.data.tokenize import IGNORED_LABEL, load_tokenized, sampled
+from llama_platform.device import configured_device
 from llama_platform.errors import InputError
 from llama_platform.evaluation.completions import Question, generate_answers, held_out_questions, quality
 from llama_platform.models.adapter import AdapterSet
@@ -94,7 +95,7 @@ def evaluate(repository: ArtifactRepository, config: FinetuneConfig, cache: Path
         InputError: both candidates are the same, there are no held-out chats, or these were prepared for other prompts.
         IntegrityError: an adapter was made for another base or other prompts.
     """
-    settings = config.evaluation
+    settings, device = config.evaluation, configured_device(config.training.use_gpu)
     candidate = find_candidate(repository, settings.adapter, config.adapter.name)
     against = find_candidate(repository, settings.against, config.adapter.name)
     if candidate == against:
@@ -106,7 +107,7 @@ def evaluate(repository: ArtifactRepository, config: FinetuneConfig, cache: Path
     dataset = _dataset(repository, config, candidate, against)
     check_dataset(dataset, repository.manifest(dataset), fingerprint)
     with repository.fetched(dataset) as folder:
-        evaluator = Evaluator(config.base, folder / "eval.parquet", settings, cache)
+        evaluator = Evaluator(config.base, folder / "eval.parquet", settings, cache, device)
     scores, answers = {}, {}
     for one in (candidate, against):
         with repository.fetched(one.version) if one.version else nullcontext() as adapter:
@@ -128,14 +129,17 @@ def evaluate(repository: ArtifactRepository, config: FinetuneConfig, cache: Path
 class Evaluator:
     """A base and the held-out chats that it is evaluated on."""
 
-    def __init__(self, base: BaseConfig, eval_file: Path, settings: EvaluationConfig, cache: Path) -> None:
-        """Load the base, to the GPU if there is one.
+    def __init__(
+        self, base: BaseConfig, eval_file: Path, settings: EvaluationConfig, cache: Path, device: torch.device
+    ) -> None:
+        """Load the base.
 
         Args:
             base: base model of all adapters that will be compared.
             eval_file: Parquet file of held-out chats.
             settings: how many chats and questions, and how long the answers may be.
             cache: folder for tokenized chats.
+            device: what the base computes on.
 
         Raises:
             InputError: the base cannot be loaded, or there are no held-out chats.
@@ -145,7 +149,7 @@ class Evaluator:
         self._rows = list(sampled(rows, settings.max_chats))
         if not self._rows:
             raise InputError(f"{eval_file}: holds no chats to evaluate on")
-        model = load_base_model(base).to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        model = load_base_model(base, device).to(device)
         self._adapters, self._settings, self._device = AdapterSet(model), settings, model.device
         asked = [Question((Message("user", prompt),), None) for prompt in settings.prompts]
         self._measured = held_out_questions(eval_file, settings.answered_chats)

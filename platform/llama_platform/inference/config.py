@@ -12,8 +12,9 @@ Positive = Annotated[int, Field(ge=1)]
 class EngineConfig(Config):
     """How much an engine takes on at once, and what memory that may cost."""
 
-    kind: Literal["torch", "vllm"] = "torch"
-    """`torch` is our own, for CPUs and GPUs; `vllm` needs the extra of that name."""
+    kind: Literal["auto", "torch", "vllm"] = "auto"
+    """`torch` is our own, for CPUs; `vllm` needs the extra of that name; `auto` is vllm where a replica has a GPU and
+    torch where it has none."""
     max_running: Annotated[int, Field(ge=1, le=256)] = 16
     """Requests that generate at the same time."""
     max_waiting: Annotated[int, Field(ge=0)] = 64
@@ -22,7 +23,7 @@ class EngineConfig(Config):
     """Tokens of prompt and answer together; None for what the base was trained for."""
     kv_cache_mib: Positive | None = None
     """Memory for keys and values; None for what the running requests can fill, at most a quarter of the free memory
-    of the machine, or nine tenths of a GPU's."""
+    of the machine."""
     max_step_tokens: Annotated[int, Field(ge=16)] = 512
     """Prompt tokens that one step computes at most."""
     prefix_cache: bool = True

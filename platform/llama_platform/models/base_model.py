@@ -3,13 +3,16 @@
 import importlib.util
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from llama_platform.config import Config
 from llama_platform.errors import InputError
 from llama_platform.models.hub import download
 from llama_platform.models.prompt import PromptStyle, PromptTemplate
 from llama_platform.models.tiny import WEIGHTS_FOLDER
+
+if TYPE_CHECKING:
+    import torch
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -97,8 +100,12 @@ def _json(path: Path) -> dict[str, Any]:
     return found
 
 
-def load_base_model(config: BaseConfig) -> Any:
+def load_base_model(config: BaseConfig, device: "torch.device | None" = None) -> Any:
     """Return the base as a `LlamaForCausalLM` in the configured dtype, on the CPU, from safetensors.
+
+    Args:
+        config: which base.
+        device: the GPU that a base of four bits is loaded to; every other base is on the CPU.
 
     Raises:
         InputError: it cannot be found or read, or is no Llama.
@@ -106,7 +113,7 @@ def load_base_model(config: BaseConfig) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
-    extra: dict[str, Any] = _quantized(config) if config.quantize != "none" else {}
+    extra: dict[str, Any] = _quantized(config, device) if config.quantize != "none" else {}
     with _explained(config):
         model = AutoModelForCausalLM.from_pretrained(
             config.location(),
@@ -133,7 +140,7 @@ def check_quantization(config: BaseConfig) -> None:
         )
 
 
-def _quantized(config: BaseConfig) -> dict[str, Any]:
+def _quantized(config: BaseConfig, device: "torch.device | None") -> dict[str, Any]:
     import torch
     from transformers import BitsAndBytesConfig
 
@@ -144,7 +151,7 @@ def _quantized(config: BaseConfig) -> dict[str, Any]:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=getattr(torch, config.dtype),
     )
-    return {"quantization_config": settings, "device_map": {"": torch.cuda.current_device()}}
+    return {"quantization_config": settings, "device_map": {"": device or "cpu"}}
 
 
 class _explained:

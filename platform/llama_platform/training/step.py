@@ -9,21 +9,25 @@ from typing import Any
 import torch
 
 from llama_platform.data.packing import Batch
+from llama_platform.device import CPU
 from llama_platform.training.batching.sampler import dropout_seed
 from llama_platform.training.objectives.answer_loss import AnswerLoss
 from llama_platform.training.objectives.packed_attention import use_packed_attention
 from llama_platform.training.objectives.packed_dropout import use_packed_dropout
 
 
-def prepare_for_training(model: Any, *, gradient_checkpointing: bool, packed: bool) -> AnswerLoss:
+def prepare_for_training(
+    model: Any, *, gradient_checkpointing: bool, packed: bool, device: torch.device = CPU
+) -> AnswerLoss:
     """Return the loss module of a LoRA model, in training mode.
 
     Args:
         model: a `LlamaForCausalLM` with LoRA.
         gradient_checkpointing: recompute activations in the backward pass.
         packed: whether its batches will be packed rows.
+        device: what it will be trained on; it may not be there yet.
     """
-    if not torch.cuda.is_available():
+    if device.type == "cpu":
         use_packed_dropout(model)
     if packed:
         use_packed_attention(model.get_base_model())

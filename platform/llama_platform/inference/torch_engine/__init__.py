@@ -1,1 +1,1 @@
-"""TorchEngine: continuous batching over a Llama of our own, on a CPU or a GPU."""
+"""TorchEngine: continuous batching over a Llama of our own, on a CPU."""

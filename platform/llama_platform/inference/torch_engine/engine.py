@@ -52,7 +52,7 @@ class TorchEngine:
     def __init__(
         self, base: BaseConfig, tokenizer: Any, threads: int | None = None, config: EngineConfig | None = None
     ) -> None:
-        """Load the base onto the GPU if there is one, and start.
+        """Load the base and start.
 
         Args:
             base: what to load.
@@ -132,8 +132,6 @@ class TorchEngine:
         with self._change:
             waiting = len(self._arrived) + len(self._answers) - len(self._scheduler.running)
             memory = {**self._model.memory(), "adapter_bytes": self._adapters.size_bytes}
-            if torch.cuda.is_available():
-                memory["cuda_allocated_bytes"] = torch.cuda.memory_allocated()
             return EngineStats(
                 running=len(self._scheduler.running),
                 waiting=max(0, waiting),

@@ -36,7 +36,7 @@ def load_model(folder: Path, dtype: Precision, threads: int, config: EngineConfi
     Args:
         folder: holds config.json and safetensors files.
         dtype: precision of the weights in memory.
-        threads: threads of computation on a CPU.
+        threads: threads of computation.
         config: context length, memory of the KV cache, int8 weights.
 
     Raises:
@@ -44,24 +44,17 @@ def load_model(folder: Path, dtype: Precision, threads: int, config: EngineConfi
     """
     architecture, weights = read_architecture(folder), Weights(folder)
     context = min(config.context_length or architecture.max_positions, architecture.max_positions)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device.type == "cpu" and dtype == "float16":
+    if dtype == "float16":
         raise InputError("base.dtype float16 needs a GPU; a CPU serves bfloat16 or float32")
-    pages = _pages(architecture, context, getattr(torch, dtype), device, weights, config)
+    pages = _pages(architecture, context, getattr(torch, dtype), config)
     if pages * PAGE < context:
         _log.warning(
             "the KV cache holds %d tokens, less than the context of %d: it is shortened", pages * PAGE, context
         )
         context = pages * PAGE
-    model = (
-        None
-        if device.type == "cuda"
-        else _on_cpu_kernels(architecture, weights, dtype, threads, context, pages, config)
-    )
+    model = _on_cpu_kernels(architecture, weights, dtype, threads, context, pages, config)
     if model is None:
-        if config.weights == "int8":
-            raise InputError("engine.weights int8 needs the CPU kernels; on a GPU use bfloat16 or float16")
-        model = TorchModel(architecture, weights, getattr(torch, dtype), device, context, pages)
+        model = TorchModel(architecture, weights, getattr(torch, dtype), context, pages)
     return model, context, pages
 
 
@@ -89,21 +82,9 @@ def _on_cpu_kernels(
         return None
 
 
-def _pages(
-    shape: Architecture,
-    context: int,
-    dtype: torch.dtype,
-    device: torch.device,
-    weights: Weights,
-    config: EngineConfig,
-) -> int:
+def _pages(shape: Architecture, context: int, dtype: torch.dtype, config: EngineConfig) -> int:
     page_bytes = 2 * shape.layers * shape.kv_heads * shape.head_dim * dtype.itemsize * PAGE
     useful = config.max_running * -(-context // PAGE)
     if config.kv_cache_mib is not None:
         return max(1, min(useful, config.kv_cache_mib * 2**20 // page_bytes))
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info()
-        budget = int(0.9 * (free - weights.size_bytes))
-    else:
-        budget = psutil.virtual_memory().available // 4
-    return max(1, min(useful, budget // page_bytes))
+    return max(1, min(useful, psutil.virtual_memory().available // 4 // page_bytes))

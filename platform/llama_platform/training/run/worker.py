@@ -22,6 +22,7 @@ from llama_platform.artifacts.location import repository_from
 from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.data.packing import Batch
 from llama_platform.data.tokenize import IGNORED_LABEL, load_tokenized, sampled
+from llama_platform.device import CPU
 from llama_platform.errors import TrainingError
 from llama_platform.logs import bind_context, setup_logging
 from llama_platform.models.adapter import attach_lora, save_adapter
@@ -79,11 +80,16 @@ class RunOutcome:
 class FinetuneWorker:
     """One worker's part of a run."""
 
-    def __init__(self, arguments: WorkerArguments) -> None:
-        """Load data, base and engine, and the newest checkpoint if there is one."""
+    def __init__(self, arguments: WorkerArguments, device: torch.device) -> None:
+        """Load data, base and engine, and the newest checkpoint if there is one.
+
+        Args:
+            arguments: what the driver gave.
+            device: what this worker trains on; DeepSpeed has been told.
+        """
         self.config, self.run_id = arguments.config, arguments.run_id
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
-        self.device = ray.train.torch.get_device()
+        self.device = device
         self._control, self._stop_requests = arguments.control, StopRequests(arguments.control)
         self._gauges = Gauges(self.run_id)
         self._looked_at_nodes = time.monotonic()
@@ -124,12 +130,15 @@ class FinetuneWorker:
 
     def _start_engine(self, accumulation_steps: int, checkpoint: Checkpoint | None) -> None:
         training = self.config.training
-        model = load_base_model(self.config.base.model_copy(update={"dtype": training.precision}))
+        model = load_base_model(self.config.base.model_copy(update={"dtype": training.precision}), self.device)
         self.model = attach_lora(model, self.config.lora, training.seed)
         if checkpoint is not None:
             load_weights(self.model, checkpoint.weights)
         module = prepare_for_training(
-            self.model, gradient_checkpointing=training.gradient_checkpointing, packed=self.packed
+            self.model,
+            gradient_checkpointing=training.gradient_checkpointing,
+            packed=self.packed,
+            device=self.device,
         )
         self.engine = start_engine(module, training, accumulation_steps)
         self._train = TrainingStep(self.engine, self.device, training.seed)
@@ -286,5 +295,7 @@ def train_loop(given: dict[str, WorkerArguments]) -> RunOutcome:
     arguments = given["arguments"]
     setup_logging()
     bind_context(run=arguments.run_id, rank=dist.get_rank())
-    init_deepspeed(arguments.config.training.cpus_per_worker)
-    return FinetuneWorker(arguments).run()
+    training = arguments.config.training
+    device = ray.train.torch.get_device() if training.use_gpu else CPU
+    init_deepspeed(training.cpus_per_worker, device)
+    return FinetuneWorker(arguments, device).run()

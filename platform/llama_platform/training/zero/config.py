@@ -5,7 +5,7 @@ from typing import Any
 from llama_platform.training.config import TrainingConfig
 
 
-def deepspeed_config(training: TrainingConfig, accumulation_steps: int) -> dict[str, Any]:
+def deepspeed_config(training: TrainingConfig, accumulation_steps: int, trained: int) -> dict[str, Any]:
     """Return DeepSpeed's configuration for one worker.
 
     The learning rate is 0 here: the loop sets it before every step.
@@ -13,8 +13,15 @@ def deepspeed_config(training: TrainingConfig, accumulation_steps: int) -> dict[
     Args:
         training: the run's configuration.
         accumulation_steps: micro-batches per step on this worker, for the present number of workers.
+        trained: number of trained values; buffers of gradients have room for these, where DeepSpeed's usual size of
+            500 million values would take gigabytes beside a base.
     """
-    zero: dict[str, Any] = {"stage": training.zero_stage, "contiguous_gradients": training.use_gpu}
+    zero: dict[str, Any] = {
+        "stage": training.zero_stage,
+        "contiguous_gradients": training.use_gpu,
+        "reduce_bucket_size": trained,
+        "allgather_bucket_size": trained,
+    }
     if training.zero_stage >= 2:
         zero["overlap_comm"] = training.use_gpu
     if training.offload != "none":

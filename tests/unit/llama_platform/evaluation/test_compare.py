@@ -34,7 +34,7 @@ def config(repository, tmp_path, tiny_config):
         save_adapter(model, state, folder, facts)
         repository.publish("adapter", "assistant", folder, facts)
     evaluation = EvaluationConfig(answered_chats=3, samples=1, max_new_tokens=6, prompts=("hello",))
-    return FinetuneConfig(base=tiny_config, data=data, evaluation=evaluation)
+    return FinetuneConfig(base=tiny_config, data=data, evaluation=evaluation, training={"use_gpu": False})
 
 
 def choose(config, **changes):

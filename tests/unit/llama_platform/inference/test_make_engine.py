@@ -1,20 +1,37 @@
 import sys
 
 import pytest
+import torch
 
+from llama_platform.device import CPU
 from llama_platform.errors import InputError
 from llama_platform.inference.config import EngineConfig
-from llama_platform.inference.make_engine import make_engine
+from llama_platform.inference.make_engine import engine_kind, make_engine
 from llama_platform.inference.torch_engine.engine import TorchEngine
 from llama_platform.models.base_model import load_template
 
+GPU = torch.device("cuda", 0)
 
-def test_the_own_engine_is_the_default(tiny_config):
+
+def test_the_own_engine_is_the_default_on_a_cpu(tiny_config):
     tokenizer = load_template(tiny_config).tokenizer
     assert isinstance(make_engine(tiny_config, tokenizer, 1, EngineConfig(kv_cache_mib=16)), TorchEngine)
+
+
+@pytest.mark.parametrize(
+    ("kind", "device", "expected"),
+    [("auto", CPU, "torch"), ("auto", GPU, "vllm"), ("torch", CPU, "torch"), ("vllm", CPU, "vllm")],
+)
+def test_the_device_decides_unless_the_configuration_does(kind, device, expected):
+    assert engine_kind(EngineConfig(kind=kind), device) == expected
+
+
+def test_the_own_engine_is_refused_on_a_gpu():
+    with pytest.raises(InputError, match="computes on a CPU"):
+        engine_kind(EngineConfig(kind="torch"), GPU)
 
 
 def test_vllm_that_is_not_installed_is_named(tiny_config, monkeypatch):
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(InputError, match="vllm"):
-        make_engine(tiny_config, load_template(tiny_config).tokenizer, 1, EngineConfig(kind="vllm"))
+        make_engine(tiny_config, load_template(tiny_config).tokenizer, 1, EngineConfig(), GPU)

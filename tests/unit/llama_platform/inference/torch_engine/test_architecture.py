@@ -8,8 +8,6 @@ from llama_platform.inference.torch_engine.architecture import read_architecture
 from llama_platform.inference.torch_engine.torch_model import TorchModel
 from llama_platform.inference.torch_engine.weights import Weights
 
-CPU = torch.device("cpu")
-
 
 @pytest.mark.parametrize(
     ("change", "words"),
@@ -29,4 +27,4 @@ def test_what_is_not_supported_is_named(folder, tmp_path, change, words):
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "model.safetensors").symlink_to(folder / "model.safetensors")
     with pytest.raises(InputError, match=words):
-        TorchModel(read_architecture(tmp_path), Weights(tmp_path), torch.float32, CPU, 64, 4)
+        TorchModel(read_architecture(tmp_path), Weights(tmp_path), torch.float32, 64, 4)

@@ -69,13 +69,9 @@ def adapters(folder, tmp_path_factory):
     return folders, model.eval()
 
 
-@pytest.fixture(
-    scope="module", params=["CPU kernels", "torch's operations", *(["GPU"] if torch.cuda.is_available() else [])]
-)
+@pytest.fixture(scope="module", params=["CPU kernels", "torch's operations"])
 def engine(request, folder, adapters, tiny_template, run):
     with pytest.MonkeyPatch.context() as patch:
-        if request.param != "GPU":
-            patch.setattr(torch.cuda, "is_available", lambda: False)
         if request.param != "CPU kernels":
             patch.setattr(loader, "_on_cpu_kernels", lambda *_: None)
         # 40 tokens of prompts in a step: most prompts are computed in several chunks.
