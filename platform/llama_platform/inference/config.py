@@ -30,6 +30,9 @@ class EngineConfig(Config):
     """Whether the beginning that prompts share, such as a system prompt, is computed once."""
     weights: Literal["base", "int8"] = "base"
     """`int8` holds weights in 8 bits on a CPU: half the memory of bfloat16 and up to twice the speed."""
+    products: Literal["auto", "vector", "matrix"] = "auto"
+    """What multiplies on a CPU: its vector units or, where it has one, its matrix unit (Intel AMX); `auto` times both
+    when the base is loaded, in about a second."""
     adapter_memory_mib: Positive | None = None
     """Memory for loaded adapters, in MiB; the least recently used is evicted first. None for four adapters of rank 64
     on every projection, 1.2 GiB of a 7B base in 16 bits, and at least 512 MiB."""

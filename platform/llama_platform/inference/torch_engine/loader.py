@@ -74,7 +74,11 @@ def _on_cpu_kernels(
 
         kind: WeightFormat = "bf16" if dtype == "bfloat16" else "f32"
         rows, int8 = config.max_step_tokens + config.max_running, config.weights == "int8"
-        return CpuModel(architecture, weights, kind, threads, context, pages, rows, config.max_running, int8)
+        model = CpuModel(
+            architecture, weights, kind, threads, context, pages, rows, config.max_running, int8, config.products
+        )
+        _log.info("products: %s", model.products.summary())
+        return model
     except (ImportError, OSError, InputError) as error:
         if config.weights == "int8":
             raise InputError(f"engine.weights int8 cannot be served here: {error}") from error

@@ -1,5 +1,7 @@
 """CpuModel: a Llama on our own CPU kernels: weights packed once, fused QKV and gate-up, a paged KV cache."""
 
+import itertools
+import logging
 import math
 import mmap
 import struct
@@ -14,13 +16,32 @@ from llama_platform.errors import InputError
 from llama_platform.inference.torch_engine.architecture import Architecture
 from llama_platform.inference.torch_engine.batch import PAGE, Batch
 from llama_platform.inference.torch_engine.cpu import kernels
+from llama_platform.inference.torch_engine.cpu.matrix_unit import MATRIX_STEPS, request_matrix_unit
+from llama_platform.inference.torch_engine.cpu.products import Implementation, Products, ProductSetting, measure
 from llama_platform.inference.torch_engine.cpu.tile import BLOCK, GROUP, LANES, WeightFormat
 from llama_platform.inference.torch_engine.model import FUSED, LoraMatrices, read_layer, rotary_table
 from llama_platform.inference.torch_engine.weights import Weights
 
 _ALIGNMENT = 64
 _QUERIES = 24
-"""Tokens of a prompt that one thread attends at a time."""
+"""Tokens of a prompt that one thread attends at a time on the vector units; whole tiles of six rows."""
+_PADDING = 32
+"""Values between rows, so that rows of a power of two do not all fall into the same lines of a cache."""
+_MATRIX_LORA_ROWS = 8
+"""From how many rows of one adapter on its products are computed on the matrix unit."""
+_MEASURED_FLOPS = 1e9
+"""The most operations of a product that is timed; a larger one is timed on part of its columns."""
+PRODUCTS = ("qkv", "o", "gate_up", "down", "head")
+"""Names of the products with weights."""
+_PRODUCT_KERNELS: dict[tuple[bool, Implementation], int] = {
+    (False, "vector"): kernels.LINEAR,
+    (False, "matrix"): kernels.LINEAR_MATRIX,
+    (True, "vector"): kernels.LINEAR_INT8,
+    (True, "matrix"): kernels.LINEAR_INT8_MATRIX,
+}
+"""Kernel of a product, by whether its weights are in 8 bits."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +104,9 @@ class CpuModel:
         max_rows: int,
         max_sampled: int,
         int8: bool = False,
+        products: ProductSetting = "auto",
     ) -> None:
-        """Load and pack the weights.
+        """Load and pack the weights, and find the fastest products.
 
         Args:
             architecture: shape of the weights.
@@ -96,6 +118,7 @@ class CpuModel:
             max_rows: the most tokens of a step.
             max_sampled: the most sequences of a step.
             int8: whether weights are held in 8 bits, a scale for each output; activations are rounded in groups.
+            products: how products are computed; `auto` times them.
 
         Raises:
             InputError: the sizes or the tensors do not fit the kernels.
@@ -122,6 +145,7 @@ class CpuModel:
         self._pages = self._cache.view(architecture.layers, 2, pages, -1)
         self._workspace = _Workspace(architecture, self._dtype, max_rows, max_sampled, self._head.blocks * BLOCK)
         self._epsilon = struct.unpack("<i", struct.pack("<f", architecture.norm_epsilon))[0]
+        self.products = self._measure_products(products)
         self._programs = [self._write_program(adapters) for adapters in (False, True)]
 
     def forward(self, batch: Batch, adapters: Sequence[PackedAdapter]) -> torch.Tensor:
@@ -130,7 +154,8 @@ class CpuModel:
         if len(batch.begun_pages):
             self._pages[:, :, torch.from_numpy(batch.begun_pages)] = 0
         work.residual[: batch.rows] = self._embed(batch.token_ids)
-        plan = _Plan(batch, adapters, work)
+        plan = _Plan(batch, adapters, work, self.products.use_matrix_unit)
+        plan.values |= self._product_kernels(batch.rows, sampled)
         program = self._programs[batch.groups != ()]
         self._kernels.run(program.with_values(plan.values))
         return work.logits[:sampled, : self.architecture.vocab_size]
@@ -195,59 +220,119 @@ class CpuModel:
         """Return the kernels of a step, in order; what changes from step to step is given by name."""
         shape, work, program = self.architecture, self._workspace, _Program(self._number)
 
-        def product(x: torch.Tensor, w: PackedLinear, out: torch.Tensor, add: bool, rows: str = "rows") -> None:
-            if w.scales is None:
-                program.add(kernels.LINEAR, int(add), rows, w.units, x, out, w.steps, w.blocks, out.shape[1])
-                return
-            quantized, scales, beginnings = work.quantized
-            program.add(kernels.QUANTIZE, rows, x, x.shape[1], quantized, scales, beginnings)
-            program.add(
-                kernels.LINEAR_INT8, int(add), rows, w.units, w.scales, quantized, scales, beginnings, out,
-                x.shape[1] // GROUP, w.blocks, out.shape[1],
-            )  # fmt: skip
-
         def norm(weight: torch.Tensor, rows: str = "rows", which: str | int = 0) -> None:
             program.add(
-                kernels.NORM, rows, work.residual, weight, work.hidden, shape.hidden, self._epsilon, which
+                kernels.NORM, rows, work.residual, weight, work.hidden, shape.hidden, self._epsilon, which,
+                work.hidden.stride(0),
             )  # fmt: skip
 
         def fused(
-            layer: int, first: int, x: torch.Tensor, w: PackedLinear, out: torch.Tensor, add: bool = False
+            name: str, layer: int, first: int, x: torch.Tensor, w: PackedLinear, out: torch.Tensor, add: bool = False
         ) -> None:
-            product(x, w, out, add)
+            self._add_product(program, name, x, w, out, add)
             if adapters:
                 widths, entry = work.widths[first], layer * 7 + first
-                steps = x.shape[1] * x.element_size() // 4
+                units = x.element_size() / 4
                 program.add(
-                    kernels.SHRINK, "groups", "group_table", entry, len(widths), x, steps, "sums", "shrunk", "rank"
-                )
+                    kernels.SHRINK, "groups", "group_table", entry, len(widths), x, int(x.shape[1] * units), "sums",
+                    "shrunk", "rank", int(x.stride(0) * units), "many",
+                )  # fmt: skip
                 program.add(
                     kernels.EXPAND, "groups", "group_table", entry, len(widths), widths, "shrunk", out, out.shape[1],
-                    "rank", int((-(-widths // BLOCK)).sum()),
+                    "rank", int((-(-widths // BLOCK)).sum()), "many",
                 )  # fmt: skip
 
         for number, layer in enumerate(self._layers):
             keys, values = self._cache[number]
             norm(layer.input_norm)
-            fused(number, 0, work.hidden, layer.qkv, work.qkv)
+            fused("qkv", number, 0, work.hidden, layer.qkv, work.qkv)
             program.add(
                 kernels.ROPE, "rows", work.qkv, work.queries, keys, values, self._rotary, "positions", "slots",
                 shape.heads, shape.kv_heads, shape.head_dim, work.qkv.shape[1],
             )  # fmt: skip
             program.add(
                 kernels.ATTEND, "spans", "span_table", work.queries, keys, values, "page_table", shape.heads,
-                shape.kv_heads, shape.head_dim, work.attended,
+                shape.kv_heads, shape.head_dim, work.attended, work.attended.stride(0), "matrix",
             )  # fmt: skip
-            fused(number, 3, work.attended, layer.o, work.residual, add=True)
+            fused("o", number, 3, work.attended, layer.o, work.residual, add=True)
             norm(layer.attention_norm)
-            fused(number, 4, work.hidden, layer.gate_up, work.gate_up)
+            fused("gate_up", number, 4, work.hidden, layer.gate_up, work.gate_up)
             program.add(
-                kernels.SILU, "rows", work.gate_up, work.gated, shape.intermediate, work.gate_up.shape[1], "parts"
-            )
-            fused(number, 6, work.gated, layer.down, work.residual, add=True)
+                kernels.SILU, "rows", work.gate_up, work.gated, shape.intermediate, work.gate_up.shape[1], "parts",
+                work.gated.stride(0),
+            )  # fmt: skip
+            fused("down", number, 6, work.gated, layer.down, work.residual, add=True)
         norm(self._norm, "sampled", "sampled_rows")
-        product(work.hidden, self._head, work.logits, add=False, rows="sampled")
+        self._add_product(program, "head", work.hidden, self._head, work.logits, add=False)
         return program
+
+    def _add_product(
+        self,
+        program: "_Program",
+        name: str,
+        x: torch.Tensor,
+        w: PackedLinear,
+        out: torch.Tensor,
+        add: bool,
+        blocks: int | None = None,
+    ) -> None:
+        """Add a product with weights; which kernel computes it, and how many rows, is known when a step begins."""
+        blocks, rows = w.blocks if blocks is None else blocks, f"rows of {name}"
+        x_stride = x.stride(0) * x.element_size() // 4
+        if w.scales is None:
+            program.add(name, int(add), rows, w.units, x, out, w.steps, blocks, out.shape[1], x_stride)
+            return
+        quantized, scales, beginnings = self._workspace.quantized
+        program.add(
+            kernels.QUANTIZE, f"rounded rows of {name}", x, x.shape[1], quantized, scales, beginnings, x.stride(0)
+        )
+        program.add(
+            name, int(add), rows, w.units, w.scales, quantized, scales, beginnings, out, x.shape[1] // GROUP, blocks,
+            out.shape[1], x, x_stride,
+        )  # fmt: skip
+
+    def _product_kernels(self, rows: int, sampled: int) -> dict[str, int]:
+        """Return the values of the products in a program: kernels and numbers of rows."""
+        values: dict[str, int] = {}
+        for name in PRODUCTS:
+            of_product = sampled if name == "head" else rows
+            values |= self._product_values(name, of_product, self.products.choose(name, of_product))
+        return values
+
+    def _product_values(self, name: str, rows: int, implementation: Implementation) -> dict[str, int]:
+        number = _PRODUCT_KERNELS[self._int8, implementation]
+        rounded = rows if number == kernels.LINEAR_INT8 else 0
+        return {name: number, f"rows of {name}": rows, f"rounded rows of {name}": rounded}
+
+    def _measure_products(self, setting: ProductSetting) -> Products:
+        """Time the products on this model's own weights, each time on another layer's: they come from memory."""
+        work, layers, turn = self._workspace, self._layers, itertools.count()
+        places = {
+            "qkv": (work.hidden, work.qkv), "o": (work.attended, work.residual), "gate_up": (work.hidden, work.gate_up),
+            "down": (work.gated, work.residual), "head": (work.hidden, work.logits),
+        }  # fmt: skip
+        for tensor in (work.hidden, work.attended, work.gated):
+            tensor.zero_()
+
+        def run(name: str, rows: int, implementation: Implementation) -> None:
+            x, out = places[name]
+            weights = self._head if name == "head" else getattr(layers[next(turn) % len(layers)], name)
+            rows = min(rows, len(x), len(out))
+            blocks = max(1, min(weights.blocks, int(_MEASURED_FLOPS / (2 * rows * x.shape[1] * BLOCK))))
+            program = _Program(self._number)
+            self._add_product(program, name, x, weights, out, add=False, blocks=blocks)
+            self._kernels.run(program.with_values(self._product_values(name, rows, implementation)))
+
+        available = self._kind == "bf16" and self._fits_matrix_unit() and request_matrix_unit()
+        found = measure(PRODUCTS, setting, available, run)
+        if setting == "matrix" and not found.use_matrix_unit:
+            _log.warning("engine.products matrix: there is no matrix unit for this base here, vector is used")
+        return found
+
+    def _fits_matrix_unit(self) -> bool:
+        shape = self.architecture
+        inner = (shape.hidden, shape.heads * shape.head_dim, shape.intermediate, shape.head_dim)
+        return all(size % (2 * MATRIX_STEPS) == 0 for size in inner)
 
 
 class _Program:
@@ -259,10 +344,10 @@ class _Program:
         self._places: dict[str, list[tuple[int, int]]] = {}
         self._array: np.ndarray | None = None
 
-    def add(self, kernel: int, *values: "int | str | torch.Tensor | np.ndarray") -> None:
+    def add(self, kernel: int | str, *values: "int | str | torch.Tensor | np.ndarray") -> None:
         """Add a kernel; tensors and arrays stand for their addresses, names for what `with_values` will be given."""
-        row = [0, kernel, self._kind]
-        for value in values:
+        row = [0]
+        for value in (kernel, self._kind, *values):
             if isinstance(value, str):
                 self._places.setdefault(value, []).append((len(self._rows), len(row)))
                 row.append(0)
@@ -297,11 +382,11 @@ class _Workspace:
         queries = shape.heads * shape.head_dim
         self.residual = torch.empty(rows, shape.hidden)
         self.logits = torch.empty(sampled, vocabulary)
-        self.hidden = torch.empty(rows, shape.hidden, dtype=dtype)
+        self.hidden = _spaced(rows, shape.hidden, dtype)
         self.qkv = torch.empty(rows, _round_up(int(self.widths[0].sum())))
-        self.queries, self.attended = (torch.empty(rows, queries, dtype=dtype) for _ in range(2))
+        self.queries, self.attended = torch.empty(rows, queries, dtype=dtype), _spaced(rows, queries, dtype)
         self.gate_up = torch.empty(rows, _round_up(2 * shape.intermediate))
-        self.gated = torch.empty(rows, shape.intermediate, dtype=dtype)
+        self.gated = _spaced(rows, shape.intermediate, dtype)
         inner = max(queries, shape.hidden, shape.intermediate)
         self.quantized = (
             torch.empty(rows, inner, dtype=torch.int8),
@@ -323,15 +408,16 @@ class _Workspace:
 class _Plan:
     """Arrays of a batch that the kernels read, which live as long as the step, and the values of its program."""
 
-    def __init__(self, batch: Batch, adapters: Sequence[PackedAdapter], work: _Workspace) -> None:
+    def __init__(self, batch: Batch, adapters: Sequence[PackedAdapter], work: _Workspace, on_matrix_unit: bool) -> None:
+        most = kernels.QUERIES if on_matrix_unit else _QUERIES
         spans: list[tuple[int, int, int, int]] = []
         pages: list[int] = []
         row = 0
         for chunk in batch.chunks:
             place = len(pages)
             pages += chunk.pages
-            for start in range(0, len(chunk.token_ids), _QUERIES):
-                rows = min(_QUERIES, len(chunk.token_ids) - start)
+            for start in range(0, len(chunk.token_ids), most):
+                rows = min(most, len(chunk.token_ids) - start)
                 spans.append((row + start, rows, chunk.position + start, place))
             row += len(chunk.token_ids)
         span_table, page_table = np.array(spans, dtype=np.int64), np.array(pages, dtype=np.int64)
@@ -346,6 +432,7 @@ class _Plan:
             "rows": batch.rows,
             "sampled": len(batch.sampled_rows),
             "spans": len(spans),
+            "matrix": int(on_matrix_unit),
             "parts": 1 if batch.rows > 8 else 4,
         }
         if batch.groups:
@@ -357,6 +444,7 @@ class _Plan:
             rank = max(adapter.rank for adapter in used)
             sums, shrunk = work.shrunk(rank)
             self.values |= {"groups": len(used), "rank": rank, "sums": sums.data_ptr(), "shrunk": shrunk.data_ptr()}
+            self.values["many"] = _MATRIX_LORA_ROWS * on_matrix_unit
         self.values |= {name: array.ctypes.data for name, array in arrays.items()}
         self._arrays = arrays
 
@@ -462,6 +550,11 @@ def _pack_words(parts: Sequence[torch.Tensor], columns: int, take: Callable[...,
     if row < blocks * columns:
         packed[-1, :, row % columns :] = 0
     return packed
+
+
+def _spaced(rows: int, width: int, dtype: torch.dtype) -> torch.Tensor:
+    """Return memory for rows with some distance between them."""
+    return torch.empty(rows, width + _PADDING, dtype=dtype)[:, :width]
 
 
 def _round_up(width: int) -> int:

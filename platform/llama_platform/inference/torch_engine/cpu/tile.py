@@ -60,7 +60,7 @@ def tile_rows() -> int:
 
 
 @cache
-def tile(kind: WeightFormat, rows: int, vectors: int) -> Any:
+def vector_tile(kind: WeightFormat, rows: int, vectors: int) -> Any:
     """Return the product of `rows` rows with 16·`vectors` columns, callable in numba code.
 
     Its arguments are int64: whether to add to what the result holds, address of the first weights, address of the first
@@ -178,6 +178,49 @@ def _dot(builder: Any, total: Any, columns: Any, word: Any) -> Any:
         builder.module, ir.FunctionType(_WORDS, [_WORDS, byte_vector, byte_vector]), name
     )
     return builder.call(dot, [total, builder.bitcast(columns, byte_vector), builder.bitcast(word, byte_vector)])
+
+
+@intrinsic
+def unpack_int8(typing_context: Any, w: Any, scales: Any, out: Any, quads: Any) -> Any:
+    """Turn int8 weights of a block into bfloat16 ones, times the scales of their columns; for numba code.
+
+    Args:
+        typing_context: numba's, which passes it.
+        w: int64 address of the packed weights.
+        scales: int64 address of the float32 scales of their 64 columns.
+        out: int64 address of the bfloat16 weights.
+        quads: int64 number of steps of four weights, each of which becomes two steps of two.
+    """
+    return types.void(*[types.int64] * 4), lambda _, builder, __, arguments: _emit_unpacking(builder, arguments)
+
+
+def _emit_unpacking(builder: Any, arguments: Any) -> Any:
+    w, scales, out, quads = arguments
+    weights, unpacked = (builder.inttoptr(address, _WORDS.as_pointer()) for address in (w, out))
+    vectors = BLOCK // LANES
+    column_scales = _load_columns(builder, builder.inttoptr(scales, _FLOATS.as_pointer()), _I64(0), vectors)
+    zero, byte = ir.Constant(_WORDS, [128] * LANES), ir.Constant(_WORDS, [255] * LANES)
+    half, upper = ir.Constant(_WORDS, [0x8000] * LANES), ir.Constant(_WORDS, [0xFFFF0000] * LANES)
+    sixteen = ir.Constant(_WORDS, [16] * LANES)
+
+    def step(index: Any, _: list[Any]) -> list[Any]:
+        base = builder.mul(index, _I64(vectors))
+        for vector, words in enumerate(_load_columns(builder, weights, base, vectors)):
+            rounded = []
+            for place in range(4):
+                shifted = builder.lshr(words, ir.Constant(_WORDS, [8 * place] * LANES))
+                number = builder.sub(builder.and_(shifted, byte), zero)
+                value = builder.fmul(builder.sitofp(number, _FLOATS), column_scales[vector])
+                rounded.append(builder.add(builder.bitcast(value, _WORDS), half))
+            for pair in range(2):
+                low, high = rounded[2 * pair : 2 * pair + 2]
+                both = builder.or_(builder.lshr(low, sixteen), builder.and_(high, upper))
+                place_of = builder.add(builder.mul(base, _I64(2)), _I64(pair * vectors + vector))
+                builder.store(both, builder.gep(unpacked, [place_of]), align=4)
+        return []
+
+    _loop(builder, quads, [], step)
+    return cgutils.get_null_value(_I64.as_pointer())
 
 
 def _loop(builder: Any, count: Any, start: list[Any], body: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:

@@ -1,13 +1,14 @@
 import os
 import time
 
-from llama_platform.inference.torch_engine.cpu import kernels, tile
+from llama_platform.inference.torch_engine.cpu import kernels, matrix_unit, softmax, tile
 
 
 def test_machine_code_of_an_earlier_tile_is_dropped(tmp_path, monkeypatch):
     monkeypatch.setattr(kernels, "__file__", str(tmp_path / "kernels.py"))
-    monkeypatch.setattr(tile, "__file__", str(tmp_path / "tile.py"))
-    (tmp_path / "tile.py").write_text("")
+    for module in (matrix_unit, softmax, tile):
+        monkeypatch.setattr(module, "__file__", str(tmp_path / f"{module.__name__}.py"))
+        (tmp_path / f"{module.__name__}.py").write_text("")
     (tmp_path / "__pycache__").mkdir()
     for name, age in (
         ("kernels._run-1.nbi", 10),

@@ -1,4 +1,4 @@
-"""The two models step by step: kinds, captured decoding, int8, what they refuse."""
+"""The model step by step: kinds, int8, vector and matrix units, what it refuses."""
 
 import numpy as np
 import pytest
@@ -8,6 +8,7 @@ from transformers import LlamaForCausalLM
 from llama_platform.errors import InputError
 from llama_platform.inference.torch_engine.batch import Chunk, arrange
 from llama_platform.inference.torch_engine.cpu import kernels
+from llama_platform.inference.torch_engine.cpu.matrix_unit import request_matrix_unit
 from torch_models import on_kernels
 
 
@@ -32,18 +33,24 @@ def read(model, ids, sizes):
     return torch.stack(rows), np.cumsum(sizes) - 1
 
 
+MATRIX = pytest.param("matrix", marks=pytest.mark.skipif(not request_matrix_unit(), reason="no matrix unit here"))
+
+
 @pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("products", ["vector", MATRIX])
 @pytest.mark.parametrize(
     ("kind", "int8", "gap"), [("f32", False, 1e-5), ("bf16", False, 0.02), ("bf16", True, 0.06), ("f32", True, 0.06)]
 )
-def test_logits_in_chunks_of_any_size(folder, reference, kind, int8, gap, threads):
+def test_logits_in_chunks_of_any_size(folder, reference, kind, int8, gap, products, threads):
     ids = torch.randint(0, 500, (260,), generator=torch.Generator().manual_seed(1)).tolist()
     expected = reference(ids)
     if int8 and not kernels.HAS_INT8:
         with pytest.raises(InputError, match="needs a processor with AVX-512 VNNI"):
-            on_kernels(folder, kind, threads, int8)
+            on_kernels(folder, kind, threads, int8, products)
         return
-    found, rows = read(on_kernels(folder, kind, threads, int8), ids, [1, 2, 3, 5, 7, 31, 33, 64, 1, 110])
+    model = on_kernels(folder, kind, threads, int8, products)
+    assert model.products.use_matrix_unit == (products == "matrix" and kind == "bf16")
+    found, rows = read(model, ids, [1, 2, 3, 5, 7, 31, 33, 64, 1, 110])
     difference = (found - expected[rows]).pow(2).mean(dim=1).sqrt() / expected.std()
     assert difference.max() < gap
 

@@ -13,7 +13,7 @@ from llama_platform.inference.torch_engine.cpu.tile import (
     WeightFormat,
     has_feature,
     int8_tile,
-    tile,
+    vector_tile,
 )
 
 WORDS = ir.VectorType(ir.IntType(32), LANES)
@@ -45,7 +45,7 @@ def test_a_tile_is_the_product_of_rows_and_columns(kind: WeightFormat, rows, vec
     else:
         packed, given, steps = weights, x, inner
     before = random.standard_normal((rows, columns)).astype(np.float32)
-    out, product = before.copy(), tile(kind, rows, vectors)
+    out, product = before.copy(), vector_tile(kind, rows, vectors)
 
     @njit
     def run(w, x, out):

@@ -1,0 +1,154 @@
+"""The running softmax of attention, as LLVM vector instructions for numba kernels.
+
+numba's cache does not notice changes of this file; `kernels` drops what was compiled before one.
+"""
+
+from functools import cache
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from llama_platform.inference.torch_engine.cpu.tile import LANES, WeightFormat
+
+_F32, _I32, _I64, _VOID = ir.FloatType(), ir.IntType(32), ir.IntType(64), ir.VoidType()
+_FLOATS, _WORDS = ir.VectorType(_F32, LANES), ir.VectorType(_I32, LANES)
+_FAST = ("fast",)
+_LOWEST = -1e30
+_LOG2_E, _LEAST_EXPONENT = 1.4426950408889634, -126.0
+_TAYLOR = (1.0, 0.6931471805599453, 0.24022650695910072, 0.05550410866482158, 0.009618129107628477,
+           0.0013333558146428443, 0.00015403530393381608)  # fmt: skip
+"""Coefficients of 2^x around 0."""
+
+
+@cache
+def softmax_row(kind: WeightFormat) -> Any:
+    """Return what folds a row of scores into its running softmax (Milakov and Gimelshein, 2018); for numba code.
+
+    Arguments, int64: address of the float32 scores, of the weights that they become (of `kind`), how many of the scores
+    count and how many there are (a multiple of 16; the weights of the others are 0), addresses of the row's float32
+    maximum and total so far, of its float32 sums, and their number (a multiple of 16).
+    """
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def fold(
+        context: Any,
+        scores: Any,
+        weights: Any,
+        seen: Any,
+        width: Any,
+        maximum: Any,
+        total: Any,
+        sums: Any,
+        n: Any,
+    ) -> Any:
+        def emit(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
+            builder.call(_function(builder.module, kind), arguments)
+            return cgutils.get_null_value(_I64.as_pointer())
+
+        return types.void(*[types.int64] * 8), emit
+
+    return fold
+
+
+def _function(module: Any, kind: WeightFormat) -> Any:
+    """Return the function of the module; it stands there once, wherever it is called from."""
+    name = f"softmax_row_{kind}"
+    if name in module.globals:
+        return module.globals[name]
+    function = ir.Function(module, ir.FunctionType(_VOID, [_I64] * 8), name)
+    function.linkage = "linkonce_odr"
+    function.attributes.add("noinline")
+    builder = ir.IRBuilder(function.append_basic_block())
+    _emit(builder, function.args, kind)
+    builder.ret_void()
+    return function
+
+
+def _emit(builder: Any, arguments: Any, kind: WeightFormat) -> None:
+    scores, weights, seen, width, maximum_at, total_at, sums, dimension = arguments
+    vectors = builder.udiv(width, _I64(LANES))
+    score_at, sum_at = (builder.inttoptr(address, _FLOATS.as_pointer()) for address in (scores, sums))
+    maximum_at, total_at = (builder.inttoptr(address, _F32.as_pointer()) for address in (maximum_at, total_at))
+    before = builder.load(maximum_at)
+    limit = _splat(builder, builder.trunc(seen, _I32))
+    lanes = ir.Constant(_WORDS, list(range(LANES)))
+
+    def counted(index: Any) -> tuple[Any, Any]:
+        """Return which of 16 scores count, and the scores with the others lowest."""
+        first = builder.trunc(builder.mul(index, _I64(LANES)), _I32)
+        mask = builder.icmp_signed("<", builder.add(_splat(builder, first), lanes), limit)
+        found = builder.load(builder.gep(score_at, [index]), align=4)
+        return mask, builder.select(mask, found, _constant(_LOWEST))
+
+    highest_16 = cgutils.alloca_once_value(builder, _splat(builder, before))
+    with cgutils.for_range(builder, vectors, intp=_I64) as loop:
+        _, values = counted(loop.index)
+        builder.store(_call(builder, "llvm.maxnum.v16f32", _FLOATS, builder.load(highest_16), values), highest_16)
+    highest = _call(builder, "llvm.vector.reduce.fmax.v16f32", _F32, builder.load(highest_16))
+    added_16 = cgutils.alloca_once_value(builder, _constant(0.0))
+    with cgutils.for_range(builder, vectors, intp=_I64) as loop:
+        mask, values = counted(loop.index)
+        powers = _exp(builder, builder.fsub(values, _splat(builder, highest), flags=_FAST))
+        powers = builder.select(mask, powers, _constant(0.0))
+        builder.store(builder.fadd(builder.load(added_16), powers, flags=_FAST), added_16)
+        _store(builder, powers, weights, loop.index, kind)
+    reduced = _call(builder, "llvm.vector.reduce.fadd.v16f32", _F32, _F32(0.0), builder.load(added_16), fast=True)
+    factor_16 = _exp(builder, _splat(builder, builder.fsub(before, highest)))
+    factor = builder.extract_element(factor_16, _I32(0))
+    builder.store(builder.fadd(builder.fmul(builder.load(total_at), factor), reduced), total_at)
+    builder.store(highest, maximum_at)
+    with (
+        builder.if_then(builder.fcmp_ordered("!=", before, highest)),
+        cgutils.for_range(builder, builder.udiv(dimension, _I64(LANES)), intp=_I64) as loop,
+    ):
+        place = builder.gep(sum_at, [loop.index])
+        builder.store(builder.fmul(builder.load(place, align=4), factor_16), place, align=4)
+
+
+def _exp(builder: Any, x: Any) -> Any:
+    """Return e^x of 16 numbers up to 0, to about 3e-7 relative: 2^n times the Taylor series of 2^f, |f| <= 1/2."""
+    t = builder.fmul(x, _constant(_LOG2_E), flags=_FAST)
+    t = _call(builder, "llvm.maxnum.v16f32", _FLOATS, t, _constant(_LEAST_EXPONENT))
+    n = builder.fptosi(builder.fsub(t, _constant(0.5)), _WORDS)  # truncation of what is not positive
+    f = builder.fsub(t, builder.sitofp(n, _FLOATS), flags=_FAST)
+    series = _constant(_TAYLOR[-1])
+    for coefficient in reversed(_TAYLOR[:-1]):
+        series = builder.fadd(builder.fmul(series, f, flags=_FAST), _constant(coefficient), flags=_FAST)
+    exponent = builder.shl(builder.add(n, ir.Constant(_WORDS, [127] * LANES)), ir.Constant(_WORDS, [23] * LANES))
+    return builder.fmul(series, builder.bitcast(exponent, _FLOATS), flags=_FAST)
+
+
+def _store(builder: Any, values: Any, address: Any, index: Any, kind: WeightFormat) -> None:
+    """Store 16 positive numbers as numbers of `kind`, rounded to the nearest."""
+    if kind == "f32":
+        place = builder.gep(builder.inttoptr(address, _FLOATS.as_pointer()), [index])
+        builder.store(values, place, align=4)
+        return
+    halves = ir.VectorType(ir.IntType(16), LANES)
+    bits, sixteen = builder.bitcast(values, _WORDS), ir.Constant(_WORDS, [16] * LANES)
+    even = builder.and_(builder.lshr(bits, sixteen), ir.Constant(_WORDS, [1] * LANES))
+    rounded = builder.add(bits, builder.add(even, ir.Constant(_WORDS, [0x7FFF] * LANES)))
+    place = builder.gep(builder.inttoptr(address, halves.as_pointer()), [index])
+    builder.store(builder.trunc(builder.lshr(rounded, sixteen), halves), place, align=2)
+
+
+def _constant(value: float) -> Any:
+    return ir.Constant(_FLOATS, [value] * LANES)
+
+
+def _splat(builder: Any, value: Any) -> Any:
+    """Return a vector of 16 times a number."""
+    undefined = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined)
+    return builder.shuffle_vector(
+        builder.insert_element(undefined, value, _I32(0)), undefined, ir.Constant(_WORDS, [0] * LANES)
+    )
+
+
+def _call(builder: Any, name: str, result: Any, *arguments: Any, fast: bool = False) -> Any:
+    function = builder.module.globals.get(name) or ir.Function(
+        builder.module, ir.FunctionType(result, [argument.type for argument in arguments]), name
+    )
+    return builder.call(function, arguments, fastmath=_FAST if fast else ())
