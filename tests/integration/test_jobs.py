@@ -61,6 +61,18 @@ def test_checkpoints_and_metrics_are_kept_with_the_run(trained, repository):
     assert b"learning_rate: 0.003" in repository.store.read("runs/it-1/config.yaml").content
 
 
+def test_the_check_of_a_machine_runs_without_a_gpu(submit, tmp_path):
+    report = tmp_path / "check.json"
+    small = {"training.use_gpu": "false", "training.cpus_per_worker": 1}
+    done = submit("python", "-m", "jobs.gpu_check", "--tiny", "--report", str(report), **small)
+    assert done.returncode == 0, done.stdout
+    found = json.loads(report.read_text())
+    assert set(found) == {"machine", "rates", "training", "training_plain", "vs_plain"}
+    assert found["rates"]["device"] == "CPU"
+    losses = found["training"]["losses"]
+    assert losses[-1] < losses[0]
+
+
 def test_the_dashboard_knows_the_run(trained, cluster):
     jobs = cluster.get("/api/jobs/").json()
     assert any(job["status"] == "SUCCEEDED" and "jobs.finetune" in job["entrypoint"] for job in jobs)

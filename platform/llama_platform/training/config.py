@@ -148,8 +148,7 @@ class FinetuneConfig(Config):
 def impossible(config: FinetuneConfig) -> Iterator[str]:
     """Yield what cannot work together, with what to change."""
     training, quantized = config.training, config.base.quantize != "none"
-    if training.precision == "float16" and not training.use_gpu:
-        yield "training.precision float16 needs a GPU; use bfloat16 or float32 on CPUs"
+    yield from _impossible_in_float16(training)
     if training.early_stopping_patience and not training.evaluate_every:
         yield "training.early_stopping_patience needs training.evaluate_every"
     if training.publish == "best" and not training.evaluate_every:
@@ -169,4 +168,16 @@ def impossible(config: FinetuneConfig) -> Iterator[str]:
         yield (
             f"a step's {micro_batches} micro-batches cannot be divided over training.min_workers "
             f"{training.min_workers}; change either so that it divides evenly"
+        )
+
+
+def _impossible_in_float16(training: TrainingConfig) -> Iterator[str]:
+    if training.precision != "float16":
+        return
+    if not training.use_gpu:
+        yield "training.precision float16 needs a GPU; use bfloat16 or float32 on CPUs"
+    if training.zero_stage == 0:
+        yield (
+            "training.precision float16 needs training.zero_stage 1, 2 or 3: at 0, DeepSpeed divides gradients by a "
+            "scale that it has not given the loss"
         )

@@ -10,6 +10,7 @@ import torch
 
 from llama_platform.data.packing import Batch
 from llama_platform.device import CPU
+from llama_platform.errors import TrainingError
 from llama_platform.training.batching.sampler import dropout_seed
 from llama_platform.training.objectives.answer_loss import AnswerLoss
 from llama_platform.training.objectives.packed_attention import use_packed_attention
@@ -36,6 +37,10 @@ def prepare_for_training(
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.enable_input_require_grads()
     return AnswerLoss(model).train()
+
+
+MAX_SCALES = 40
+"""How often float16 may overflow in one step; the scale of the loss is halved each time, from 65,536."""
 
 
 class TrainingStep:
@@ -69,9 +74,22 @@ class TrainingStep:
             count: micro-batches of the step on all workers.
             trained_tokens: tokens in the loss of this step on all workers; the loss is the mean over them.
             learning_rate: learning rate of this step.
+
+        Where float16 gradients overflow, DeepSpeed leaves the weights alone and lowers the scale of the loss: the step
+        is then done again, so that every step that counts has been made.
+
+        Raises:
+            TrainingError: gradients overflow at every scale.
         """
         for group in self._engine.optimizer.param_groups:
             group["lr"] = learning_rate
+        for _ in range(MAX_SCALES):
+            total = self._pass(step, batches, count, trained_tokens)
+            if self._engine.was_step_applied():
+                return total
+        raise TrainingError(f"step {step + 1}: float16 gradients overflow at every loss scale; train in bfloat16")
+
+    def _pass(self, step: int, batches: Mapping[int, Batch], count: int, trained_tokens: int) -> torch.Tensor:
         total = torch.zeros((), device=self._device)
         for number, batch in batches.items():
             torch.manual_seed(dropout_seed(self._seed, step, number))

@@ -76,3 +76,8 @@ def test_combinations_that_need_two_changes():
     assert "needs training.zero_stage 1, 2 or 3" in problems("training.zero_stage=0", "training.offload=optimizer")
     assert "4-bit weights cannot be sharded" in problems("base.quantize=nf4", "training.zero_stage=3")
     assert "cannot be divided over training.min_workers 3" in problems("training.min_workers=3")
+
+
+def test_float16_needs_a_stage_that_scales_the_loss():
+    with pytest.raises(ConfigError, match=r"needs training\.zero_stage 1, 2 or 3"):
+        load_config(FinetuneConfig, None, ["training.precision=float16", "training.zero_stage=0"])
