@@ -31,7 +31,8 @@ class Measure:
 
 def publish(benchmark: str, measures: Mapping[str, Measure], packages: list[str], missing_peers: list[str]) -> None:
     """Print the table on stderr and the JSON on stdout."""
-    table = Table("measure", "value", "aim", "ours", "peers", title=f"{benchmark}: {cpu_name()}, {cores()} cores")
+    title = f"{benchmark}: {cpu_name()}, {cores()} cores, {' '.join(instructions())}"
+    table = Table("measure", "value", "aim", "ours", "peers", title=title)
     for name, measure in measures.items():
         sign = "≥" if measure.better == "higher" else "≤"
         peers = ", ".join(f"{peer} {value:,.3g}" for peer, value in measure.peers.items())
@@ -40,7 +41,7 @@ def publish(benchmark: str, measures: Mapping[str, Measure], packages: list[str]
     Console(stderr=True, width=150).print(table)
     result = {
         "benchmark": benchmark,
-        "machine": {"cpu": cpu_name(), "cores": cores()},
+        "machine": {"cpu": cpu_name(), "cores": cores(), "instructions": instructions()},
         "versions": {package: version(package) for package in packages},
         "measures": {name: asdict(measure) for name, measure in measures.items()},
         "missing_peers": missing_peers,
@@ -51,6 +52,13 @@ def publish(benchmark: str, measures: Mapping[str, Measure], packages: list[str]
 def cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def instructions() -> list[str]:
+    """Return which of the instruction sets that decide about speed this processor has."""
+    known = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8")
+    flags = next((x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("flags")), "").split()
+    return [name for name in known if name in flags]
 
 
 def cpu_name() -> str:

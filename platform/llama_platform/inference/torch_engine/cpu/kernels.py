@@ -7,7 +7,7 @@ torch has loaded (`GOMP_parallel`) keeps one set of threads for both.
 
 Sums and the residual stream are float32; inputs of products and the KV cache are of `kind`, float32 or bfloat16.
 Everything is one function because numba compiles, links and caches each one with all that it calls. Its cache on disk
-notices changes of this file alone: what is compiled lies here or in `tile`, `matrix_unit` and `softmax`, whose
+notices changes of this file alone: what is compiled lies here or in `tile`, `matrix_unit` and `row_math`, whose
 changes `_drop_stale_cache` notices.
 """
 
@@ -25,14 +25,14 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from llama_platform.inference.torch_engine.batch import PAGE
-from llama_platform.inference.torch_engine.cpu import matrix_unit, softmax, tile
+from llama_platform.inference.torch_engine.cpu import matrix_unit, row_math, tile
 from llama_platform.inference.torch_engine.cpu.matrix_unit import (
     HAS_MATRIX_UNIT,
     MATRIX_ROWS,
     MATRIX_STEPS,
     matrix_tile,
 )
-from llama_platform.inference.torch_engine.cpu.softmax import softmax_row
+from llama_platform.inference.torch_engine.cpu.row_math import norm_row, silu_row, softmax_row
 from llama_platform.inference.torch_engine.cpu.tile import (
     BLOCK,
     GROUP,
@@ -218,22 +218,6 @@ def _bf16(value):
     return np.uint16((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
 
 
-_LOG2_E, _LOWEST_EXPONENT, _HIGHEST_EXPONENT = np.float32(1.4426950408889634), np.float32(-126), np.float32(126)
-_SHIFT_F, _SHIFT_I, _BIAS, _MANTISSA = np.float32(1024.5), np.int32(1024), np.int32(127), np.int32(23)
-_C1, _C2, _C3 = np.float32(0.6931471805599453), np.float32(0.24022650695910072), np.float32(0.05550410866482158)
-_C4, _C5, _C6 = np.float32(0.009618129107628477), np.float32(0.0013333558146428443), np.float32(0.00015403530393381608)
-
-
-@njit(**_FAST)
-def _exp(x):
-    """e^x to about 3e-7 relative: 2^n times the Taylor series of 2^f, |f| <= 1/2, which LLVM can vectorise."""
-    t = min(max(x * _LOG2_E, _LOWEST_EXPONENT), _HIGHEST_EXPONENT)
-    n = np.int32(np.int32(t + _SHIFT_F) - _SHIFT_I)
-    f = t - np.float32(n)
-    series = _ONE + f * (_C1 + f * (_C2 + f * (_C3 + f * (_C4 + f * (_C5 + f * _C6)))))
-    return series * _bits_as_float(np.int32((n + _BIAS) << _MANTISSA))
-
-
 # --- products ----------------------------------------------------------------------------------------------------
 
 
@@ -416,6 +400,7 @@ else:
 
     _int8_one = _int8_two = _int8_three = _no_int8
 _BYTE, _WEIGHT_ZERO = np.float32(127), np.int32(128)
+_SHIFT_F, _SHIFT_I = np.float32(1024.5), np.int32(1024)
 
 
 @njit(**_FAST)
@@ -521,28 +506,23 @@ def _store(kind, address, values, factor):
             floats[i] = values[i] * factor
 
 
+_norm_of_floats, _norm_of_halves = norm_row("f32"), norm_row("bf16")
+_silu_of_floats, _silu_of_halves = silu_row("f32"), silu_row("bf16")
+_softmax_of_floats, _softmax_of_halves = softmax_row("f32"), softmax_row("bf16")
+
+
 @njit(**_FAST)
 def _norm(a):
     """RMSNorm of rows; values: kind, rows, x, weight, out, width, epsilon's bits, which rows (0: all), out's stride."""
-    kind, rows, x, weight, out, width, out_stride = a[2], a[3], a[4], a[5], a[6], a[7], a[10]
-    epsilon, size = _bits_as_float(np.int32(a[8])), 2 if a[2] == 1 else 4
-    address, scale = a.ctypes.data, _floats(weight, width)
+    kind, rows, x, weight, out, width, epsilon, out_stride = a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[10]
+    address = a.ctypes.data
     row = _take(address)
     while row < rows:
         source = row if a[9] == 0 else _integers(a[9], rows)[row]
-        values = _floats(x + source * width * 4, width)
-        total = _ZERO
-        for i in range(width):
-            total += values[i] * values[i]
-        factor = _ONE / np.sqrt(total / np.float32(width) + epsilon)
         if kind == 1:
-            halves = _halves(out + row * out_stride * size, width)
-            for i in range(width):
-                halves[i] = _bf16(values[i] * factor * scale[i])
+            _norm_of_halves(x + source * width * 4, weight, out + row * out_stride * 2, width, epsilon)
         else:
-            floats = _floats(out + row * out_stride * size, width)
-            for i in range(width):
-                floats[i] = values[i] * factor * scale[i]
+            _norm_of_floats(x + source * width * 4, weight, out + row * out_stride * 4, width, epsilon)
         row = _take(address)
 
 
@@ -550,21 +530,16 @@ def _norm(a):
 def _silu(a):
     """SwiGLU's product of rows; values: kind, rows, gate and up, out, width, stride, parts of a row, out's stride."""
     kind, rows, x, out, width, stride, parts, out_stride = a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9]
-    address, size = a.ctypes.data, 2 if a[2] == 1 else 4
+    address, vectors = a.ctypes.data, width // LANES
     item = _take(address)
     while item < rows * parts:
         row, part = item // parts, item % parts
-        start, end = part * width // parts, (part + 1) * width // parts
-        gate = _floats(x + (row * stride + start) * 4, end - start)
-        up = _floats(x + (row * stride + width + start) * 4, end - start)
+        start, end = part * vectors // parts * LANES, (part + 1) * vectors // parts * LANES
+        gate, to = x + (row * stride + start) * 4, row * out_stride + start
         if kind == 1:
-            halves = _halves(out + (row * out_stride + start) * size, end - start)
-            for i in range(end - start):
-                halves[i] = _bf16(gate[i] / (_ONE + _exp(-gate[i])) * up[i])
+            _silu_of_halves(gate, gate + width * 4, out + to * 2, end - start)
         else:
-            floats = _floats(out + (row * out_stride + start) * size, end - start)
-            for i in range(end - start):
-                floats[i] = gate[i] / (_ONE + _exp(-gate[i])) * up[i]
+            _silu_of_floats(gate, gate + width * 4, out + to * 4, end - start)
         item = _take(address)
 
 
@@ -631,9 +606,6 @@ def _rope(a, rounded):
                 else:
                     _store(kind, values + offset + place * width * 4, v, _ONE)
         item = _take(address)
-
-
-_softmax_of_floats, _softmax_of_halves = softmax_row("f32"), softmax_row("bf16")
 
 
 @njit(**_FAST)
@@ -861,7 +833,7 @@ def _run(task):
 
 def _drop_stale_cache() -> None:
     """Remove machine code that was compiled with earlier tiles: numba would go on using it."""
-    changed = max(Path(str(module.__file__)).stat().st_mtime for module in (matrix_unit, softmax, tile))
+    changed = max(Path(str(module.__file__)).stat().st_mtime for module in (matrix_unit, row_math, tile))
     for file in (Path(__file__).parent / "__pycache__").glob(f"{Path(__file__).stem}.*.nb[ic]"):
         with suppress(FileNotFoundError):  # another process drops it, too
             if file.stat().st_mtime < changed:

@@ -304,13 +304,30 @@ class CpuModel:
         rounded = rows if number == kernels.LINEAR_INT8 else 0
         return {name: number, f"rows of {name}": rows, f"rounded rows of {name}": rounded}
 
+    def products_of_one_row(self) -> np.ndarray:
+        """Return a program that multiplies one row with every weight: nothing reads them faster."""
+        program, places = _Program(self._number), self._places()
+        values: dict[str, int] = {}
+        for name, (x, out) in places.items():
+            for weights in [self._head] if name == "head" else [getattr(layer, name) for layer in self._layers]:
+                self._add_product(program, name, x, weights, out, add=False)
+            values |= self._product_values(name, 1, self.products.choose(name, 1))
+        return program.with_values(values)
+
+    def _places(self) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        """Return what each product multiplies, and where its result goes."""
+        work = self._workspace
+        return {
+            "qkv": (work.hidden, work.qkv),
+            "o": (work.attended, work.residual),
+            "gate_up": (work.hidden, work.gate_up),
+            "down": (work.gated, work.residual),
+            "head": (work.hidden, work.logits),
+        }
+
     def _measure_products(self, setting: ProductSetting) -> Products:
         """Time the products on this model's own weights, each time on another layer's: they come from memory."""
-        work, layers, turn = self._workspace, self._layers, itertools.count()
-        places = {
-            "qkv": (work.hidden, work.qkv), "o": (work.attended, work.residual), "gate_up": (work.hidden, work.gate_up),
-            "down": (work.gated, work.residual), "head": (work.hidden, work.logits),
-        }  # fmt: skip
+        work, layers, turn, places = self._workspace, self._layers, itertools.count(), self._places()
         for tensor in (work.hidden, work.attended, work.gated):
             tensor.zero_()
 

@@ -4,6 +4,7 @@ The vector units multiply few rows while the weights come from memory; a matrix 
 on it is worth it depends on the processor, its memory and the shape, so nothing here asks for a processor's name.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
@@ -60,11 +61,27 @@ def measure(
         return Products({shape: ["vector"] * len(MEASURED_ROWS) for shape in shapes})
     if setting == "matrix":
         return Products({shape: ["matrix"] * len(MEASURED_ROWS) for shape in shapes})
-    return Products({shape: [_fastest(shape, rows, run) for rows in MEASURED_ROWS] for shape in shapes})
+    return Products({shape: _fastest(shape, run) for shape in shapes})
 
 
-def _fastest(shape: str, rows: int, run: Callable[[str, int, Implementation], None]) -> Implementation:
-    times: dict[Implementation, float] = {"vector": float("inf"), "matrix": float("inf")}
+def _fastest(shape: str, run: Callable[[str, int, Implementation], None]) -> list[Implementation]:
+    """Return `vector` for small numbers of rows and `matrix` for the others, where that is fastest over all of them.
+
+    One number that a busy machine has disturbed cannot turn what its neighbours say.
+    """
+    gained = [0.0]  # logarithms of what the matrix unit saves, summed from each number of rows on
+    for rows in reversed(MEASURED_ROWS):
+        vector, matrix = _time(shape, rows, run)
+        gained.insert(0, gained[0] + math.log(_CLEARLY * vector / matrix))
+    first = max(range(len(gained)), key=lambda place: gained[place])
+    on_vectors: list[Implementation] = ["vector"] * first
+    on_matrix_unit: list[Implementation] = ["matrix"] * (len(MEASURED_ROWS) - first)
+    return on_vectors + on_matrix_unit
+
+
+def _time(shape: str, rows: int, run: Callable[[str, int, Implementation], None]) -> tuple[float, float]:
+    """Return the shortest seconds of a product on the vector units and on the matrix unit."""
+    times: dict[Implementation, float] = {"vector": math.inf, "matrix": math.inf}
     began = time.perf_counter()
     while True:  # by turns, so that a disturbance meets both
         for name in times:
@@ -72,18 +89,11 @@ def _fastest(shape: str, rows: int, run: Callable[[str, int, Implementation], No
             run(shape, rows, name)
             times[name] = min(times[name], time.perf_counter() - start)
         if time.perf_counter() - began > _BUDGET_S:
-            return "matrix" if times["matrix"] < _CLEARLY * times["vector"] else "vector"
+            return times["vector"], times["matrix"]
 
 
 def _in_words(of_shape: Sequence[Implementation]) -> str:
-    parts, start = [], 0
-    for place in range(1, len(of_shape) + 1):
-        if place == len(of_shape) or of_shape[place] != of_shape[start]:
-            last = place == len(of_shape)
-            parts.append(
-                f"{of_shape[start]} {'beyond' if start else 'always'}"
-                if last
-                else f"{of_shape[start]} up to {MEASURED_ROWS[place - 1]} rows"
-            )
-            start = place
-    return ", ".join(parts)
+    on_vectors = sum(name == "vector" for name in of_shape)
+    if on_vectors in (0, len(of_shape)):
+        return f"{of_shape[0]} always"
+    return f"vector up to {MEASURED_ROWS[on_vectors - 1]} rows, matrix beyond"

@@ -1,8 +1,9 @@
-"""The running softmax of attention, as LLVM vector instructions for numba kernels.
+"""What is computed row by row beside the products, as LLVM vector instructions for numba kernels.
 
 numba's cache does not notice changes of this file; `kernels` drops what was compiled before one.
 """
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -34,44 +35,66 @@ def softmax_row(kind: WeightFormat) -> Any:
 
     @intrinsic  # type: ignore[untyped-decorator]
     def fold(
-        context: Any,
-        scores: Any,
-        weights: Any,
-        seen: Any,
-        width: Any,
-        maximum: Any,
-        total: Any,
-        sums: Any,
-        n: Any,
+        context: Any, scores: Any, weights: Any, seen: Any, width: Any, maximum: Any, total: Any, sums: Any, many: Any
     ) -> Any:
-        def emit(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
-            builder.call(_function(builder.module, kind), arguments)
-            return cgutils.get_null_value(_I64.as_pointer())
-
-        return types.void(*[types.int64] * 8), emit
+        return _calling(f"softmax_row_{kind}", 8, lambda builder, arguments: _emit_softmax(builder, arguments, kind))
 
     return fold
 
 
-def _function(module: Any, kind: WeightFormat) -> Any:
-    """Return the function of the module; it stands there once, wherever it is called from."""
-    name = f"softmax_row_{kind}"
-    if name in module.globals:
-        return module.globals[name]
-    function = ir.Function(module, ir.FunctionType(_VOID, [_I64] * 8), name)
-    function.linkage = "linkonce_odr"
-    function.attributes.add("noinline")
-    builder = ir.IRBuilder(function.append_basic_block())
-    _emit(builder, function.args, kind)
-    builder.ret_void()
-    return function
+@cache
+def silu_row(kind: WeightFormat) -> Any:
+    """Return SwiGLU's product, SiLU(gate) · up (Shazeer, 2020), of a part of a row; for numba code.
+
+    Arguments, int64: addresses of the float32 gate and up, of the result (of `kind`), and their number (a multiple of
+    16).
+    """
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def product(context: Any, gate: Any, up: Any, out: Any, count: Any) -> Any:
+        return _calling(f"silu_row_{kind}", 4, lambda builder, arguments: _emit_silu(builder, arguments, kind))
+
+    return product
 
 
-def _emit(builder: Any, arguments: Any, kind: WeightFormat) -> None:
-    scores, weights, seen, width, maximum_at, total_at, sums, dimension = arguments
+@cache
+def norm_row(kind: WeightFormat) -> Any:
+    """Return RMSNorm (Zhang and Sennrich, 2019) of a row; for numba code.
+
+    Arguments, int64: addresses of the float32 values, of the float32 weights, of the result (of `kind`), their number
+    (a multiple of 16), and the bits of the float32 epsilon.
+    """
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def normalise(context: Any, x: Any, weights: Any, out: Any, count: Any, epsilon: Any) -> Any:
+        return _calling(f"norm_row_{kind}", 5, lambda builder, arguments: _emit_norm(builder, arguments, kind))
+
+    return normalise
+
+
+def _calling(name: str, count: int, emit_body: Callable[[Any, Any], None]) -> Any:
+    """Return an intrinsic's signature, and what emits a call of a function that stands in the module once."""
+
+    def emit(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
+        function = builder.module.globals.get(name)
+        if function is None:
+            function = ir.Function(builder.module, ir.FunctionType(_VOID, [_I64] * count), name)
+            function.linkage = "linkonce_odr"
+            function.attributes.add("noinline")
+            inside = ir.IRBuilder(function.append_basic_block())
+            emit_body(inside, function.args)
+            inside.ret_void()
+        builder.call(function, arguments)
+        return cgutils.get_null_value(_I64.as_pointer())
+
+    return types.void(*[types.int64] * count), emit
+
+
+def _emit_softmax(builder: Any, arguments: Any, kind: WeightFormat) -> None:
+    scores, weights, seen, width, maximum, total, sums, dimension = arguments
     vectors = builder.udiv(width, _I64(LANES))
-    score_at, sum_at = (builder.inttoptr(address, _FLOATS.as_pointer()) for address in (scores, sums))
-    maximum_at, total_at = (builder.inttoptr(address, _F32.as_pointer()) for address in (maximum_at, total_at))
+    score_at, sum_at = _vectors_at(builder, scores), _vectors_at(builder, sums)
+    maximum_at, total_at = (builder.inttoptr(address, _F32.as_pointer()) for address in (maximum, total))
     before = builder.load(maximum_at)
     limit = _splat(builder, builder.trunc(seen, _I32))
     lanes = ir.Constant(_WORDS, list(range(LANES)))
@@ -95,10 +118,10 @@ def _emit(builder: Any, arguments: Any, kind: WeightFormat) -> None:
         powers = builder.select(mask, powers, _constant(0.0))
         builder.store(builder.fadd(builder.load(added_16), powers, flags=_FAST), added_16)
         _store(builder, powers, weights, loop.index, kind)
-    reduced = _call(builder, "llvm.vector.reduce.fadd.v16f32", _F32, _F32(0.0), builder.load(added_16), fast=True)
     factor_16 = _exp(builder, _splat(builder, builder.fsub(before, highest)))
     factor = builder.extract_element(factor_16, _I32(0))
-    builder.store(builder.fadd(builder.fmul(builder.load(total_at), factor), reduced), total_at)
+    grown = builder.fadd(builder.fmul(builder.load(total_at), factor), _sum(builder, builder.load(added_16)))
+    builder.store(grown, total_at)
     builder.store(highest, maximum_at)
     with (
         builder.if_then(builder.fcmp_ordered("!=", before, highest)),
@@ -106,6 +129,41 @@ def _emit(builder: Any, arguments: Any, kind: WeightFormat) -> None:
     ):
         place = builder.gep(sum_at, [loop.index])
         builder.store(builder.fmul(builder.load(place, align=4), factor_16), place, align=4)
+
+
+def _emit_silu(builder: Any, arguments: Any, kind: WeightFormat) -> None:
+    gate, up, out, count = arguments
+    gate_at, up_at = _vectors_at(builder, gate), _vectors_at(builder, up)
+    with cgutils.for_range(builder, builder.udiv(count, _I64(LANES)), intp=_I64) as loop:
+        of_gate, of_up = (builder.load(builder.gep(place, [loop.index]), align=4) for place in (gate_at, up_at))
+        # The sigmoid by e^-|x|, which cannot overflow.
+        negated = builder.fsub(_constant(0.0), of_gate)
+        power = _exp(builder, _call(builder, "llvm.minnum.v16f32", _FLOATS, of_gate, negated))
+        positive = builder.fcmp_ordered(">=", of_gate, _constant(0.0))
+        above = builder.select(positive, _constant(1.0), power)
+        below = builder.fadd(_constant(1.0), power, flags=_FAST)
+        sigmoid = builder.fdiv(above, below, flags=_FAST)
+        gated = builder.fmul(builder.fmul(of_gate, sigmoid, flags=_FAST), of_up, flags=_FAST)
+        _store(builder, gated, out, loop.index, kind)
+
+
+def _emit_norm(builder: Any, arguments: Any, kind: WeightFormat) -> None:
+    x, weights, out, count, epsilon = arguments
+    x_at, weight_at = _vectors_at(builder, x), _vectors_at(builder, weights)
+    vectors = builder.udiv(count, _I64(LANES))
+    squares_16 = cgutils.alloca_once_value(builder, _constant(0.0))
+    with cgutils.for_range(builder, vectors, intp=_I64) as loop:
+        values = builder.load(builder.gep(x_at, [loop.index]), align=4)
+        squares = builder.fmul(values, values, flags=_FAST)
+        builder.store(builder.fadd(builder.load(squares_16), squares, flags=_FAST), squares_16)
+    mean = builder.fdiv(_sum(builder, builder.load(squares_16)), builder.uitofp(count, _F32))
+    shifted = builder.fadd(mean, builder.bitcast(builder.trunc(epsilon, _I32), _F32))
+    factor = builder.fdiv(_F32(1.0), _call(builder, "llvm.sqrt.f32", _F32, shifted))
+    factor_16 = _splat(builder, factor)
+    with cgutils.for_range(builder, vectors, intp=_I64) as loop:
+        values, scales = (builder.load(builder.gep(place, [loop.index]), align=4) for place in (x_at, weight_at))
+        scaled = builder.fmul(builder.fmul(values, factor_16, flags=_FAST), scales, flags=_FAST)
+        _store(builder, scaled, out, loop.index, kind)
 
 
 def _exp(builder: Any, x: Any) -> Any:
@@ -121,11 +179,14 @@ def _exp(builder: Any, x: Any) -> Any:
     return builder.fmul(series, builder.bitcast(exponent, _FLOATS), flags=_FAST)
 
 
+def _sum(builder: Any, values: Any) -> Any:
+    return _call(builder, "llvm.vector.reduce.fadd.v16f32", _F32, _F32(0.0), values, fast=True)
+
+
 def _store(builder: Any, values: Any, address: Any, index: Any, kind: WeightFormat) -> None:
-    """Store 16 positive numbers as numbers of `kind`, rounded to the nearest."""
+    """Store 16 finite numbers as numbers of `kind`, rounded to the nearest, ties to even."""
     if kind == "f32":
-        place = builder.gep(builder.inttoptr(address, _FLOATS.as_pointer()), [index])
-        builder.store(values, place, align=4)
+        builder.store(values, builder.gep(_vectors_at(builder, address), [index]), align=4)
         return
     halves = ir.VectorType(ir.IntType(16), LANES)
     bits, sixteen = builder.bitcast(values, _WORDS), ir.Constant(_WORDS, [16] * LANES)
@@ -133,6 +194,10 @@ def _store(builder: Any, values: Any, address: Any, index: Any, kind: WeightForm
     rounded = builder.add(bits, builder.add(even, ir.Constant(_WORDS, [0x7FFF] * LANES)))
     place = builder.gep(builder.inttoptr(address, halves.as_pointer()), [index])
     builder.store(builder.trunc(builder.lshr(rounded, sixteen), halves), place, align=2)
+
+
+def _vectors_at(builder: Any, address: Any) -> Any:
+    return builder.inttoptr(address, _FLOATS.as_pointer())
 
 
 def _constant(value: float) -> Any:

@@ -1,12 +1,12 @@
 import os
 import time
 
-from llama_platform.inference.torch_engine.cpu import kernels, matrix_unit, softmax, tile
+from llama_platform.inference.torch_engine.cpu import kernels, matrix_unit, row_math, tile
 
 
 def test_machine_code_of_an_earlier_tile_is_dropped(tmp_path, monkeypatch):
     monkeypatch.setattr(kernels, "__file__", str(tmp_path / "kernels.py"))
-    for module in (matrix_unit, softmax, tile):
+    for module in (matrix_unit, row_math, tile):
         monkeypatch.setattr(module, "__file__", str(tmp_path / f"{module.__name__}.py"))
         (tmp_path / f"{module.__name__}.py").write_text("")
     (tmp_path / "__pycache__").mkdir()

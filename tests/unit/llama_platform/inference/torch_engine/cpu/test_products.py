@@ -32,3 +32,10 @@ def test_nothing_is_timed_where_there_is_no_choice():
     assert measure(["qkv"], "matrix", True, run).summary() == {"qkv": "matrix always"}
     assert not measure(["qkv"], "matrix", False, run).use_matrix_unit
     assert tried == []
+
+
+def test_one_disturbed_time_does_not_decide():
+    run, _ = machine(
+        {"vector": lambda rows: 1000 if rows == 1 else 100 * rows, "matrix": lambda rows: 4000 if rows == 64 else 600}
+    )
+    assert measure(["o"], "auto", True, run).summary() == {"o": "vector up to 4 rows, matrix beyond"}
