@@ -134,7 +134,7 @@ class Aliases:
         """Point `alias` at its previous targets; a second rollback goes one further back.
 
         Raises:
-            NotFoundError: the alias is not set, or history holds no earlier targets.
+            NotFoundError: the alias is not set, history holds no earlier targets, or their version has been deleted.
             ConflictError: the generation is not the expected one.
         """
 
@@ -144,6 +144,8 @@ class Aliases:
             previous = by_generation.get(current.parent) if current and current.parent is not None else None
             if previous is None:
                 raise NotFoundError(f"{self._kind} '{self._name}': alias '{alias}' has nothing to roll back to")
+            for target in previous.targets:
+                self._repository.version(self._kind, self._name, target.version)
             return _change(document, alias, "rollback", previous.targets, previous.parent, previous.generation)
 
         return self._update(change, expected_generation)

@@ -12,8 +12,8 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -202,17 +202,32 @@ class ArtifactRepository:
             raise IntegrityError(f"{where}: does not match its sha256 {entry.sha256}; the stored artifact is damaged")
         return content
 
-    def delete(self, version: ArtifactVersion) -> None:
+    def delete(self, version: ArtifactVersion, needed: Callable[[], bool] = lambda: False) -> bool:
         """Delete a version: its commit record first, so that nobody trusts what is half gone, then what it alone held.
+
+        Args:
+            version: which one.
+            needed: asked when the record has gone, so that nobody can begin to need it any more; where it returns True,
+                the record is put back and the version stays.
+
+        Returns:
+            Whether it went.
 
         Raises:
             StorageError: the store refused; what is left is no version any more.
         """
-        location = locate(version.kind, version.name)
-        self.store.delete(f"{location}/versions/{version.version}.json")
+        key = f"{locate(version.kind, version.name)}/versions/{version.version}.json"
+        record = None
+        with suppress(NotFoundError):  # somebody else has begun to delete it
+            record = self.store.read(key).content
+        self.store.delete(key)
+        if record is not None and needed():
+            self.store.write(key, record, if_absent=True)
+            return False
         if self._find_digest(version.kind, version.name, version.digest) is None:
-            for key in list(self.store.list_keys(f"{self._objects(version)}/")):
-                self.store.delete(key)
+            for file in list(self.store.list_keys(f"{self._objects(version)}/")):
+                self.store.delete(file)
+        return True
 
     def uri(self, version: ArtifactVersion) -> str:
         """Return where the version's files lie in the store."""

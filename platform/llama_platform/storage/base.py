@@ -6,6 +6,7 @@ and on S3.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -95,6 +96,14 @@ class ObjectStore(Protocol):
 
     def size(self, key: str) -> int:
         """Return the bytes of an object.
+
+        Raises:
+            NotFoundError: there is none under the key.
+        """
+        ...
+
+    def modified(self, key: str) -> datetime:
+        """Return when an object was written, with its time zone.
 
         Raises:
             NotFoundError: there is none under the key.

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock
@@ -85,6 +86,11 @@ class LocalStore:
         """Of the file; see ObjectStore."""
         with self._reported(key):
             return self._path(key).stat().st_size
+
+    def modified(self, key: str) -> datetime:
+        """Of the file; see ObjectStore."""
+        with self._reported(key):
+            return datetime.fromtimestamp(self._path(key).stat().st_mtime, UTC)
 
     def check(self) -> None:
         """Look for the folder that every write makes: an empty mount point has none; see ObjectStore."""

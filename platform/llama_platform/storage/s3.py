@@ -8,6 +8,7 @@ import base64
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,12 @@ class S3Store:
         """One HeadObject; see ObjectStore."""
         with self._reported("read", key):
             return int(self._client.head_object(Bucket=self._bucket, Key=self._key(key))["ContentLength"])
+
+    def modified(self, key: str) -> datetime:
+        """One HeadObject; see ObjectStore."""
+        with self._reported("read", key):
+            found: datetime = self._client.head_object(Bucket=self._bucket, Key=self._key(key))["LastModified"]
+            return found
 
     def check(self) -> None:
         """One ListObjectsV2 of one key; see ObjectStore."""

@@ -87,10 +87,7 @@ class CompletionForm:
             before = self._echoed[number] if self._echoed else ""
             text = before if self._nothing_new else before + answer.text
             choices.append(self._choice(number, text, self._whole_logprobs(number, answer), answer.ended.reason))
-        counted = usage_of(answers, self._each)
-        if self._nothing_new:
-            counted |= {"completion_tokens": 0, "total_tokens": counted["prompt_tokens"]}
-        return {**self._frame, "choices": choices, "usage": counted}
+        return {**self._frame, "choices": choices, "usage": self._usage(answers)}
 
     def begin(self, count: int) -> list[dict[str, Any]]:
         """Return the first chunks: the prompts, if they are repeated."""
@@ -107,7 +104,13 @@ class CompletionForm:
 
     def usage(self, answers: Sequence[Completion]) -> dict[str, Any]:
         """Return the chunk with the usage."""
-        return {**self._frame, "choices": [], "usage": usage_of(answers, self._each)}
+        return {**self._frame, "choices": [], "usage": self._usage(answers)}
+
+    def _usage(self, answers: Sequence[Completion]) -> dict[str, Any]:
+        counted = usage_of(answers, self._each)
+        if self._nothing_new:  # a token is computed, and not shown
+            counted |= {"completion_tokens": 0, "total_tokens": counted["prompt_tokens"]}
+        return counted
 
     def _whole_logprobs(self, number: int, answer: Completion) -> dict[str, Any] | None:
         if not self._logprobs:

@@ -28,3 +28,11 @@ def test_a_prompt_can_be_scored_without_an_answer(http, tiny_template):
 def test_a_streamed_completion_is_the_same_text(http):
     whole = complete(http, max_tokens=8).json()["choices"][0]["text"]
     assert "".join(c["choices"][0]["text"] for c in chunks(complete(http, max_tokens=8, stream=True))) == whole
+
+
+def test_the_usage_of_a_scored_prompt_is_the_same_in_a_stream(http):
+    body = {"max_tokens": 0, "echo": True}
+    whole = complete(http, **body).json()["usage"]
+    streamed = chunks(complete(http, **body, stream=True, stream_options={"include_usage": True}))[-1]["usage"]
+    assert streamed == whole
+    assert whole["completion_tokens"] == 0
