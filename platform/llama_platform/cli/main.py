@@ -4,12 +4,15 @@
     llama-platform adapters promote support 3
     llama-platform adapters split support 3=90 4=10
     llama-platform indexes rollback docs
+    llama-platform prune --keep 5 --older-than-days 30
+    llama-platform fit --base 7b --gpu A10G --adapters 8 --rank 64
 
 The store is `--store`, or `s3://$MODEL_BUCKET/$MODEL_S3_PREFIX`, or the demo's `.demo/store`.
 """
 
 import os
 import sys
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
@@ -20,11 +23,20 @@ from llama_platform.artifacts.aliases import AliasDocument, Aliases, Target
 from llama_platform.artifacts.catalog import list_artifacts, show_version
 from llama_platform.artifacts.location import StoreConfig, repository_from
 from llama_platform.artifacts.manifest import ArtifactKind
+from llama_platform.artifacts.prune import delete_garbage, find_garbage
 from llama_platform.artifacts.refs import resolve
 from llama_platform.artifacts.repository import ArtifactRepository
 from llama_platform.cli.exit_codes import run_command
 from llama_platform.config import Config, load_config
 from llama_platform.errors import InputError
+from llama_platform.inference.gpu_memory import (
+    GIB,
+    GPUS,
+    gpu_gib,
+    parse_quantization,
+    plan_memory,
+    read_shape,
+)
 from llama_platform.models.prompt import PromptStyle
 
 Store = Annotated[str | None, typer.Option("--store", help="s3://bucket/prefix or file:///folder")]
@@ -55,7 +67,55 @@ def build_cli() -> typer.Typer:
     _add_folder_commands(adapters)
     cli.add_typer(adapters, name="adapters")
     cli.add_typer(alias_commands("index", "List and alias indexes."), name="indexes")
+    _add_prune(cli)
+    _add_fit(cli)
     return cli
+
+
+def _add_fit(cli: typer.Typer) -> None:
+    @cli.command("fit")
+    def fit(
+        base: Annotated[str, typer.Option("--base", help="7b, 13b, 70b, or a folder with a config.json")] = "7b",
+        gpu: Annotated[str, typer.Option("--gpu", help=f"{', '.join(GPUS)}, or GiB")] = "A10G",
+        gpus: Annotated[int, typer.Option("--gpus", min=1, help="GPUs that one replica is spread over")] = 1,
+        adapters: Annotated[int, typer.Option("--adapters", min=0, help="adapters in use at the same time")] = 8,
+        rank: Annotated[int, typer.Option("--rank", min=1, help="the largest rank of them")] = 64,
+        quantization: Annotated[str, typer.Option("--quantization", help="none, int8, fp8 or int4")] = "none",
+    ) -> None:
+        """Show what a base and adapters take of a GPU's memory, and how many requests have room in the rest."""
+        plan = plan_memory(read_shape(base), gpu_gib(gpu), gpus, adapters, rank, parse_quantization(quantization))
+        table = Table("on each GPU", "GiB")
+        for name, size in {
+            "weights": plan.weights, f"{adapters} adapters of rank {rank}": plan.adapters,
+            "CUDA and activations (assumed)": plan.overhead, "left for keys and values": plan.kv_cache,
+        }.items():  # fmt: skip
+            table.add_row(name, f"{size / GIB:.1f}")
+        Console().print(table)
+        for tokens in (512, 2048, 4096):
+            print(f"requests of {tokens} tokens at the same time: {plan.requests_of(tokens)}")
+        if not plan.fits:
+            raise InputError("no request of 4,096 tokens fits: fewer adapters, a lower rank, more GPUs, or fewer bits")
+
+
+def _add_prune(cli: typer.Typer) -> None:
+    @cli.command("prune")
+    def prune(
+        keep: Annotated[int, typer.Option("--keep", min=1, help="newest versions of each name that stay")] = 5,
+        days: Annotated[int, typer.Option("--older-than-days", min=0, help="what is newer stays")] = 7,
+        delete: Annotated[bool, typer.Option("--delete", help="delete; without it, only show what would go")] = False,
+        store: Store = None,
+    ) -> None:
+        """Show, or delete, versions that no alias and no history names, and what publishes left behind."""
+        repository = open_store(store)
+        found = find_garbage(repository, keep, datetime.now(UTC) - timedelta(days=days))
+        table = Table("kind", "what", "files", "MB", "deleted" if delete else "would go")
+        for garbage in found:
+            went = delete_garbage(repository, garbage) if delete else True
+            size = f"{garbage.size_bytes / 1e6:,.1f}"
+            table.add_row(garbage.kind, garbage.label, str(len(garbage.keys)), size, "yes" if went else "no: in use")
+        Console().print(table)
+        if found and not delete:
+            print("nothing was deleted; run it again with --delete")
 
 
 def alias_commands(kind: ArtifactKind, help_text: str) -> typer.Typer:

@@ -15,6 +15,7 @@ from typing import Any
 from llama_platform.errors import EngineError, InputError, IntegrityError, OverloadedError
 from llama_platform.inference.config import EngineConfig
 from llama_platform.inference.detokenizer import Detokenizer
+from llama_platform.inference.gpu_memory import GIB, check_fits, read_shape
 from llama_platform.inference.protocol import (
     EngineStats,
     FinishEvent,
@@ -60,6 +61,11 @@ class VllmEngine:
             raise InputError(
                 f"vLLM cannot be imported ({error}): install the extra, pip install 'llama-platform[vllm]'"
             ) from error
+        adapters = min(8, self._config.max_running)
+        rank = next((rank for rank in _RANKS if rank >= self._config.max_adapter_rank), _RANKS[-1])
+        if current_platform.is_cuda() and not {"quantization_config"} & read_shape(str(folder)).keys():
+            memory = current_platform.get_device_total_memory() / GIB
+            check_fits(read_shape(str(folder)), memory, gpus=1, adapters=adapters, rank=rank)
         kv_bytes = None if self._config.kv_cache_mib is None else self._config.kv_cache_mib * 2**20
         arguments = AsyncEngineArgs(
             model=str(folder),
@@ -70,8 +76,8 @@ class VllmEngine:
             kv_cache_memory_bytes=kv_bytes,
             enable_prefix_caching=self._config.prefix_cache,
             enable_lora=True,
-            max_loras=min(8, self._config.max_running),
-            max_lora_rank=next((rank for rank in _RANKS if rank >= self._config.max_adapter_rank), _RANKS[-1]),
+            max_loras=adapters,
+            max_lora_rank=rank,
             scheduling_policy="priority",
             trust_remote_code=False,
             disable_log_stats=True,

@@ -38,6 +38,26 @@ def test_promote_split_rollback_and_list(run):
     assert json.loads(run("indexes", "show", "docs@blue").stdout)["version"] == 2
 
 
+def test_prune_shows_first_and_deletes_when_asked(run):
+    arguments = ("prune", "--keep", "1", "--older-than-days", "0")
+    assert run("adapters", "promote", "support", "1").returncode == 0
+    shown = run(*arguments).stdout
+    assert ("docs@1" in shown, "support@1" in shown) == (True, False)
+    assert "nothing was deleted; run it again with --delete" in shown
+    assert "docs@1" in run(*arguments, "--delete").stdout
+    assert "docs@1" not in run(*arguments).stdout
+    assert run("indexes", "show", "docs@1").returncode == 2
+    assert run("adapters", "show", "support@1").returncode == 0
+
+
+def test_fit_shows_what_has_room_and_says_what_has_not():
+    done = subprocess.run([PROGRAM, "fit", "--base", "7b", "--gpu", "A10G"], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "requests of 4096 tokens at the same time: 1" in done.stdout
+    done = subprocess.run([PROGRAM, "fit", "--base", "70b", "--gpu", "24"], capture_output=True, text=True)
+    assert (done.returncode, "no request of 4,096 tokens fits" in done.stderr) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
