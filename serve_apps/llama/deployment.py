@@ -118,6 +118,7 @@ class LlamaDeployment:
             context_length=self._engine.context_length,
             healthy=stats.healthy,
             engine=engine_kind(self._config.engine, self._device),
+            products=dict(stats.products),
             cuda_available=self._device.type == "cuda",
             memory={"resident_bytes": self._process.memory_info().rss, **stats.memory},
             failed_steps=stats.failures,

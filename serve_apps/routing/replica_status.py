@@ -14,6 +14,8 @@ class ReplicaStatus:
     """Whether its engine answers."""
     engine: str = ""
     """Kind of engine: `torch` or `vllm`."""
+    products: dict[str, str] = field(default_factory=dict)
+    """What computes each kind of matrix product on a CPU, such as `vector up to 2 rows, matrix beyond`."""
     cuda_available: bool = False
     """Whether it computes on a GPU of its own."""
     memory: dict[str, Any]

@@ -29,6 +29,7 @@ def test_health_and_model_info(client, versions):
     assert adapter["aliases"]["production"] == [{"version": 1, "weight": 1}]
     assert adapter["versions"][0]["digest"] == versions[0].digest
     assert info["prompt_fingerprint"]
+    assert set(info["replicas"][0]["products"]) == {"qkv", "o", "gate_up", "down", "head"}
 
 
 def test_predict_names_what_answered(client, versions):

@@ -136,6 +136,8 @@ class EngineStats:
     """Steps that broke since start."""
     refused_adapters: Mapping[str, str] = field(default_factory=dict)
     """Adapters that are not answered with any more, by digest, with the reason."""
+    products: Mapping[str, str] = field(default_factory=dict)
+    """What computes each kind of matrix product, in words; empty where the engine has no choice."""
 
 
 class Engine(Protocol):

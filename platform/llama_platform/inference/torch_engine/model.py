@@ -44,6 +44,10 @@ class Model(Protocol):
         """Return bytes of weights and KV cache."""
         ...
 
+    def products_in_words(self) -> dict[str, str]:
+        """Return what computes each kind of matrix product; empty where there is one way only."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class LayerTensors:

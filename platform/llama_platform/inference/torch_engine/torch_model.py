@@ -110,6 +110,10 @@ class TorchModel:
             "kv_cache_bytes": self._cache.numel() * self._cache.element_size(),
         }
 
+    def products_in_words(self) -> dict[str, str]:
+        """Return nothing: torch computes all; see Model."""
+        return {}
+
     def _normalise(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         return functional.rms_norm(x, (x.shape[-1],), weight, self.architecture.norm_epsilon)
 

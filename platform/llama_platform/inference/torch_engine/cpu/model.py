@@ -195,6 +195,10 @@ class CpuModel:
             "kv_cache_bytes": self._cache.numel() * self._cache.element_size(),
         }
 
+    def products_in_words(self) -> dict[str, str]:
+        """Return which unit of the processor computes each product; see Model."""
+        return self.products.summary()
+
     def _load_layer(self, weights: Weights, number: int) -> _Layer:
         tensors = read_layer(weights, self.architecture, number)
         packed = [self._pack(parts) for parts in tensors.fused]

@@ -9,6 +9,7 @@ from llama_platform.errors import InputError
 from llama_platform.inference.torch_engine.batch import Chunk, arrange
 from llama_platform.inference.torch_engine.cpu import kernels
 from llama_platform.inference.torch_engine.cpu.matrix_unit import request_matrix_unit
+from llama_platform.inference.torch_engine.cpu.model import PRODUCTS
 from torch_models import on_kernels
 
 
@@ -60,3 +61,8 @@ def test_pages_may_lie_anywhere(folder, reference):
     model = on_kernels(folder)
     found = model.forward(arrange([Chunk(ids, 0, [31, 2, 17])]), [])[0]
     assert torch.allclose(found, reference(ids)[-1], atol=1e-5)
+
+
+def test_what_computes_each_product_is_told(folder):
+    assert on_kernels(folder).products_in_words() == dict.fromkeys(PRODUCTS, "vector always")  # of float32 weights
+    assert on_kernels(folder, "bf16").products_in_words().keys() == set(PRODUCTS)
