@@ -5,7 +5,6 @@ Ray shows every process all GPUs of a machine, so whether torch finds one says n
 
 import os
 
-import ray
 import torch
 
 from llama_platform.errors import InputError
@@ -18,6 +17,8 @@ def assigned_device() -> torch.device:
 
     Outside Ray's workers it is the CPU.
     """
+    import ray  # jobs set its token before it is first imported
+
     if not ray.is_initialized() or not (assigned := ray.get_gpu_ids()):
         return CPU
     visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
