@@ -16,16 +16,7 @@ from safetensors.torch import save_file
 from transformers import LlamaConfig
 
 from llama_platform.models.base_model import BaseConfig, load_template
-
-LLAMA_2_7B: dict[str, int] = {
-    "hidden_size": 4096,
-    "intermediate_size": 11_008,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 32,
-    "vocab_size": 32_000,
-    "max_position_embeddings": 4096,
-}
+from llama_platform.models.random_base import LLAMA_2_7B
 
 
 def main() -> int:

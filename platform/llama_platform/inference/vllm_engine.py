@@ -63,9 +63,9 @@ class VllmEngine:
             ) from error
         adapters = min(8, self._config.max_running)
         rank = next((rank for rank in _RANKS if rank >= self._config.max_adapter_rank), _RANKS[-1])
-        if current_platform.is_cuda() and not {"quantization_config"} & read_shape(str(folder)).keys():
+        if current_platform.is_cuda() and "quantization_config" not in (shape := read_shape(str(folder))):
             memory = current_platform.get_device_total_memory() / GIB
-            check_fits(read_shape(str(folder)), memory, gpus=1, adapters=adapters, rank=rank)
+            check_fits(shape, memory, gpus=1, adapters=adapters, rank=rank)
         kv_bytes = None if self._config.kv_cache_mib is None else self._config.kv_cache_mib * 2**20
         arguments = AsyncEngineArgs(
             model=str(folder),

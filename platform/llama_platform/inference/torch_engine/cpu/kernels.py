@@ -64,7 +64,7 @@ _GROUPED_BLOCKS = 8
 
 WORDS = 16
 """Length of a program's row."""
-_SCORES, _SUMS, _ROW = QUERIES * _SPAN * 4, QUERIES * MAX_HEAD * 4, MAX_HEAD * 4
+_SCORES, _SUMS = QUERIES * _SPAN * 4, QUERIES * MAX_HEAD * 4
 _WEIGHTS_AT, _SUMS_AT, _MAXIMA_AT = _SCORES, 2 * _SCORES, 2 * _SCORES + _SUMS
 _TOTALS_AT = _MAXIMA_AT + QUERIES * 4
 _SCRATCH = max(_TOTALS_AT + QUERIES * 4, _UNPACKED_INNER * BLOCK * 4)
@@ -72,7 +72,7 @@ _SCRATCH = max(_TOTALS_AT + QUERIES * 4, _UNPACKED_INNER * BLOCK * 4)
 row; or unpacked weights. Arrays on the stack of this size keep LLVM busy for half a minute."""
 NORM, LINEAR, SILU, ROPE, ATTEND, SHRINK, EXPAND, QUANTIZE, LINEAR_INT8, LINEAR_MATRIX, LINEAR_INT8_MATRIX = range(11)
 _FAST = {"fastmath": True, "nogil": True, "error_model": "numpy"}
-_ONE, _HALF, _LOWEST = np.float32(1), np.float32(0.5), np.float32(-1e30)
+_ONE, _LOWEST = np.float32(1), np.float32(-1e30)
 _ZERO = np.float32(0)
 
 

@@ -17,7 +17,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from llama_platform.inference.torch_engine.cpu.tile import has_feature
+from llama_platform.inference.torch_engine.cpu.tile import call_once, has_feature
 
 MATRIX_ROWS = 16
 """Rows of a register."""
@@ -78,27 +78,13 @@ def matrix_tile(row_registers: int, column_registers: int) -> Any:
     def product(
         typing_context: Any, add: Any, w: Any, w_stride: Any, x: Any, x_stride: Any, out: Any, out_stride: Any, n: Any
     ) -> Any:
-        def emit(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
-            builder.call(_function(builder.module, row_registers, column_registers), arguments)
-            return cgutils.get_null_value(_I64.as_pointer())
-
-        return types.void(*[types.int64] * 8), emit
+        return call_once(
+            f"matrix_tile_{row_registers}_{column_registers}",
+            8,
+            lambda builder, arguments: _emit(builder, arguments, row_registers, column_registers),
+        )
 
     return product
-
-
-def _function(module: Any, row_registers: int, column_registers: int) -> Any:
-    """Return a function of the module that computes a tile; it stands there once, wherever it is called from."""
-    name = f"matrix_tile_{row_registers}_{column_registers}"
-    if name in module.globals:
-        return module.globals[name]
-    function = ir.Function(module, ir.FunctionType(_VOID, [_I64] * 8), name)
-    function.linkage = "linkonce_odr"
-    function.attributes.add("noinline")
-    builder = ir.IRBuilder(function.append_basic_block())
-    _emit(builder, function.args, row_registers, column_registers)
-    builder.ret_void()
-    return function
 
 
 def _emit(builder: Any, arguments: Any, row_registers: int, column_registers: int) -> None:

@@ -3,18 +3,16 @@
 numba's cache does not notice changes of this file; `kernels` drops what was compiled before one.
 """
 
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 from llvmlite import ir
-from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from llama_platform.inference.torch_engine.cpu.tile import LANES, WeightFormat
+from llama_platform.inference.torch_engine.cpu.tile import LANES, WeightFormat, broadcast, call_once
 
-_F32, _I32, _I64, _VOID = ir.FloatType(), ir.IntType(32), ir.IntType(64), ir.VoidType()
+_F32, _I32, _I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 _FLOATS, _WORDS = ir.VectorType(_F32, LANES), ir.VectorType(_I32, LANES)
 _FAST = ("fast",)
 _LOWEST = -1e30
@@ -37,7 +35,7 @@ def softmax_row(kind: WeightFormat) -> Any:
     def fold(
         context: Any, scores: Any, weights: Any, seen: Any, width: Any, maximum: Any, total: Any, sums: Any, many: Any
     ) -> Any:
-        return _calling(f"softmax_row_{kind}", 8, lambda builder, arguments: _emit_softmax(builder, arguments, kind))
+        return call_once(f"softmax_row_{kind}", 8, lambda builder, arguments: _emit_softmax(builder, arguments, kind))
 
     return fold
 
@@ -52,7 +50,7 @@ def silu_row(kind: WeightFormat) -> Any:
 
     @intrinsic  # type: ignore[untyped-decorator]
     def product(context: Any, gate: Any, up: Any, out: Any, count: Any) -> Any:
-        return _calling(f"silu_row_{kind}", 4, lambda builder, arguments: _emit_silu(builder, arguments, kind))
+        return call_once(f"silu_row_{kind}", 4, lambda builder, arguments: _emit_silu(builder, arguments, kind))
 
     return product
 
@@ -67,27 +65,9 @@ def norm_row(kind: WeightFormat) -> Any:
 
     @intrinsic  # type: ignore[untyped-decorator]
     def normalise(context: Any, x: Any, weights: Any, out: Any, count: Any, epsilon: Any) -> Any:
-        return _calling(f"norm_row_{kind}", 5, lambda builder, arguments: _emit_norm(builder, arguments, kind))
+        return call_once(f"norm_row_{kind}", 5, lambda builder, arguments: _emit_norm(builder, arguments, kind))
 
     return normalise
-
-
-def _calling(name: str, count: int, emit_body: Callable[[Any, Any], None]) -> Any:
-    """Return an intrinsic's signature, and what emits a call of a function that stands in the module once."""
-
-    def emit(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
-        function = builder.module.globals.get(name)
-        if function is None:
-            function = ir.Function(builder.module, ir.FunctionType(_VOID, [_I64] * count), name)
-            function.linkage = "linkonce_odr"
-            function.attributes.add("noinline")
-            inside = ir.IRBuilder(function.append_basic_block())
-            emit_body(inside, function.args)
-            inside.ret_void()
-        builder.call(function, arguments)
-        return cgutils.get_null_value(_I64.as_pointer())
-
-    return types.void(*[types.int64] * count), emit
 
 
 def _emit_softmax(builder: Any, arguments: Any, kind: WeightFormat) -> None:
@@ -96,17 +76,17 @@ def _emit_softmax(builder: Any, arguments: Any, kind: WeightFormat) -> None:
     score_at, sum_at = _vectors_at(builder, scores), _vectors_at(builder, sums)
     maximum_at, total_at = (builder.inttoptr(address, _F32.as_pointer()) for address in (maximum, total))
     before = builder.load(maximum_at)
-    limit = _splat(builder, builder.trunc(seen, _I32))
+    limit = broadcast(builder, builder.trunc(seen, _I32))
     lanes = ir.Constant(_WORDS, list(range(LANES)))
 
     def counted(index: Any) -> tuple[Any, Any]:
         """Return which of 16 scores count, and the scores with the others lowest."""
         first = builder.trunc(builder.mul(index, _I64(LANES)), _I32)
-        mask = builder.icmp_signed("<", builder.add(_splat(builder, first), lanes), limit)
+        mask = builder.icmp_signed("<", builder.add(broadcast(builder, first), lanes), limit)
         found = builder.load(builder.gep(score_at, [index]), align=4)
         return mask, builder.select(mask, found, _constant(_LOWEST))
 
-    highest_16 = cgutils.alloca_once_value(builder, _splat(builder, before))
+    highest_16 = cgutils.alloca_once_value(builder, broadcast(builder, before))
     with cgutils.for_range(builder, vectors, intp=_I64) as loop:
         _, values = counted(loop.index)
         builder.store(_call(builder, "llvm.maxnum.v16f32", _FLOATS, builder.load(highest_16), values), highest_16)
@@ -114,11 +94,11 @@ def _emit_softmax(builder: Any, arguments: Any, kind: WeightFormat) -> None:
     added_16 = cgutils.alloca_once_value(builder, _constant(0.0))
     with cgutils.for_range(builder, vectors, intp=_I64) as loop:
         mask, values = counted(loop.index)
-        powers = _exp(builder, builder.fsub(values, _splat(builder, highest), flags=_FAST))
+        powers = _exp(builder, builder.fsub(values, broadcast(builder, highest), flags=_FAST))
         powers = builder.select(mask, powers, _constant(0.0))
         builder.store(builder.fadd(builder.load(added_16), powers, flags=_FAST), added_16)
         _store(builder, powers, weights, loop.index, kind)
-    factor_16 = _exp(builder, _splat(builder, builder.fsub(before, highest)))
+    factor_16 = _exp(builder, broadcast(builder, builder.fsub(before, highest)))
     factor = builder.extract_element(factor_16, _I32(0))
     grown = builder.fadd(builder.fmul(builder.load(total_at), factor), _sum(builder, builder.load(added_16)))
     builder.store(grown, total_at)
@@ -159,7 +139,7 @@ def _emit_norm(builder: Any, arguments: Any, kind: WeightFormat) -> None:
     mean = builder.fdiv(_sum(builder, builder.load(squares_16)), builder.uitofp(count, _F32))
     shifted = builder.fadd(mean, builder.bitcast(builder.trunc(epsilon, _I32), _F32))
     factor = builder.fdiv(_F32(1.0), _call(builder, "llvm.sqrt.f32", _F32, shifted))
-    factor_16 = _splat(builder, factor)
+    factor_16 = broadcast(builder, factor)
     with cgutils.for_range(builder, vectors, intp=_I64) as loop:
         values, scales = (builder.load(builder.gep(place, [loop.index]), align=4) for place in (x_at, weight_at))
         scaled = builder.fmul(builder.fmul(values, factor_16, flags=_FAST), scales, flags=_FAST)
@@ -202,14 +182,6 @@ def _vectors_at(builder: Any, address: Any) -> Any:
 
 def _constant(value: float) -> Any:
     return ir.Constant(_FLOATS, [value] * LANES)
-
-
-def _splat(builder: Any, value: Any) -> Any:
-    """Return a vector of 16 times a number."""
-    undefined = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined)
-    return builder.shuffle_vector(
-        builder.insert_element(undefined, value, _I32(0)), undefined, ir.Constant(_WORDS, [0] * LANES)
-    )
 
 
 def _call(builder: Any, name: str, result: Any, *arguments: Any, fast: bool = False) -> Any:

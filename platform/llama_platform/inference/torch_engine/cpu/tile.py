@@ -92,7 +92,7 @@ def _emit(builder: Any, arguments: Any, kind: WeightFormat, rows: int, vectors: 
             _prefetch_columns(builder, weights, base, vectors)
         grown = []
         for row, place in enumerate(row_at):
-            word = _broadcast(builder, builder.load(builder.gep(place, [index])))
+            word = broadcast(builder, builder.load(builder.gep(place, [index])))
             of_row = sums[row * vectors : (row + 1) * vectors]
             grown += [multiply_add(builder, total, column, word) for total, column in zip(of_row, columns, strict=True)]
         return grown
@@ -144,14 +144,14 @@ def _emit_int8(builder: Any, arguments: Any, rows: int) -> Any:
             _prefetch_columns(builder, weights, base, vectors)
             grown = []
             for row, place in enumerate(row_at):
-                word = _broadcast(builder, builder.load(builder.gep(place, [word_at])))
+                word = broadcast(builder, builder.load(builder.gep(place, [word_at])))
                 of_row = sums[row * vectors : (row + 1) * vectors]
                 grown += [_dot(builder, total, column, word) for total, column in zip(of_row, columns, strict=True)]
             return grown
 
-        starts = [_broadcast(builder, builder.load(builder.gep(begin_at, [place]))) for place in at]
+        starts = [broadcast(builder, builder.load(builder.gep(begin_at, [place]))) for place in at]
         sums = _loop(builder, steps, [start for start in starts for _ in range(vectors)], step)
-        scales = [_broadcast(builder, builder.load(builder.gep(scale_at, [place]))) for place in at]
+        scales = [broadcast(builder, builder.load(builder.gep(scale_at, [place]))) for place in at]
         return [
             builder.fadd(
                 total,
@@ -282,11 +282,32 @@ def prefetch(builder: Any, pointer: Any) -> None:
     builder.call(fetch, [builder.bitcast(pointer, byte_pointer), _I32(0), _I32(3), _I32(1)])
 
 
-def _broadcast(builder: Any, value: Any) -> Any:
+def broadcast(builder: Any, value: Any) -> Any:
     """Return a vector of 16 times an int32 or a float32."""
     undefined = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined)
     lane = builder.insert_element(undefined, value, _I32(0))
     return builder.shuffle_vector(lane, undefined, ir.Constant(_WORDS, [0] * LANES))
+
+
+def call_once(name: str, count: int, emit_body: Callable[[Any, Any], None]) -> Any:
+    """Return an intrinsic's signature, and what emits a call of a function that stands in the module once.
+
+    Written out wherever it is called, its body would be compiled many times.
+    """
+
+    def emit(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
+        function = builder.module.globals.get(name)
+        if function is None:
+            function = ir.Function(builder.module, ir.FunctionType(ir.VoidType(), [_I64] * count), name)
+            function.linkage = "linkonce_odr"
+            function.attributes.add("noinline")
+            inside = ir.IRBuilder(function.append_basic_block())
+            emit_body(inside, function.args)
+            inside.ret_void()
+        builder.call(function, arguments)
+        return cgutils.get_null_value(_I64.as_pointer())
+
+    return types.void(*[types.int64] * count), emit
 
 
 def _f32() -> Callable[..., Any]:
