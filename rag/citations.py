@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from rapidfuzz import fuzz
 
 from rag.documents.chunking import Chunk
+from rag.lexical_index import terms
 from rag.prompt import shown_text
 
 _MARKER = re.compile(r"\[\s*(?:sources?\s+)?(\d{1,3}(?:\s*[,;]\s*\d{1,3})*)\s*\]", re.IGNORECASE)
 _MAY_BECOME = re.compile(r"\[\s*(?:s\w{0,6}\s*)?[\d\s,;]*\Z", re.IGNORECASE)
 _LONGEST = 60
 """Characters of a marker."""
-_SENTENCE_END = re.compile(r"[.!?](?=\s|\Z)|\n")
+_SENTENCE_END = re.compile(r"[.!?](?=\s|\Z)|(?<=\|)\n|\n(?=\s*\n|[ \t]*(?:[-*+|#>`]|\d+[.)]\s))")
+"""A line that ends within a paragraph ends no sentence; lines of lists, tables and code do."""
 _QUOTED = re.compile(r"\"([^\"\n]+)\"|“([^”\n]+)”|«([^»\n]+)»")
 _LEAST_ALIKE = 30.0
 
@@ -131,7 +133,7 @@ class CitationChecker:
         """Return what of a chunk is most like the claim: a sentence, or all of it."""
         scored = [
             (fuzz.token_set_ratio(self._claim.lower(), chunk.text[start:end].lower()), -start, end)
-            for start, end in _sentences(chunk.text)
+            for start, end in sentences(chunk.text)
         ]
         score, start, end = max(scored, default=(0.0, 0, len(chunk.text)))
         if score < _LEAST_ALIKE:
@@ -139,18 +141,29 @@ class CitationChecker:
         return chunk.start - start, chunk.start + end
 
 
-def extracts(sources: Sequence[Chunk], question: str, count: int = 3) -> str:
-    """Return the sentences of the first sources that are most like the question, each with its citation."""
-    lines = []
-    for n, chunk in enumerate(sources[:count], 1):
-        spans = list(_sentences(chunk.text)) or [(0, len(chunk.text))]
-        alike = [fuzz.token_set_ratio(question.lower(), chunk.text[slice(*span)].lower()) for span in spans]
-        start, end = spans[alike.index(max(alike))]
-        lines.append(f"{' '.join(shown_text(chunk.text[start:end]).split())} [{n}]")
-    return "\n".join(lines)
+def extracts(sources: Sequence[Chunk], question: str, count: int = 2) -> str:
+    """Return the sentences of the best source that say most of what is asked, in order, cited as `[1]`.
+
+    A word of the question counts the more, the fewer of the sentences hold it.
+
+    Args:
+        sources: best first, at least one.
+        question: what is asked.
+        count: how many sentences at most.
+    """
+    text = sources[0].text
+    spans = list(sentences(text)) or [(0, len(text))]
+    words = [set(found) for found in terms([text[start:end] for start, end in spans])]
+    asked = set(terms([question])[0])
+    rarity = {word: 1 / max(1, sum(word in held for held in words)) for word in asked}
+    scores = [sum(rarity[word] for word in asked & held) for held in words]
+    best = sorted(range(len(spans)), key=lambda number: (-scores[number], number))[:count]
+    chosen = sorted(number for number in best if scores[number] > 0) or best[:1]
+    return "\n".join(f"{' '.join(shown_text(text[slice(*spans[number])]).split())} [1]" for number in chosen)
 
 
-def _sentences(text: str) -> Iterator[tuple[int, int]]:
+def sentences(text: str) -> Iterator[tuple[int, int]]:
+    """Yield where each sentence or line of a text begins and ends, without the white space around it."""
     start = 0
     for end in [*(found.end() for found in _SENTENCE_END.finditer(text)), len(text)]:
         piece = text[start:end]
@@ -161,7 +174,7 @@ def _sentences(text: str) -> Iterator[tuple[int, int]]:
 
 def _claim(text: str) -> tuple[str, list[str]]:
     """Return the last sentence of a text, and the quotations that end in it."""
-    spans = list(_sentences(text))
+    spans = list(sentences(text))
     start, end = spans[-1] if spans else (0, len(text))
     quoted = [found for found in _QUOTED.finditer(text) if found.end() > start]
     quotations = ["".join(filter(None, found.groups())) for found in quoted]

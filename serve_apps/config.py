@@ -106,7 +106,11 @@ class RagConfig(Config):
     rerank: str | None = None
     """A cross-encoder that judges what was found: a hub name or a folder on every node."""
     extracts: bool = True
-    """Whether sentences of the sources are the answer, marked as `degraded`, while no replica can generate one."""
+    """Whether sentences of the sources are the answer, marked as `degraded`, while no replica can generate one, or
+    where what it generates is not grounded."""
+    min_grounded: Annotated[float, Field(ge=0, le=1)] = 0
+    """Share of an answer's words that its sources must hold; below, sentences of the sources are the answer. With a
+    value above 0, a stream begins when the whole answer has been checked."""
 
 
 class AppConfig(Config):

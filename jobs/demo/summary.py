@@ -27,7 +27,7 @@ def summarize(report: dict[str, Any]) -> Table:
         + (
             f"\n  {known:.0%} of their answers stand word for word in training: this is how well they are remembered"
             if known
-            else ""
+            else "\n  none of their answers stands word for word in training; the facts do, in other words"
         ),
     )
     for sample in evaluation["samples"]:

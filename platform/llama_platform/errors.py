@@ -62,6 +62,10 @@ class TrainingError(PlatformError):
     code = "training"
 
 
+class DivergedError(TrainingError):
+    """The loss is infinite or not a number; the same steps would end there again."""
+
+
 class GateError(PlatformError):
     """An adapter did not pass the conditions that were set for it."""
 

@@ -1,6 +1,6 @@
 """Completions: answers as they come together from their events, and the form of their texts."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from llama_platform.inference.protocol import FinishEvent, IndexedEvent, TokenEvent
@@ -48,17 +48,20 @@ async def gather(events: AsyncGenerator[list[IndexedEvent], None], count: int) -
 class TextTrimmer:
     """Strips the white space around a text that comes in pieces, so that a stream is equal to the whole answer."""
 
-    def __init__(self) -> None:
-        """Begin before the first character."""
-        self._begun = False
+    def __init__(self, strip: Callable[[str], str] = str.strip) -> None:
+        """Begin before the first character; `strip` is what the prompts' style does to a whole answer."""
+        self._begun, self._strip = False, strip
         self._held = ""
 
     def feed(self, piece: str) -> str:
         """Return what of the text so far is now known to stand before its end."""
         text = self._held + piece
         if not self._begun:
-            text = text.lstrip()
-            self._begun = bool(text)
+            if not text.strip():
+                self._held = text
+                return ""
+            text = self._strip(text + "|")[:-1]  # at the beginning only: the text goes on
+            self._begun = True
         sent = text.rstrip()
         self._held = text[len(sent) :]
         return sent

@@ -20,8 +20,9 @@ from llama_platform.inference.protocol import (
     SamplingParams,
     TokenEvent,
 )
+from llama_platform.models.base_model import max_positions
 from llama_platform.models.lineage import check_lineage
-from llama_platform.models.prompt import PromptTemplate
+from llama_platform.models.prompt import STRIPS, PromptTemplate
 from serve_apps.config import AppConfig
 from serve_apps.generation.completion import TextTrimmer
 from serve_apps.generation.deadline import Deadline
@@ -128,8 +129,9 @@ class GenerationService:
             await asyncio.sleep(0.05)
         if known:
             return min(status.context_length for status in known)
-        if self.config.llama.min_replicas == 0:  # the replica that is started for this request checks it
-            return self.config.engine.context_length or 2**31
+        if self.config.llama.min_replicas == 0:  # what the replica that is started for this request will tell
+            bounds = (self.config.engine.context_length, max_positions(self.config.base))
+            return min((bound for bound in bounds if bound is not None), default=2**31)
         raise UnavailableError(NO_REPLICA)
 
     def replicas(self) -> list[ReplicaStatus]:
@@ -224,7 +226,8 @@ class GenerationService:
             PlatformError: a replica refuses or fails.
         """
         unfinished = {number: 0 for number in range(len(request.requests))}
-        trimmers = {n: TextTrimmer() for n, one in enumerate(request.requests) if not one.continues}
+        strip = STRIPS[self.template.style]
+        trimmers = {n: TextTrimmer(strip) for n, one in enumerate(request.requests) if not one.continues}
         async with aclosing(self.generator.generate(request.requests, request.adapter)) as stream:
             while unfinished:
                 batch: list[IndexedEvent] = []

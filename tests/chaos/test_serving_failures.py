@@ -70,9 +70,18 @@ def check_whole(finished):
         assert seen.done is not None
 
 
+def tokens_in(seconds, app, streams):
+    """Return how many tokens each of so many streams has after so many seconds, on this machine."""
+    with Streams(app.url, streams, ANSWER) as first:
+        time.sleep(1)
+    slowest = max(seen.seconds for seen in first.finished)
+    return min(1800, int(ANSWER["max_new_tokens"] * seconds / slowest))
+
+
 def test_a_rolling_update_lets_long_streams_end(app):
     before = {replica["actor_id"] for replica in app.replicas()}
-    with Streams(app.url, 3, ANSWER | {"max_new_tokens": 1800}) as streams:
+    body = ANSWER | {"max_new_tokens": tokens_in(30, app, streams=3)}
+    with Streams(app.url, 3, body) as streams:
         time.sleep(3)
         app.deploy(limits={"request_timeout_s": 270, "max_new_tokens": 2999})
         wait_for(lambda: not before & {replica["actor_id"] for replica in app.replicas()}, 90)

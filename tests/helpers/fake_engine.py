@@ -63,7 +63,7 @@ class FakeEngine:
             reason, error = "error", f"adapter {request.adapter_digest} is not loaded"
         sampler, detokenizer = (
             Sampler(sampling, prompt, {end}),
-            Detokenizer(self._tokenizer, sampling.stop, prompt if request.continues else (), sampling.min_new_tokens),
+            Detokenizer(self._tokenizer, sampling.stop, prompt, sampling.min_new_tokens, continues=request.continues),
         )
         unsent, logprobs = [], []
         while error is None and len(tokens) < min(sampling.max_new_tokens, self.context_length - len(prompt)):

@@ -40,7 +40,7 @@ class ServedApp:
         done = self.run("serve", "deploy", "--address", self.dashboard, str(self.file))
         assert done.returncode == 0, done.stderr[-2000:]
         wait_for(lambda: self.status()["status"] != "RUNNING", 3, must=False)
-        wait_for(lambda: self.status()["status"] == "RUNNING" and self.ready(), 120)
+        wait_for(lambda: self.status()["status"] == "RUNNING" and self.ready(), 240)
 
     def status(self) -> dict:
         """Return Serve's own description of the application."""

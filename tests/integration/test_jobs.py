@@ -1,14 +1,17 @@
 """`ray job submit` from the repository root, on a cluster with token authentication."""
 
 import json
+import shutil
 
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 import jobs.evaluate
 import jobs.merge_adapter
 from artifact_folders import fetched_folder
+from llama_platform.models.tiny import WEIGHTS_FOLDER
 from ray_nodes import wait_for
 
 pytestmark = pytest.mark.integration
@@ -79,6 +82,21 @@ def test_the_dashboard_knows_the_run(trained, cluster):
     runs = cluster.get("/api/train/v2/runs/v1").json()["train_runs"]
     (run,) = [run for run in runs if run["name"] == "it-1"]
     assert run["status"] == "FINISHED"
+
+
+def test_what_a_repetition_cannot_mend_is_not_repeated(trained, submit, cluster, tmp_path):
+    broken = shutil.copytree(WEIGHTS_FOLDER, tmp_path / "base")
+    tensors = load_file(broken / "model.safetensors")
+    tensors["model.norm.weight"][0] = float("nan")
+    save_file(tensors, broken / "model.safetensors", {"format": "pt"})
+    settings = {"base.model": str(broken), "training.run_id": "it-nan"}
+    done = submit("python", "-m", "jobs.finetune", *CONFIG, **settings)
+    assert done.returncode != 0
+    assert "lower training.learning_rate" in done.stdout
+    runs = cluster.get("/api/train/v2/runs/v1").json()["train_runs"]
+    (run,) = [run for run in runs if run["name"] == "it-nan"]
+    # One that failed, and one that was told so and ended at once.
+    assert [attempt["status"] for attempt in run["run_attempts"]] == ["ERRORED", "FINISHED"]
 
 
 def test_wrong_input_ends_with_its_message_and_writes_nothing(submit, repository, tmp_path):

@@ -15,7 +15,7 @@ from llama_platform.data.checks.doctor import Action, CheckedChat, Finding, exam
 from llama_platform.data.checks.near_duplicates import signature
 from llama_platform.data.config import DataConfig
 from llama_platform.data.reading.formats import FormatName, detect_format, parse_chat, unread_content
-from llama_platform.data.reading.records import BrokenRecord, Record, read_records
+from llama_platform.data.reading.records import EMPTY_LINE, BrokenRecord, Record, read_records
 from llama_platform.data.reading.sources import SourceFile
 from llama_platform.errors import InputError
 from llama_platform.models.prompt import Message, PromptTemplate
@@ -68,18 +68,18 @@ def examine_batch(records: Sequence[RawRecord], config: DataConfig, template: Pr
 
 def read_batches(files: Sequence[SourceFile], config: DataConfig) -> Iterator[list[RawRecord]]:
     """Yield the records of files in batches, each with the format of its file; what cannot be read has a problem."""
-    records = (record for file in files for record in _raw_records(file, config.format))
+    records = (record for file in files for record in _raw_records(file, config))
     while batch := list(islice(records, BATCH_RECORDS)):
         yield batch
 
 
-def _raw_records(file: SourceFile, chosen: str) -> Iterator[RawRecord]:
+def _raw_records(file: SourceFile, config: DataConfig) -> Iterator[RawRecord]:
     """Yield a file's records; what is wrong with the file as a whole comes as one record with a problem."""
-    form: FormatName | None = None if chosen == "auto" else chosen  # type: ignore[assignment]
+    form: FormatName | None = None if config.format == "auto" else config.format
     before: list[Record | BrokenRecord] = []
     first_problem = ""
     try:
-        for record in read_records(file):
+        for record in read_records(file, config.chat_break):
             if form is None:
                 before.append(record)
                 form, problem = _form_of(record)
@@ -132,6 +132,9 @@ def _examine(record: RawRecord, config: DataConfig, template: PromptTemplate) ->
         chat.report("malformed", config.policies.malformed, str(error))
     for kind, problem in unread_content(record.value, record.form) if chat.messages else ():
         chat.report(kind, getattr(config.policies, kind), problem)
+    if isinstance(record.value, str) and EMPTY_LINE.search(record.value) and config.chat_break == "two_empty_lines":
+        problem = "exchanges with an empty line between them are one chat; data.chat_break=one_empty_line parts them"
+        chat.report("empty_lines", config.policies.empty_lines, problem)
     examine(chat, config.policies, config.quality, config.phone_region)
     sizes = _fit(chat, config, template)
     if chat.messages is None:

@@ -23,7 +23,7 @@ from llama_platform.data.config import DataConfig
 from llama_platform.data.examine import Examined, Examiner, examine_batch, read_batches
 from llama_platform.data.reading.sources import SourceFile
 from llama_platform.data.report.values import ChatCounts, DatasetReport, PromptIdentity, Side, SourceCounts, TokenCounts
-from llama_platform.data.split import leaked, place_of, split
+from llama_platform.data.split import leaked, place_of, split, together
 from llama_platform.errors import InputError
 from llama_platform.models.prompt import PromptTemplate
 
@@ -198,7 +198,8 @@ def _sides(kept: _Kept, config: DataConfig, log: FindingsLog) -> list[str | None
     """Return `train`, `eval` or None (dropped) for every kept chat."""
     if len(kept.places) < 2:
         return ["train"] * len(kept.places)
-    sides: list[str | None] = ["eval" if held_out else "train" for held_out in split(kept.places, config.eval_fraction)]
+    places = together(kept.places, kept.answers) if config.split_by == "answers" else kept.places
+    sides: list[str | None] = ["eval" if held_out else "train" for held_out in split(places, config.eval_fraction)]
     action = config.policies.leakage
     # A chat that moves to the training side may take the next one along.
     while found := list(leaked(sides, kept.near)):

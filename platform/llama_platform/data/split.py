@@ -1,7 +1,7 @@
 """Split: which chats are held out, and which of these resemble chats that are trained on."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 
 def place_of(key: bytes, seed: int) -> float:
@@ -23,6 +23,28 @@ def split(places: Sequence[float], eval_fraction: float) -> list[bool]:
     held_out[lowest] = True
     held_out[highest] = False
     return held_out
+
+
+def together(places: Sequence[float], answers: Sequence[Iterable[int]]) -> list[float]:
+    """Return places with which chats that share an answer, directly or by way of others, are on one side.
+
+    Args:
+        places: `place_of` each chat.
+        answers: digests of each chat's answers.
+    """
+    group = list(range(len(places)))
+
+    def first(number: int) -> int:
+        while group[number] != number:
+            group[number] = number = group[group[number]]
+        return number
+
+    seen: dict[int, int] = {}
+    for number, of_chat in enumerate(answers):
+        for answer in of_chat:
+            one, other = sorted((first(number), first(seen.setdefault(answer, number))))
+            group[other] = one
+    return [places[first(number)] for number in range(len(places))]
 
 
 def evenly(keys: Sequence[bytes], bound: int) -> list[int]:

@@ -17,15 +17,24 @@ class Detokenizer:
     them the ones that decide how they are joined.
     """
 
-    def __init__(self, tokenizer: Any, stop: Sequence[str], context: Sequence[int] = (), min_tokens: int = 0) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        stop: Sequence[str],
+        context: Sequence[int] = (),
+        min_tokens: int = 0,
+        *,
+        continues: bool = False,
+    ) -> None:
         """Start an answer.
 
         Args:
             tokenizer: a transformers tokenizer.
             stop: texts before which the answer ends.
-            context: tokens of a text that the answer goes on with; without any it is a text of its own, and spaces at
-                its beginning are left out.
+            context: tokens of the prompt.
             min_tokens: tokens before which no stop text ends the answer.
+            continues: whether the answer goes on with the prompt's text; otherwise the space between the two is no part
+                of it.
         """
         # The tokenizer's own decoder: transformers' wrapper takes ten times as long, for each token of each answer.
         plain = not getattr(tokenizer, "clean_up_tokenization_spaces", False)
@@ -33,7 +42,7 @@ class Detokenizer:
         self._stop = tuple(text for text in stop if text)
         self._context, self._new = self._at_characters(list(context))
         self._missing = min_tokens
-        self._begun = bool(context)
+        self._begun = continues
         self._held = ""
         self.stopped = False
         """Whether a stop text was reached."""
@@ -78,9 +87,9 @@ class Detokenizer:
     def _show(self, text: str, final: bool) -> str:
         if self.stopped:
             return ""
-        if not self._begun:
-            text = text.lstrip(" ")
-            self._begun = text != ""
+        if not self._begun and text:
+            text = text.removeprefix(" ")
+            self._begun = True
         text = self._held + text
         if self._missing > 0:
             self._held = ""

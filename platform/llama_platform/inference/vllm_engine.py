@@ -100,9 +100,11 @@ class VllmEngine:
         """Yield the answer; see Engine."""
         self._check(request)
         params = _sampling_params(request.sampling, self.context_length - len(request.prompt_ids), self._end_ids)
-        context = request.prompt_ids if request.continues else ()
-        sampling = request.sampling
-        answer = _Answer(request, Detokenizer(self._tokenizer, sampling.stop, context, sampling.min_new_tokens))
+        sampling, prompt = request.sampling, request.prompt_ids
+        detokenizer = Detokenizer(
+            self._tokenizer, sampling.stop, prompt, sampling.min_new_tokens, continues=request.continues
+        )
+        answer = _Answer(request, detokenizer)
         self._in_flight += 1
         reason: FinishReason = "cancelled"
         error = None

@@ -26,7 +26,7 @@ from llama_platform.models.prompt import PromptStyle
 from llama_platform.storage.open_store import open_store
 from llama_platform.storage.regular_files import list_files
 
-CHECKED_CLAIMS = ("base", "base_revision", "prompt_style", "prompt_fingerprint")
+CHECKED_CLAIMS = ("base", "base_revision", "base_weights", "prompt_style", "prompt_fingerprint")
 """Claims that a server compares with what it serves."""
 
 

@@ -1,9 +1,12 @@
 """Lineage: whether an adapter or a dataset was made for the base and the prompts that are used here."""
 
+from pathlib import Path
+
 from llama_platform.artifacts.manifest import Manifest
 from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.errors import InputError, IntegrityError
 from llama_platform.models.base_model import BaseConfig
+from llama_platform.models.base_weights import are_different, weights_identity
 
 
 def check_lineage(version: ArtifactVersion, manifest: Manifest, base: BaseConfig, fingerprint: str) -> None:
@@ -36,6 +39,12 @@ def check_lineage(version: ArtifactVersion, manifest: Manifest, base: BaseConfig
     made_for = facts.get("base")
     if isinstance(made_for, str) and _is_name(made_for) and _is_name(base.model) and not _same(made_for, base.model):
         raise IntegrityError(f"{label} was made for the base {made_for}; base.model is {base.model}")
+    made_of, folder = facts.get("base_weights"), Path(base.location())
+    if isinstance(made_of, str) and folder.is_dir() and are_different(made_of, weights_identity(folder)):
+        raise IntegrityError(
+            f"{label} was made for a base of the same shape with other weights ({made_for}) than those of "
+            f"base.model {base.model}"
+        )
 
 
 def check_dataset(version: ArtifactVersion, manifest: Manifest, fingerprint: str) -> None:

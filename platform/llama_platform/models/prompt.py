@@ -15,6 +15,7 @@ from llama_platform.errors import InputError
 
 PromptStyle = Literal["llama2", "plain"]
 _FRAME = re.compile(r"\[/?INST\]|<</?SYS>>|</?s>|#{2,}\s*(?:Human|User|Assistant|System)\s*:", re.IGNORECASE)
+_EMPTY_LINES = re.compile(r"\A(?:[ \t]*\n)+")
 _FRAME_SIGNS = str.maketrans("[]<>#", "()()=")
 Role = Literal["system", "user", "assistant"]
 
@@ -141,7 +142,7 @@ class PromptTemplate:
         if messages[-1].role != "assistant":
             raise InputError("messages: the last turn must be the assistant's, which is continued")
         *before, last = render(messages[:-1], self.style)
-        begun = Exchange(f"{last.prompt} {messages[-1].content.strip()}".rstrip(), None)
+        begun = Exchange(f"{last.prompt} {STRIPS[self.style](messages[-1].content)}".rstrip(), None)
         input_ids: list[int] = []
         for index, exchange in enumerate([*before, begun]):
             prompt_ids, answer_ids, _ = self._encode_exchange(exchange, first=index == 0)
@@ -194,15 +195,15 @@ def render(messages: Sequence[Message], style: PromptStyle) -> list[Exchange]:
     check_roles(messages)
     system = messages[0].content if messages[0].role == "system" else None
     turns = messages[1:] if system is not None else messages
-    exchanges = []
+    exchanges, strip = [], STRIPS[style]
     for index in range(0, len(turns), 2):
         answered = index + 1 < len(turns)
         prompt = _PROMPTS[style](turns[index].content, system if index == 0 else None, index == 0)
         trained = (turns[index].counts(), answered and turns[index + 1].counts())
-        answer = f" {turns[index + 1].content.strip()}{_ANSWER_ENDS[style]}" if answered else None
+        answer = f" {strip(turns[index + 1].content)}{_ANSWER_ENDS[style]}" if answered else None
         bare = index == 0 and system is not None and messages[0].trained is False
         # All but the user's own text, which stands at the prompt's end.
-        untrained = len(prompt) - len(_PROMPT_ENDS[style]) - len(turns[index].content.strip()) if bare else 0
+        untrained = len(prompt) - len(_PROMPT_ENDS[style]) - len(strip(turns[index].content)) if bare else 0
         exchanges.append(Exchange(prompt, answer, trained, untrained))
     return exchanges
 
@@ -215,9 +216,16 @@ def _llama2_prompt(user: str, system: str | None, _first: bool) -> str:
 def _plain_prompt(user: str, system: str | None, first: bool) -> str:
     opening = (system or "").strip()
     frame = f"{opening}\n\n" if opening else ("" if first else "\n")
-    return f"{frame}### Human: {user.strip()}{_PROMPT_ENDS['plain']}"
+    return f"{frame}### Human: {strip_lines(user)}{_PROMPT_ENDS['plain']}"
 
 
+def strip_lines(text: str) -> str:
+    """Return a text without empty lines before it and white space behind it; its first line's indentation stays."""
+    return _EMPTY_LINES.sub("", text).rstrip()
+
+
+STRIPS: Mapping[PromptStyle, Callable[[str], str]] = {"llama2": str.strip, "plain": strip_lines}
+"""What each style does to the white space around a turn: Meta's removes it, ours keeps indentation, as of code."""
 _PROMPTS: Mapping[PromptStyle, Callable[[str, str | None, bool], str]] = {
     "llama2": _llama2_prompt,
     "plain": _plain_prompt,

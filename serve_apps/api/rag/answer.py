@@ -10,6 +10,7 @@ from typing import Any
 from llama_platform.errors import EngineError, OverloadedError, ReplicaLostError, UnavailableError
 from llama_platform.inference.protocol import FinishEvent, Timings, Usage
 from rag.citations import CitationChecker, extracts
+from rag.grounding import grounded
 from rag.search.retriever import Hit
 from serve_apps.api.rag.retrieval import Sources
 from serve_apps.api.rag.schemas import RagRequest
@@ -49,6 +50,11 @@ class RagAnswer:
         """The answer so far."""
         return self._checker.text.strip()
 
+    @property
+    def grounded(self) -> float:
+        """Which share of the answer's words its sources hold, from 0 to 1; 1 for extracts."""
+        return grounded(self._checker.text, [hit.chunk for hit in self._sources.hits])
+
     async def pieces(self) -> AsyncGenerator[str, None]:
         """Yield the text of the answer in pieces.
 
@@ -58,18 +64,28 @@ class RagAnswer:
         if not self._sources.hits:
             yield self._checker.feed(self._state.config.rag.not_found) + self._checker.finish()
             return
+        config = self._state.config.rag
         try:
             async with aclosing(self._generated()) as pieces:
                 async for piece in pieces:
-                    yield piece
+                    if not config.min_grounded:
+                        yield piece
         except (UnavailableError, ReplicaLostError, EngineError) as error:
             waits = isinstance(error, OverloadedError)  # the model works, and can be asked again
-            if waits or not self._state.config.rag.extracts or self._checker.text:
+            shown = self._checker.text and not config.min_grounded
+            if waits or not config.extracts or shown:
                 raise
-            self._degraded = True
-            self._checker = CitationChecker([hit.chunk for hit in self._sources.hits])
-            text = extracts([hit.chunk for hit in self._sources.hits], self._sources.question)
-            yield self._checker.feed(text) + self._checker.finish()
+            yield self._without_model()
+            return
+        if config.min_grounded:
+            yield self._checker.text if self.grounded >= config.min_grounded else self._without_model()
+
+    def _without_model(self) -> str:
+        """Make sentences of the sources the answer, or that it is not in the documents, and return it."""
+        self._degraded, chunks = True, [hit.chunk for hit in self._sources.hits]
+        self._checker, config = CitationChecker(chunks), self._state.config.rag
+        text = extracts(chunks, self._sources.question) if config.extracts else config.not_found
+        return self._checker.feed(text) + self._checker.finish()
 
     async def events(self) -> AsyncGenerator[str, None]:
         """Yield the answer as server-sent events."""
@@ -100,6 +116,7 @@ class RagAnswer:
             "question": self._sources.question,
             "in_documents": bool(self._sources.hits),
             "degraded": self._degraded,
+            "grounded": self.grounded if self._sources.hits else None,
             "sources": self._listed(),
             "citations": [asdict(citation) for citation in self._checker.citations],
             "citations_removed": self._checker.removed,

@@ -117,7 +117,10 @@ class RagResponse(BaseModel):
     answer: str
     question: str = Field(description="question that was answered; of a chat the last one, perhaps rewritten")
     in_documents: bool = Field(description="false where no source was near enough to the question")
-    degraded: bool = Field(description="whether the answer is extracts, because no model could be asked")
+    degraded: bool = Field(
+        description="whether the answer is extracts, because no model could be asked or its answer was not grounded"
+    )
+    grounded: float | None = Field(description="share of the answer's words that its sources hold, 0 to 1")
     finish_reason: FinishReason
     sources: list[SourceOut]
     citations: list[CitationOut]

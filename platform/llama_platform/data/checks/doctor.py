@@ -44,6 +44,8 @@ class Policies(Config):
     """A record or turn has a key that is not known, with a text or a label, such as `reasoning_content` or `label`."""
     media: FailDropWarn = "fail"
     """Pictures, sound or film belong to the chat; only their placeholders in the text would be trained on."""
+    empty_lines: Literal["fail", "warn"] = "warn"
+    """Exchanges of a tagged text file with an empty line between them, which may be one chat or several."""
     role_order: FailDropFix = "fail"
     """Turns out of order; `fix` joins neighbours of one role, moves system turns to the front, and removes answers
     before the first question."""

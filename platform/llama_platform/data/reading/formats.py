@@ -3,6 +3,7 @@
 What a record says beside its chat is either known to be nothing that is trained on, or told by `unread_content`.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
@@ -34,6 +35,8 @@ Unread = Literal["unread", "unread_keys", "media"]
 LABEL_KEYS = frozenset({"chosen", "feedback", "label", "labels", "preference", "rejected", "thumbs", "votes"})
 """What a record says of the worth of its texts, in words or not."""
 _TURN_KEYS = frozenset({"from", "role", "value", "content", "train", "weight"})
+_AFTER_TAG = re.compile(r"\A(?:(?:[ \t]*\n)+| )")
+"""What parts a tag from its text; more spaces are indentation."""
 ROLES: Mapping[str, Role] = {
     "system": "system",
     "developer": "system",
@@ -157,7 +160,8 @@ def _parse_tagged(text: str) -> list[Message]:
     if text[: tags[0].start()].strip():
         raise InputError(f"text before the first tag: {text.strip()[:40]!r}")
     ends = [tag.start() for tag in tags[1:]] + [len(text)]
-    return [Message(ROLES[tag[1].lower()], text[tag.end() : end].strip()) for tag, end in zip(tags, ends, strict=True)]
+    texts = [_AFTER_TAG.sub("", text[tag.end() : end]).rstrip() for tag, end in zip(tags, ends, strict=True)]
+    return [Message(ROLES[tag[1].lower()], content) for tag, content in zip(tags, texts, strict=True)]
 
 
 def _parse_turn(turn: Any, number: int) -> Message:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import PurePosixPath
-from typing import Any, BinaryIO, TextIO, cast
+from typing import Any, BinaryIO, Literal, TextIO, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,7 +26,15 @@ WINDOW_CHARS = 2**20
 MAX_RECORD_CHARS = 2**26
 """A record, or a whole text file, of more characters is refused rather than kept in memory."""
 TAG = re.compile(r"###\s*(Human|User|Assistant|System)\s*:", re.IGNORECASE)
-_NEXT_CHAT = re.compile(r"\n[ \t]*\n\s*(?=###\s*(?:Human|User|System)\s*:)", re.IGNORECASE)
+_USER_NEXT = r"\s*(?=###\s*(?:Human|User|System)\s*:)"
+EMPTY_LINE = re.compile(rf"\n[ \t]*\n{_USER_NEXT}", re.IGNORECASE)
+_NEXT_CHAT = re.compile(
+    rf"\n(?:[ \t]*\n){{2,}}{_USER_NEXT}"
+    rf"|\n[ \t]*(?:[-*=_]{{3,}}|<\|endoftext\|>|</s>)[ \t]*\n{_USER_NEXT}"
+    r"|\n[ \t]*\n\s*(?=###\s*System\s*:)",
+    re.IGNORECASE,
+)
+ChatBreak = Literal["two_empty_lines", "one_empty_line"]
 _SPACE = re.compile(r"\s*")
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
@@ -50,8 +58,13 @@ class BrokenRecord:
     where: str
 
 
-def read_records(file: SourceFile) -> Iterator[Record | BrokenRecord]:
+def read_records(file: SourceFile, chat_break: ChatBreak = "two_empty_lines") -> Iterator[Record | BrokenRecord]:
     """Yield the records of a file in order; a broken one of JSON lines comes as BrokenRecord.
+
+    Args:
+        file: the file.
+        chat_break: what parts the chats of a tagged text file; lines of `---` and the like, and a system turn behind
+            an empty line, do so in any case.
 
     Raises:
         InputError: the file is empty, of no known kind, or damaged at a place after which no record can be told from
@@ -75,14 +88,14 @@ def read_records(file: SourceFile) -> Iterator[Record | BrokenRecord]:
                 if suffix in _DELIMITERS:
                     yield from _read_table(file.name, stream, _DELIMITERS[suffix])
                 else:
-                    yield from _read_stream(file.name, stream)
+                    yield from _read_stream(file.name, stream, chat_break)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"{file.name}: damaged gzip: {error}") from error
     except OSError as error:
         raise InputError(f"{file.name}: cannot be read: {error.strerror or error}") from error
 
 
-def _read_stream(name: str, stream: TextIO) -> Iterator[Record | BrokenRecord]:
+def _read_stream(name: str, stream: TextIO, chat_break: ChatBreak) -> Iterator[Record | BrokenRecord]:
     window = _Window(stream)
     window.skip_space()
     start = window.character()
@@ -101,7 +114,7 @@ def _read_stream(name: str, stream: TextIO) -> Iterator[Record | BrokenRecord]:
             )
         if stream.read(1):
             raise InputError(f"{name}: tagged text of more than {MAX_RECORD_CHARS:,} characters; split the file")
-        yield from _read_text(name, text)
+        yield from _read_text(name, text, EMPTY_LINE if chat_break == "one_empty_line" else _NEXT_CHAT)
 
 
 class _Window:
@@ -221,9 +234,9 @@ def _read_lines(name: str, stream: TextIO) -> Iterator[Record | BrokenRecord]:
                 yield BrokenRecord(f"not valid JSON: {error}", f"{name}:{number}")
 
 
-def _read_text(name: str, text: str) -> Iterator[Record]:
+def _read_text(name: str, text: str, next_chat: re.Pattern[str]) -> Iterator[Record]:
     start, line, counted = 0, 1, 0
-    for gap in [*_NEXT_CHAT.finditer(text), None]:
+    for gap in [*next_chat.finditer(text), None]:
         end = gap.start() if gap else len(text)
         if text[start:end].strip():
             begin = start + len(text[start:end]) - len(text[start:end].lstrip())

@@ -166,7 +166,7 @@ class TorchEngine:
             request,
             sequence,
             Sampler(sampling, prompt, self._end_ids),
-            Detokenizer(self._tokenizer, sampling.stop, prompt if request.continues else (), sampling.min_new_tokens),
+            Detokenizer(self._tokenizer, sampling.stop, prompt, sampling.min_new_tokens, continues=request.continues),
             asyncio.get_running_loop(),
         )
         with self._change:

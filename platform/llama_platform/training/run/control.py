@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from llama_platform.errors import PlatformError
 from llama_platform.training.run.metrics import StepMetrics
 
 
@@ -12,6 +13,7 @@ class RunControl:
         """Begin without messages."""
         self._records: list[StepMetrics] = []
         self._stop = False
+        self._hopeless: PlatformError | None = None
 
     def post(self, records: list[StepMetrics]) -> None:
         """Add records."""
@@ -24,6 +26,14 @@ class RunControl:
     def request_stop(self) -> None:
         """Ask the workers to commit a checkpoint after the present step and end."""
         self._stop = True
+
+    def give_up(self, error: PlatformError) -> None:
+        """Note an error that starting the workers again would not mend; the first one counts."""
+        self._hopeless = self._hopeless or error
+
+    def given_up(self) -> PlatformError | None:
+        """Return the error for which the run has been given up."""
+        return self._hopeless
 
     def stop_requested(self) -> bool:
         """Return whether the driver wants the workers to end."""

@@ -256,6 +256,8 @@ def _fit(arguments: WorkerArguments) -> RunOutcome:
             cause = _cause(error)
             kind = type(cause) if isinstance(cause, PlatformError) else TrainingError
             raise kind(f"run {run_id} failed: {cause}") from error
+    if isinstance(result.return_value, PlatformError):  # given up: starting the workers again would not mend it
+        raise type(result.return_value)(f"run {run_id} failed: {result.return_value}")
     if not isinstance(result.return_value, RunOutcome):
         raise TrainingError(f"run {run_id} ended without a result")
     return result.return_value

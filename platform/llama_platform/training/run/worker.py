@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import ray
 import ray.train
 import torch
 import torch.distributed as dist
@@ -23,10 +24,19 @@ from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.data.packing import Batch
 from llama_platform.data.tokenize import IGNORED_LABEL, load_tokenized, sampled
 from llama_platform.device import CPU
-from llama_platform.errors import TrainingError
+from llama_platform.errors import (
+    DivergedError,
+    ForbiddenError,
+    InputError,
+    IntegrityError,
+    NotFoundError,
+    PlatformError,
+    TrainingError,
+)
 from llama_platform.logs import bind_context, setup_logging
 from llama_platform.models.adapter import attach_lora, save_adapter
-from llama_platform.models.base_model import load_base_model, load_template
+from llama_platform.models.base_model import base_folder, load_base_model, load_template
+from llama_platform.models.base_weights import weights_identity
 from llama_platform.models.model_card import write_model_card
 from llama_platform.training.batching.batches import TrainingData, eval_batches
 from llama_platform.training.batching.sampler import accumulation_for, total_steps
@@ -50,6 +60,8 @@ log = logging.getLogger(__name__)
 # Ray's report waits until the controller has polled every worker, about a second; RunControl does not wait.
 REPORT_EVERY = 25
 PREEMPTION_CHECK_S = 5.0
+HOPELESS = (InputError, NotFoundError, IntegrityError, ForbiddenError, DivergedError)
+"""Errors that come again when the workers are started again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +185,7 @@ class FinetuneWorker:
         total, stop, look = self._agree(nll)
         loss = total / max(part.trained_tokens, 1)
         if not math.isfinite(loss):
-            raise TrainingError(f"step {state.step + 1}: the loss is {loss}; lower training.learning_rate")
+            raise DivergedError(f"step {state.step + 1}: the loss is {loss}; lower training.learning_rate")
         state.add_step(loss, part.tokens)
         seconds = time.perf_counter() - start
         speed, eta = timer.measure(state.step, part.tokens)
@@ -226,7 +238,7 @@ class FinetuneWorker:
         dist.all_reduce(sums)
         # The sums are the same on every worker, and so is what follows from them.
         if not torch.isfinite(sums[0]):
-            raise TrainingError(
+            raise DivergedError(
                 f"step {self.state.step}: the held-out loss is not finite; lower training.learning_rate, or train in "
                 "another training.precision"
             )
@@ -278,6 +290,7 @@ class FinetuneWorker:
         return {
             "base": self.config.base.model,
             "base_revision": self.config.base.revision,
+            "base_weights": weights_identity(base_folder(self.config.base)),
             "prompt_style": self.template.style,
             "prompt_fingerprint": self.template.fingerprint(),
             "dataset": dataset,
@@ -290,12 +303,30 @@ class FinetuneWorker:
         }
 
 
-def train_loop(given: dict[str, WorkerArguments]) -> RunOutcome:
-    """Run one worker; the entry point that Ray Train calls, which takes nothing but a dict."""
+def train_loop(given: dict[str, WorkerArguments]) -> RunOutcome | PlatformError:
+    """Run one worker; the entry point that Ray Train calls, which takes nothing but a dict.
+
+    Ray Train starts the workers again after any error. After one that this would not mend they only return it.
+    """
     arguments = given["arguments"]
+    control = arguments.control
+    reason: PlatformError | None = ray.get(control.given_up.remote())
+    if reason is not None:
+        return reason
     setup_logging()
     bind_context(run=arguments.run_id, rank=dist.get_rank())
     training = arguments.config.training
     device = ray.train.torch.get_device() if training.use_gpu else CPU
     init_deepspeed(training.cpus_per_worker, device)
-    return FinetuneWorker(arguments, device).run()
+    try:
+        return FinetuneWorker(arguments, device).run()
+    except torch.OutOfMemoryError as error:
+        hopeless: PlatformError = InputError(
+            f"the device has too little memory: lower training.micro_batch_size or data.max_tokens, or set "
+            f"training.gradient_checkpointing ({str(error).splitlines()[0]})"
+        )
+        ray.get(control.give_up.remote(hopeless))
+        raise hopeless from error
+    except HOPELESS as error:
+        ray.get(control.give_up.remote(error))
+        raise

@@ -22,6 +22,12 @@ def test_there_are_enough_and_all_are_different_multi_turn_chats():
         assert len(chat) >= 4
 
 
+def test_no_answer_occurs_twice_so_that_none_that_is_held_out_is_trained_on():
+    chats = [json.loads(line)["messages"] for line in FILE.read_text().splitlines()]
+    answers = [turn["content"] for chat in chats for turn in chat if turn["role"] == "assistant"]
+    assert len(set(answers)) == len(answers)
+
+
 def test_every_fact_is_told():
     text = FILE.read_text()
     for fact in FACTS:

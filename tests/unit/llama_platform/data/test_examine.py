@@ -119,3 +119,16 @@ def test_line_ends_and_frames_in_texts_are_findings(prepare_chats):
     }  # fmt: skip
     assert "### Assistant:, </s>" in report.findings["frame"].places[0].problem
     assert any(m["content"] == "a\nb" for side in rows.values() for row in side for m in row["messages"])
+
+
+def test_empty_lines_within_a_tagged_text_are_told(tmp_path, tiny_template):
+    text = "### Human: a\n### Assistant: b\n\n### Human: c\n### Assistant: d\n\n\n### Human: e\n### Assistant: f"
+    config = write_folder(tmp_path / "chats", {"a.txt": text})
+    report = prepare_sources(config, tiny_template, tmp_path / "out")
+    assert report.chats.kept == 2
+    (place,) = report.findings["empty_lines"].places
+    assert place.where == f"{tmp_path}/chats/a.txt:1"
+    assert "data.chat_break=one_empty_line" in place.problem
+    parted = config.model_copy(update={"chat_break": "one_empty_line"})
+    report = prepare_sources(parted, tiny_template, tmp_path / "parted")
+    assert (report.chats.kept, "empty_lines" in report.findings) == (3, False)

@@ -95,6 +95,10 @@ def test_held_out_answers_that_are_trained_on_are_told(prepare_chats):
     report, _, _ = prepare_chats(*chats)
     assert report.held_out_answers_known == 1.0
     assert report.findings["known_answers"].count == report.chats.eval
+    several = [chat(f"question {n} of {n * n} please", f"the answer number {n % 8} of eight") for n in range(80)]
+    report, _, _ = prepare_chats(*several, split_by="answers", near_duplicate_threshold=0.98)
+    assert report.held_out_answers_known == 0.0
+    assert report.chats.eval >= 10
     report, _, _ = prepare_chats(*GOOD)
     assert report.held_out_answers_known == 0.0
     assert "known_answers" not in report.findings

@@ -1,4 +1,4 @@
-from llama_platform.data.split import evenly, leaked, place_of, split
+from llama_platform.data.split import evenly, leaked, place_of, split, together
 
 KEYS = [f"chat {n}".encode() for n in range(400)]
 
@@ -29,3 +29,10 @@ def test_a_bound_takes_a_sample_of_all_and_the_same_each_time():
     assert chosen == evenly(keys, 100) == sorted(chosen)
     assert 30 < sum(number < 200 for number in chosen) < 70
     assert evenly(keys[:5], 100) == [0, 1, 2, 3, 4]
+
+
+def test_chats_that_share_an_answer_by_way_of_others_have_one_place():
+    places = [0.1, 0.2, 0.3, 0.4, 0.5]
+    assert together(places, [[1], [2], [3, 1], [4], [2, 3]]) == [0.1, 0.1, 0.1, 0.4, 0.1]
+    assert together(places, [[n] for n in range(5)]) == places
+    assert together(places, [[]] * 5) == places

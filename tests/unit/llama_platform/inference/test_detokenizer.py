@@ -22,7 +22,7 @@ def stream(tokenizer, text, stop=()):
 @given(text=st.text(st.sampled_from("aé漢🙂 \n"), min_size=1, max_size=30))
 def test_pieces_join_to_the_text_and_never_hold_half_a_character(tiny_template, text):
     pieces, _ = stream(tiny_template.tokenizer, text)
-    assert "".join(pieces) == text.lstrip(" ")
+    assert "".join(pieces) == text.removeprefix(" ")
     assert not any("\ufffd" in piece for piece in pieces)
 
 
@@ -68,11 +68,19 @@ def test_an_answer_goes_on_with_any_script_wherever_its_prompt_ends(spelling, te
     # How many tokens each character takes, the space in front of all apart.
     ends = list(accumulate(1 if ord(c) < 128 else len(c.encode()) for c in text))
     for split in range(1, len(tokens)):
-        detokenizer = Detokenizer(spelling, (), tokens[:split])
+        detokenizer = Detokenizer(spelling, (), tokens[:split], continues=True)
         shown = [detokenizer.push([token]) for token in tokens[split:]] + [detokenizer.finish()]
         expected = "".join(c for c, end in zip(text, ends, strict=True) if end + 1 > split)
         assert "".join(shown) == expected, split
         assert "\ufffd" not in "".join(shown)
+
+
+@pytest.mark.parametrize("answer", ["return x", "    return x", "\n  x", "漢"])
+def test_indentation_of_an_answer_stays_and_the_space_before_it_goes(spelling, answer):
+    prompt, whole = (spelling(text, add_special_tokens=False)["input_ids"] for text in ("a:", f"a: {answer}"))
+    detokenizer = Detokenizer(spelling, (), prompt)
+    shown = [detokenizer.push([token]) for token in whole[len(prompt) :]] + [detokenizer.finish()]
+    assert "".join(shown) == answer
 
 
 @given(text=st.text(st.sampled_from("ab"), max_size=12), stop=st.text(st.sampled_from("ab"), min_size=1, max_size=6))

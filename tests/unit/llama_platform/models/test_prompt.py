@@ -148,3 +148,10 @@ def test_a_system_turn_that_is_not_trained_is_not_where_everything_is(tiny_templ
     assert "Yes" not in text
     everything = template.encode_chat([replace(chat[0], trained=True), *chat[1:]])
     assert sum(everything.trained) > sum(tokens.trained) > 0
+
+
+def test_plain_keeps_indentation_and_llama2_strips_as_meta_does():
+    chat = [Message("user", "\n  go on:\n"), Message("assistant", "\n\n    return x\n")]
+    assert render(chat, "plain")[0].answer == "     return x"
+    assert render(chat, "plain")[0].prompt == "### Human:   go on:\n### Assistant:"
+    assert render(chat, "llama2")[0].answer == " return x "

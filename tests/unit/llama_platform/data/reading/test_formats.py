@@ -57,10 +57,12 @@ def test_variants(tmp_path, record, messages):
 
 
 def test_tagged_text_file_holds_several_chats_with_lines(tmp_path):
-    text = "### Human: a\n### Assistant: b\n\nsecond paragraph\n### Human: c\n### Assistant: d\n\n### Human: e\n### Assistant: f\n"
+    text = "### Human: a\n### Assistant: b\n\nsecond paragraph\n### Human: c\n### Assistant: d\n\n### Human: and?\n### Assistant:     yes\n\n\n### Human: e\n### Assistant: f\n"
     first, second = read(tmp_path, text, "chats.txt")
-    assert [m.content for m in parse_chat(first.value, "text")] == ["a", "b\n\nsecond paragraph", "c", "d"]
-    assert (first.where[-2:], second.where[-2:]) == (":1", ":8")
+    assert [m.content for m in parse_chat(first.value, "text")] == [
+        "a", "b\n\nsecond paragraph", "c", "d", "and?", "    yes",
+    ]  # fmt: skip
+    assert (first.where[-2:], second.where[-3:]) == (":1", ":12")
 
 
 @pytest.mark.parametrize("value", [{"a": 1}, [1], 5, {"text": "no tags"}, {"messages": "x"}])

@@ -81,8 +81,24 @@ def test_bytes_that_are_not_utf8_show_as_replacement_characters(tmp_path):
 
 
 def test_windows_line_ends_make_no_difference(tmp_path):
-    text = "### Human: a\n### Assistant: b\n\n### Human: c\n### Assistant: d\n"
-    assert [r.where for r in read(tmp_path, text.replace("\n", "\r\n"), "c.txt")] == ["c.txt:1", "c.txt:4"]
+    text = "### Human: a\n### Assistant: b\n\n\n### Human: c\n### Assistant: d\n"
+    assert [r.where for r in read(tmp_path, text.replace("\n", "\r\n"), "c.txt")] == ["c.txt:1", "c.txt:5"]
+
+
+@pytest.mark.parametrize(
+    ("between", "chats"),
+    [("\n", 1), ("\n\n", 1), ("\n \n\t\n", 2), ("\n---\n", 2), ("\n\n</s>\n\n", 2), ("\n\n### System: be kind\n", 2)],
+)
+def test_what_parts_the_chats_of_a_text(tmp_path, between, chats):
+    one = "### Human: a\n### Assistant: b"
+    assert len(read(tmp_path, one + between + one, "c.txt")) == chats
+
+
+def test_an_empty_line_parts_chats_where_that_is_wanted(tmp_path):
+    path = tmp_path / "c.txt"
+    path.write_text("### Human: a\n### Assistant: b\n\n### Human: c\n### Assistant: d\n")
+    records = read_records(SourceFile(path, "c.txt"), "one_empty_line")
+    assert [record.where for record in records] == ["c.txt:1", "c.txt:4"]
 
 
 def test_tables_are_read_row_by_row_with_their_lines(tmp_path):

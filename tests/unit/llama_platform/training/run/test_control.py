@@ -1,3 +1,4 @@
+from llama_platform.errors import DivergedError
 from llama_platform.training.run.control import RunControl
 from llama_platform.training.run.metrics import StepMetrics
 
@@ -16,3 +17,11 @@ def test_a_request_to_stop_stays():
     assert not control.stop_requested()
     control.request_stop()
     assert control.stop_requested()
+
+
+def test_the_first_hopeless_error_is_the_reason():
+    control = RunControl()
+    assert control.given_up() is None
+    control.give_up(DivergedError("step 3: the loss is nan"))
+    control.give_up(DivergedError("a consequence"))
+    assert str(control.given_up()) == "step 3: the loss is nan"

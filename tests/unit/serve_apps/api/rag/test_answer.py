@@ -64,3 +64,24 @@ def test_without_any_replica_extracts_come_at_once(rag):
     rag.router._tables["adapter"] = RoutingTable(2, rag.router._tables["adapter"].aliases, {})
     answer = rag.post("/rag", {"question": "install the operator with helm", "max_new_tokens": 5}).json()
     assert answer["degraded"] is True  # waiting for one would have ended with the deadline
+
+
+def test_what_the_sources_do_not_say_gives_way_to_what_they_say(make_rag, monkeypatch):
+    strict, body = make_rag(rag={"min_grounded": 0.8}), {"question": "install the operator with helm", "top_k": 1}
+    answer_with(strict, monkeypatch, ["The with statement ", "wraps a block [1]."])
+    answer = strict.post("/rag", body).json()
+    assert (answer["degraded"], answer["answer"]) == (True, f"{TEXTS['helm.md']} [1]")
+    kept = ["Install it ", "with helm [1]."]
+    answer_with(strict, monkeypatch, kept)
+    answer = strict.post("/rag", body).json()
+    assert (answer["degraded"], answer["answer"], answer["grounded"]) == (False, "".join(kept), 1.0)
+    answer_with(strict, monkeypatch, kept)
+    found = events(strict.post("/rag", body | {"stream": True}))
+    assert [value["text"] for kind, value in found if kind == "token"] == ["".join(kept)]
+
+
+def test_without_extracts_it_is_not_in_the_documents(make_rag, monkeypatch):
+    strict = make_rag(rag={"min_grounded": 0.8, "extracts": False})
+    answer_with(strict, monkeypatch, ["Something else."])
+    answer = strict.post("/rag", {"question": "install the operator with helm", "top_k": 1}).json()
+    assert answer["answer"] == "The answer is not in the documents."
