@@ -10,7 +10,7 @@ import torch
 
 from llama_platform.data.packing import Batch
 from llama_platform.device import CPU
-from llama_platform.errors import TrainingError
+from llama_platform.errors import DivergedError
 from llama_platform.training.batching.sampler import dropout_seed
 from llama_platform.training.objectives.answer_loss import AnswerLoss
 from llama_platform.training.objectives.packed_attention import use_packed_attention
@@ -79,15 +79,20 @@ class TrainingStep:
         is then done again, so that every step that counts has been made.
 
         Raises:
-            TrainingError: gradients overflow at every scale.
+            DivergedError: gradients overflow at every scale, or in a wider type are infinite or not a number.
         """
         for group in self._engine.optimizer.param_groups:
             group["lr"] = learning_rate
-        for _ in range(MAX_SCALES):
+        in_float16 = self._engine.fp16_enabled()
+        for _ in range(MAX_SCALES if in_float16 else 1):
             total = self._pass(step, batches, count, trained_tokens)
             if self._engine.was_step_applied():
                 return total
-        raise TrainingError(f"step {step + 1}: float16 gradients overflow at every loss scale; train in bfloat16")
+        if in_float16:
+            raise DivergedError(f"step {step + 1}: float16 gradients overflow at every loss scale; train in bfloat16")
+        raise DivergedError(
+            f"step {step + 1}: gradients are infinite or not a number; lower training.learning_rate, or check the base"
+        )
 
     def _pass(self, step: int, batches: Mapping[int, Batch], count: int, trained_tokens: int) -> torch.Tensor:
         total = torch.zeros((), device=self._device)

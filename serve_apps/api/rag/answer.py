@@ -29,7 +29,9 @@ class RagAnswer:
     def __init__(self, state: AppState, context: RequestContext, sources: Sources) -> None:
         """Begin with the sources."""
         self._state, self._context, self._sources = state, context, sources
-        self._checker = CitationChecker([hit.chunk for hit in sources.hits])
+        self._chunks = [hit.chunk for hit in sources.hits]
+        self._checker = CitationChecker(self._chunks)
+        self._grounded: float | None = None
         self._prepared: PreparedRequest | None = None
         self._finish = FinishEvent("stop", Usage(0, 0), Timings(0.0, None, 0.0))
         self._degraded = False
@@ -49,11 +51,6 @@ class RagAnswer:
     def text(self) -> str:
         """The answer so far."""
         return self._checker.text.strip()
-
-    @property
-    def grounded(self) -> float:
-        """Which share of the answer's words its sources hold, from 0 to 1; 1 for extracts."""
-        return grounded(self._checker.text, [hit.chunk for hit in self._sources.hits])
 
     async def pieces(self) -> AsyncGenerator[str, None]:
         """Yield the text of the answer in pieces.
@@ -75,16 +72,19 @@ class RagAnswer:
             shown = self._checker.text and not config.min_grounded
             if waits or not config.extracts or shown:
                 raise
-            yield self._without_model()
+            yield await self._without_model()
             return
+        self._grounded = await self._state.pools.compute(grounded, self._checker.text, self._chunks)
         if config.min_grounded:
-            yield self._checker.text if self.grounded >= config.min_grounded else self._without_model()
+            yield self._checker.text if self._grounded >= config.min_grounded else await self._without_model()
 
-    def _without_model(self) -> str:
+    async def _without_model(self) -> str:
         """Make sentences of the sources the answer, or that it is not in the documents, and return it."""
-        self._degraded, chunks = True, [hit.chunk for hit in self._sources.hits]
-        self._checker, config = CitationChecker(chunks), self._state.config.rag
-        text = extracts(chunks, self._sources.question) if config.extracts else config.not_found
+        self._checker, config = CitationChecker(self._chunks), self._state.config.rag
+        self._degraded, self._grounded = True, 1.0 if config.extracts else None
+        text = config.not_found
+        if config.extracts:
+            text = await self._state.pools.compute(extracts, self._chunks, self._sources.question)
         return self._checker.feed(text) + self._checker.finish()
 
     async def events(self) -> AsyncGenerator[str, None]:
@@ -116,7 +116,7 @@ class RagAnswer:
             "question": self._sources.question,
             "in_documents": bool(self._sources.hits),
             "degraded": self._degraded,
-            "grounded": self.grounded if self._sources.hits else None,
+            "grounded": self._grounded,
             "sources": self._listed(),
             "citations": [asdict(citation) for citation in self._checker.citations],
             "citations_removed": self._checker.removed,

@@ -120,7 +120,9 @@ class RagResponse(BaseModel):
     degraded: bool = Field(
         description="whether the answer is extracts, because no model could be asked or its answer was not grounded"
     )
-    grounded: float | None = Field(description="share of the answer's words that its sources hold, 0 to 1")
+    grounded: float | None = Field(
+        description="share of the answer's words that its sources hold, 0 to 1; null without sources"
+    )
     finish_reason: FinishReason
     sources: list[SourceOut]
     citations: list[CitationOut]

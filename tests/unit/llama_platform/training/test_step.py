@@ -3,7 +3,7 @@ import torch
 
 from llama_platform.data.packing import pack
 from llama_platform.data.tokenize import collate
-from llama_platform.errors import TrainingError
+from llama_platform.errors import DivergedError, TrainingError
 from llama_platform.training.step import MAX_SCALES, TrainingStep
 from lora_modules import gradients, lora
 
@@ -36,7 +36,8 @@ def test_only_lora_matrices_get_gradients(tiny_config, tiny_template, chats, che
 class OverflowingEngine:
     """A DeepSpeed engine whose first steps are not applied, as in float16."""
 
-    def __init__(self, overflows):
+    def __init__(self, overflows, float16=True):
+        self.fp16_enabled = lambda: float16
         self.optimizer = type("Optimizer", (), {"param_groups": [{}]})()
         self.overflows, self.dropout, self.passes = overflows, [], 0
 
@@ -69,3 +70,10 @@ def test_a_step_that_overflows_at_every_scale_ends_the_run():
     with pytest.raises(TrainingError, match=r"step 8: float16 .* train in bfloat16"):
         TrainingStep(engine, torch.device("cpu"), seed=1).run(7, {0: {}}, 1, 4, 1e-3)
     assert engine.passes == MAX_SCALES
+
+
+def test_in_a_wider_type_a_step_that_is_not_applied_ends_the_run_at_once():
+    engine = OverflowingEngine(overflows=1000, float16=False)
+    with pytest.raises(DivergedError, match=r"step 8: gradients are infinite or not a number"):
+        TrainingStep(engine, torch.device("cpu"), seed=1).run(7, {0: {}}, 1, 4, 1e-3)
+    assert engine.passes == 1
