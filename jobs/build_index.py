@@ -117,7 +117,10 @@ def summary(report: IndexReport) -> str:
         f"{report.deleted} documents left out, {len(report.skipped)} skipped"
     ]
     lines += [f"  skipped {item.id}: {item.reason}" for item in report.skipped[:SHOWN_FILES]]
-    if len(report.skipped) > SHOWN_FILES:
+    lines += [f"  {name}: {note}" for name, note in report.notes[:SHOWN_FILES]]
+    uncovered = list(report.uncovered.items())[:SHOWN_FILES]
+    lines += [f"  {name}: {share:.0%} of its words are in the index" for name, share in uncovered]
+    if max(len(report.skipped), len(report.notes), len(report.uncovered)) > SHOWN_FILES:
         lines.append("  … more of them are named in the index's manifest")
     lines += [f"  to be deleted, but not there: {name}" for name in report.unknown]
     return "\n".join(lines)

@@ -121,6 +121,8 @@ class DenseIndex:
     @classmethod
     def _flat(cls, vectors: Stored, settings: IndexingConfig) -> "DenseIndex":
         size, dimensions = vectors.shape
+        if size == 0:
+            return cls(vectors, "flat", settings, None)
         index = faiss.IndexScalarQuantizer(dimensions, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
         index.train(np.zeros((1, dimensions), dtype=np.float32))
         _add(index, vectors)
@@ -146,6 +148,8 @@ class DenseIndex:
         Raises:
             InputError: the query has other dimensions than the index.
         """
+        if not len(self.vectors):
+            return np.empty(0, dtype=np.float32), np.empty(0, dtype=np.int64)
         if query.shape != self.vectors.shape[1:]:
             raise InputError(f"the query has {query.shape[0]} dimensions, the index {self.vectors.shape[1]}")
         share = 1.0 if allowed is None else float(allowed.mean())

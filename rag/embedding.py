@@ -50,6 +50,10 @@ class Embedder(Protocol):
         """Return the tokens of a text, special tokens not counted."""
         ...
 
+    def parts(self, text: str) -> list[str]:
+        """Return a text in parts that are read whole; see `parts_of`."""
+        ...
+
 
 class SentenceTransformerEmbedder:
     """Embeds with a sentence-transformers model, in batches of about as many tokens each.
@@ -105,6 +109,10 @@ class SentenceTransformerEmbedder:
         """Count with the model's own tokenizer; see Embedder."""
         return len(self._counter.encode(text, add_special_tokens=False).ids)
 
+    def parts(self, text: str) -> list[str]:
+        """Divide by the model's own tokens; see Embedder."""
+        return parts_of(text, self._counter, self.max_tokens)
+
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Embed in batches; see Embedder."""
         import torch
@@ -136,6 +144,24 @@ class SentenceTransformerEmbedder:
             features = module(features)
         found: Vectors = normalize(features["sentence_embedding"].float(), dim=1).cpu().numpy()
         return found
+
+
+def parts_of(text: str, counter: Any, max_tokens: int, most: int = 8) -> list[str]:
+    """Return a text in parts of at most `max_tokens` tokens; of a text with more than `most` parts, the last ones.
+
+    Args:
+        text: such as a question with a pasted text before it.
+        counter: what `token_counter` returned.
+        max_tokens: what the model reads.
+        most: parts at most.
+    """
+    offsets = counter.encode(text, add_special_tokens=False).offsets
+    if len(offsets) <= max_tokens:
+        return [text]
+    starts = range(len(offsets) % max_tokens, len(offsets), max_tokens)  # the last part, with the question, is whole
+    begins = [0, *(offsets[number][0] for number in starts if number)]
+    ends = [*begins[1:], len(text)]
+    return [text[begin:end] for begin, end in zip(begins, ends, strict=True)][-most:]
 
 
 def token_counter(tokenizer: str) -> Any:

@@ -1,18 +1,30 @@
 """LexicalIndex: search by words, scored by BM25. The only user of bm25s."""
 
-from collections.abc import Mapping, Sequence
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 
 import bm25s
 import numpy as np
 import numpy.typing as npt
 import Stemmer
+from bm25s.stopwords import STOPWORDS_EN
 
 Scores = npt.NDArray[np.float32]
+_SCRIPTS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+"""Thai, Lao, Burmese, Khmer, Japanese and Chinese, which are written without spaces."""
+_UNSPACED = re.compile(rf"[{_SCRIPTS}]+")
+_LETTER = rf"(?:(?![{_SCRIPTS}])\w)"
+_WORD = re.compile(rf"[{_SCRIPTS}]+|{_LETTER}+(?:[.,@:/\\'’+-]{_LETTER}+)*(?:\+\+|#(?!\w))?")
+_PART = re.compile(r"\w+")
+_COMMA_IN_NUMBER = re.compile(r"(?<=\d),(?=\d)")
+_STEMMER = Stemmer.Stemmer("english")
 _ARRAYS = ("data", "indices", "indptr")
 
 
 class LexicalIndex:
-    """BM25 (Lucene's variant) over stemmed English words without stop words."""
+    """BM25 (Lucene's variant) over the terms of texts; see `terms`."""
 
     def __init__(self, arrays: Mapping[str, npt.NDArray[np.generic]], vocabulary: Mapping[str, int], size: int) -> None:
         """Use what `arrays` and `vocabulary` of another LexicalIndex said.
@@ -70,8 +82,38 @@ class LexicalIndex:
 
 
 def terms(texts: Sequence[str]) -> list[list[str]]:
-    """Return the stemmed words of texts, in order, without English stop words."""
-    found: list[list[str]] = bm25s.tokenize(
-        list(texts), stopwords="en", stemmer=Stemmer.Stemmer("english"), return_ids=False, show_progress=False
-    )
-    return found
+    """Return the terms of texts, in order: English words are stemmed, and stop words left out.
+
+    What is written together is one term and its parts: `v2.0.1`, `e-mail`. `C++`, `C#`, capitals such as `R` and `IT`,
+    and single digits are terms. Scripts without spaces are read in pairs of characters (Manning, Raghavan and Schütze,
+    «Introduction to Information Retrieval», 2008, 2.2).
+    """
+    return [list(_terms(unicodedata.normalize("NFKC", text))) for text in texts]
+
+
+def _terms(text: str) -> Iterator[str]:
+    for found in _WORD.finditer(text):
+        whole = found[0]
+        if _UNSPACED.match(whole):
+            yield from (whole[i : i + 2] for i in range(max(1, len(whole) - 1)))
+            continue
+        parts = _PART.findall(whole)
+        if len(parts) > 1 or whole != parts[0]:
+            yield _COMMA_IN_NUMBER.sub("", whole.lower())
+        if len(parts) > 1 or whole == parts[0]:
+            yield from filter(None, map(_stemmed, parts))
+
+
+def _stemmed(word: str) -> str | None:
+    lower = word.lower()
+    if word.isupper() and word not in ("A", "I"):  # names, such as IT and R
+        return lower if lower in STOPWORDS_EN or len(lower) == 1 else str(_stem(lower))
+    if lower in STOPWORDS_EN or (len(lower) == 1 and lower.isalpha()):
+        return None
+    return str(_stem(lower))
+
+
+@lru_cache(maxsize=50_000)
+def _stem(word: str) -> str:
+    stem: str = _STEMMER.stemWord(word)
+    return stem

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llama_platform.models.prompt import Message, PromptTemplate, neutralize
-from rag.documents.chunking import MAX_TOKEN_CHARS
 from rag.search.retriever import Hit
 
 INSTRUCTION = "Answer from the sources and cite them by number."
+MAX_TOKEN_CHARS = 20
+"""No token has more, as a rule: of a longer text it is known that it does not fit, and nothing is counted."""
 FRAME_TOKENS = 12
 """Of a turn, at most."""
 _LABEL = re.compile(r"\[(\s*\d+\s*(?:,\s*\d+\s*)*)\]")

@@ -84,7 +84,7 @@ def make_snapshot(
     """Index chunks.
 
     Args:
-        chunks: at least one.
+        chunks: in the order of their documents.
         vectors: float16 [len(chunks), dimensions], rows of length 1.
         embedding: name and fingerprint of the model that made them.
         indexing: how they are searched.

@@ -7,6 +7,7 @@ It reads the project's documents, the reference that comes with the Python inter
 
 import argparse
 import hashlib
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -58,7 +59,7 @@ def read_documents(sources: list[str]) -> Iterator[tuple[str, str]]:
     for file in list_sources(sources):
         with local_copy(file) as path:
             document = read_file(path, file.id, ReadingConfig())
-        for chunk in split_document(document, PASSAGE_WORDS, 0, lambda text: len(text.split())):
+        for chunk in split_document(document, PASSAGE_WORDS, 0, _words):
             yield chunk.place(), chunk.text
 
 
@@ -71,6 +72,11 @@ def read_python_reference() -> Iterator[tuple[str, str]]:
         for paragraph in paragraphs:
             if 60 < len(paragraph) < 1200:
                 yield topic.capitalize(), paragraph
+
+
+def _words(text: str) -> list[int]:
+    """Return where each word begins."""
+    return [word.start() for word in re.finditer(r"\S+", text)]
 
 
 if __name__ == "__main__":

@@ -3,15 +3,17 @@
 import re
 import unicodedata
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 
 from llama_platform.errors import InputError
+from rag.documents.blocks import Block
 
 MAX_ID_CHARS = 512
 MAX_REASON_CHARS = 300
 MAX_TAGS = 50
 MAX_TAG_CHARS = 100
 _ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_DAY = re.compile(r"\d{4}[./-]\d{1,2}[./-]\d{1,2}|\d{1,2}[./-]\d{1,2}[./-]\d{4}|\d{8}|[A-Za-z]{3,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +33,13 @@ class Document:
     id: str
     """Path relative to the source folder, `/`-separated; of a row in a table, `path#row`."""
     text: str
-    markdown: bool
-    """Whether `#`, fences and tables mean something."""
     sha256: str
     """Of what it was read from."""
     facts: Facts = Facts()
-    page_starts: tuple[int, ...] = ()
-    """Character of `text` at which each page begins; empty where there are no pages."""
+    blocks: tuple[Block, ...] = ()
+    """Parts of the text, in order."""
+    notes: tuple[str, ...] = ()
+    """What of its source was not understood or is not there, such as pages without text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,26 +82,42 @@ def clean_text(text: str) -> str:
     )
 
 
-def make_facts(title: object = None, tags: object = None, day: object = None) -> Facts:
+def make_facts(title: object = None, tags: object = None, day: object = None, notes: list[str] | None = None) -> Facts:
     """Return facts out of what a format holds, which may be anything; what makes no sense is left out.
 
     Args:
         title: a text.
         tags: a list of texts, or one text with commas or semicolons.
-        day: a date, or a text that begins with `YYYY-MM-DD`.
+        day: a date, or a text that `parse_date` reads.
+        notes: gets a date that is none.
     """
     name = " ".join(clean_text(title).split())[:300] if isinstance(title, str) else ""
     found = re.split(r"[,;]", tags) if isinstance(tags, str) else tags if isinstance(tags, (list, tuple)) else []
     texts = [" ".join(clean_text(str(tag)).split())[:MAX_TAG_CHARS] for tag in found if isinstance(tag, (str, int))]
-    return Facts(name or None, tuple(dict.fromkeys(tag for tag in texts if tag))[:MAX_TAGS], parse_date(day))
+    parsed = parse_date(day)
+    if parsed is None and day not in (None, "") and notes is not None:
+        notes.append(f"its date {str(day)[:40]!r} is none, or may be two: write YYYY-MM-DD")
+    return Facts(name or None, tuple(dict.fromkeys(tag for tag in texts if tag))[:MAX_TAGS], parsed)
 
 
 def parse_date(value: object) -> str | None:
-    """Return `YYYY-MM-DD` of a date, or of a text that begins with one; None of anything else."""
+    """Return `YYYY-MM-DD` of a date, or of a text that names one day, such as `5 March 2024`; None of anything else."""
+    from dateutil import parser
+
     if isinstance(value, date):
         return value.isoformat()[:10]
-    found = _ISO_DATE.match(value.strip()) if isinstance(value, str) else None
+    text = value.strip()[:40] if isinstance(value, str) else ""
     try:
-        return date.fromisoformat(found[0]).isoformat() if found else None
-    except ValueError:
+        if found := _ISO_DATE.match(text):
+            return date.fromisoformat(found[0]).isoformat()
+        if not _DAY.search(text):  # dateutil takes `10` and `March` for dates, too
+            return None
+        # Read both ways round, and with two days to fill gaps from: what names one day is the same each time.
+        days = {
+            parser.parse(text, dayfirst=first, default=datetime(year, month, day)).date()
+            for first in (False, True)
+            for year, month, day in ((2001, 1, 1), (2002, 2, 2))
+        }
+    except (ValueError, OverflowError, TypeError):
         return None
+    return days.pop().isoformat() if len(days) == 1 else None

@@ -5,11 +5,9 @@ These parsers meet whatever users send; `GuardedReader` runs them where a crash,
 
 import hashlib
 import re
-import warnings
-import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import yaml
 from pydantic import Field
@@ -17,10 +15,15 @@ from pydantic import Field
 from llama_platform.config import Config
 from llama_platform.errors import InputError
 from llama_platform.storage.regular_files import open_file
+from rag.documents.blocks import SOFT_HYPHEN, Block, markdown_blocks, plain_blocks
 from rag.documents.document import Document, Facts, clean_text, make_facts
+from rag.documents.html import read_html
+from rag.documents.pdf import read_pdf
+from rag.documents.word import read_docx
 
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.{0,20000}?)\n---[ \t]*(?:\n|\Z)", re.DOTALL)
-_INVISIBLE = "script, style, template, noscript, nav, footer, head, svg, [hidden], [aria-hidden=true]"
+_KEY_VALUE = re.compile(r"\s*([A-Za-z_][\w -]{0,40}):\s*(.*)")
+_DATA_URI = re.compile(r"data:[\w.+-]+/[\w.+-]+;base64,[A-Za-z0-9+/=\s]{64,}")
 
 
 class ReadingConfig(Config):
@@ -63,13 +66,13 @@ def read_file(path: Path, name: str, limits: ReadingConfig) -> Document:
             content = file.read()
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}") from error
-    text, facts, page_starts = reader(content, limits)
+    text, blocks, facts, notes = reader(content, limits)
     if len(text) > limits.max_bytes:
         raise InputError(f"{len(text)} characters once unpacked, over the limit of {limits.max_bytes}")
     if not text.strip():
         raise InputError("empty: no text in it")
-    markdown = path.suffix.lower() not in TEXT_SUFFIXES | {".pdf"}
-    return Document(name, clean_text(text), markdown, hashlib.sha256(content).hexdigest(), facts, page_starts)
+    digest = hashlib.sha256(content).hexdigest()
+    return Document(name, clean_text(text), digest, facts, tuple(blocks), tuple(notes))
 
 
 def unsupported(suffix: str, supported: Iterable[str]) -> InputError:
@@ -83,122 +86,56 @@ def unsupported(suffix: str, supported: Iterable[str]) -> InputError:
     return InputError(f"files with {which} are not supported; supported: {', '.join(sorted(supported))}")
 
 
-Parsed = tuple[str, Facts, tuple[int, ...]]
+Parsed = tuple[str, Sequence[Block], Facts, list[str]]
+"""Text, its blocks, what it says of itself, and what was not understood."""
 
 
 def _text(content: bytes, _limits: ReadingConfig) -> Parsed:
-    return _decode(content), Facts(), ()
+    text = _decode(content)
+    return text, plain_blocks(text), Facts(), []
 
 
 def _markdown(content: bytes, _limits: ReadingConfig) -> Parsed:
-    text = _decode(content).replace("\r\n", "\n")
-    head = _FRONT_MATTER.match(text)
-    if head is None:
-        return text, Facts(), ()
+    notes: list[str] = []
+    text, pictures = _DATA_URI.subn("data:", _decode(content).replace("\r\n", "\n"))
+    if pictures:
+        notes.append(f"{pictures} pictures within the text are left out")
+    facts = Facts()
+    if head := _FRONT_MATTER.match(text):
+        known = _front_matter(head[1])
+        if known:
+            facts = make_facts(known.get("title"), known.get("tags") or known.get("keywords"), known.get("date"), notes)
+            # Blanked, not cut out: spans count the characters of the file.
+            text = re.sub(r"[^\n]", " ", head[0]) + text[head.end() :]
+    return text, markdown_blocks(text), facts, notes
+
+
+def _front_matter(head: str) -> dict[str, object]:
+    """Return what a front matter says; also of `key: value` lines that are no YAML, as with a colon in a title."""
     try:
-        known = yaml.safe_load(head[1])
+        known = yaml.safe_load(head)
     except (yaml.YAMLError, ValueError):  # such as a 30th of February
-        known = None
-    if not isinstance(known, dict):
-        return text, Facts(), ()
-    facts = make_facts(known.get("title"), known.get("tags") or known.get("keywords"), known.get("date"))
-    # Blanked, not cut out: spans count the characters of the file.
-    return re.sub(r"[^\n]", " ", head[0]) + text[head.end() :], facts, ()
+        lines = [_KEY_VALUE.fullmatch(line) for line in head.splitlines() if line.strip()]
+        known = {found[1].lower(): found[2].strip("\"' ") for found in lines if found} if all(lines) else None
+    return known if isinstance(known, dict) else {}
 
 
 def _html(content: bytes, _limits: ReadingConfig) -> Parsed:
-    from bs4 import BeautifulSoup, Comment, XMLParsedAsHTMLWarning
-    from markdownify import MarkdownConverter
-
-    try:
-        with warnings.catch_warnings(category=XMLParsedAsHTMLWarning, action="ignore"):
-            soup = BeautifulSoup(content, "lxml")  # of HTML, for XHTML too: it knows no entities that expand
-        title = soup.title.get_text() if soup.title else None
-        meta = {str(tag.get("name", "")).lower(): tag.get("content") for tag in soup.find_all("meta")}
-        for element in soup.select(_INVISIBLE):
-            element.decompose()
-        for comment in soup.find_all(string=lambda text: isinstance(text, Comment)):
-            comment.extract()
-        converter = MarkdownConverter(heading_style="atx", strip=["a", "img"], escape_underscores=False,
-                                      escape_asterisks=False)  # fmt: skip
-        text: str = converter.convert_soup(soup)
-    except RecursionError as error:
-        raise InputError("HTML nested too deeply") from error
-    return text, make_facts(title, meta.get("keywords"), meta.get("date")), ()
+    notes: list[str] = []
+    builder, facts = read_html(content, notes)
+    return builder.text, builder.blocks, facts, notes
 
 
 def _pdf(content: bytes, limits: ReadingConfig) -> Parsed:
-    import pypdfium2
-
-    try:
-        document = pypdfium2.PdfDocument(content)
-    except pypdfium2.PdfiumError as error:
-        locked = "password" in str(error).lower()
-        raise InputError("PDF with a password" if locked else f"not a readable PDF: {error}") from error
-    if len(document) > limits.max_pages:
-        raise InputError(f"{len(document)} pages, over the limit of {limits.max_pages}")
-    texts, starts, length = [], [], 0
-    for page in document:
-        text = page.get_textpage().get_text_bounded().replace("\r\n", "\n").replace("\r", "\n") + "\n\n"
-        starts.append(length)
-        texts.append(text)
-        length += len(text)
-        if length > limits.max_bytes:
-            raise InputError(f"more than {limits.max_bytes} characters of text")
-    known = document.get_metadata_dict()
-    if not "".join(texts).strip():
-        raise InputError("PDF without text; scanned pages need character recognition first")
-    made = re.sub(r"^D:(\d{4})(\d{2})(\d{2}).*", r"\1-\2-\3", known.get("ModDate") or known.get("CreationDate") or "")
-    return "".join(texts), make_facts(known.get("Title"), known.get("Keywords"), made), tuple(starts)
+    notes: list[str] = []
+    builder, facts = read_pdf(content, limits.max_pages, limits.max_bytes, notes)
+    return builder.text, builder.blocks, facts, notes
 
 
 def _docx(content: bytes, limits: ReadingConfig) -> Parsed:
-    import io
-
-    import docx
-    from docx.table import Table
-    from lxml.etree import LxmlError
-
-    _check_zip(content, limits.max_bytes)
-    try:
-        document = docx.Document(io.BytesIO(content))
-        blocks = [
-            _docx_table(item) if isinstance(item, Table) else _docx_paragraph(item)
-            for item in document.iter_inner_content()
-        ]
-        known = document.core_properties
-        facts = make_facts(known.title, known.keywords, known.modified or known.created)
-    except (KeyError, ValueError, LxmlError, zipfile.BadZipFile) as error:
-        raise InputError(f"not a readable DOCX: {error}") from error
-    return "\n\n".join(block for block in blocks if block.strip()), facts, ()
-
-
-def _docx_paragraph(paragraph: Any) -> str:
-    style = paragraph.style.name if paragraph.style is not None else ""
-    heading = re.fullmatch(r"Heading (\d)|(Title)", style or "")
-    text = str(paragraph.text).strip()
-    if heading and text:
-        return "#" * (1 if heading[2] else min(int(heading[1]), 6)) + f" {text}"
-    return f"- {text}" if style.startswith("List") and text else text
-
-
-def _docx_table(table: Any) -> str:
-    rows = [[" ".join(cell.text.split()).replace("|", "/") for cell in row.cells] for row in table.rows]
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([lines[0], "|" + " - |" * len(rows[0]), *lines[1:]]) if lines else ""
-
-
-def _check_zip(content: bytes, max_bytes: int) -> None:
-    """Refuse what would unpack to more than allowed; zipfile never unpacks more than a file declares."""
-    import io
-
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            unpacked = sum(info.file_size for info in archive.infolist())
-    except (zipfile.BadZipFile, ValueError, OverflowError) as error:
-        raise InputError(f"not a readable DOCX: {error}") from error
-    if unpacked > max_bytes:
-        raise InputError(f"unpacks to {unpacked} bytes, over the limit of {max_bytes}")
+    notes: list[str] = []
+    builder, facts = read_docx(content, limits.max_bytes, notes)
+    return builder.text, builder.blocks, facts, notes
 
 
 def _decode(content: bytes) -> str:
@@ -208,7 +145,7 @@ def _decode(content: bytes) -> str:
         raise InputError(f"not UTF-8 text (byte {error.start})") from error
     if "\x00" in text:
         raise InputError("not text: holds NUL bytes")
-    return text
+    return text.replace(SOFT_HYPHEN, "")
 
 
 TEXT_SUFFIXES = frozenset({".txt", ".text", ".rst"})

@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 from llama_platform.errors import InputError
 from llama_platform.storage.regular_files import open_file
+from rag.documents.blocks import plain_blocks
 from rag.documents.document import Document, Skipped, check_document_id, clean_text, make_facts
 from rag.documents.formats import ReadingConfig
 
@@ -21,7 +22,7 @@ ROW_SUFFIXES = JSON_SUFFIXES | CSV_DELIMITERS.keys()
 def read_rows(path: Path, name: str, limits: ReadingConfig) -> Iterator[Document | Skipped]:
     """Yield the documents of a file, and the rows that are none.
 
-    A row's id is `name#id`, with the row's own id where it has one, else its number.
+    A row's id is `name#id`, with the row's own id where it has one, else a digest of it: a row that moves keeps that.
 
     Args:
         path: on this machine; its suffix tells the format.
@@ -48,21 +49,22 @@ def read_rows(path: Path, name: str, limits: ReadingConfig) -> Iterator[Document
 
 
 def _document(name: str, number: int, row: Any, limits: ReadingConfig) -> Document | Skipped:
-    where = f"{name}#{number}"
+    where = f"{name}#row {number}"
     if isinstance(row, InputError):
         return Skipped(where, str(row))
     text = row.get(limits.text_column)
     if not isinstance(text, str) or not text.strip():
         return Skipped(where, f"no text in '{limits.text_column}'; the row has {', '.join(map(str, list(row)[:10]))}")
     own = row.get("id")
+    digest = hashlib.sha256(json.dumps(row, sort_keys=True, default=str).encode("utf-8", "replace")).hexdigest()
     try:
         known = own is not None and own != ""
-        document_id = check_document_id(f"{name}#{own}") if known else where
+        document_id = check_document_id(f"{name}#{own}") if known else f"{name}#{digest[:12]}"
     except InputError as error:
         return Skipped(where, str(error))
-    facts = make_facts(row.get("title"), row.get("tags"), row.get("date"))
-    digest = hashlib.sha256(json.dumps(row, sort_keys=True, default=str).encode("utf-8", "replace")).hexdigest()
-    return Document(document_id, clean_text(text), False, digest, facts)
+    notes: list[str] = []
+    facts, text = make_facts(row.get("title"), row.get("tags"), row.get("date"), notes), clean_text(text)
+    return Document(document_id, text, digest, facts, tuple(plain_blocks(text)), tuple(notes))
 
 
 def _lines(stream: TextIO, max_chars: int) -> Iterator[str | None]:
@@ -103,6 +105,14 @@ def _csv_rows(lines: Iterator[str | None], suffix: str, limits: ReadingConfig) -
         if limits.text_column not in columns:
             raise InputError(f"no column '{limits.text_column}'; there are {', '.join(columns[:10]) or 'none'}")
         for number, row in enumerate(reader, 1):
-            yield number, {key: value for key, value in row.items() if key is not None}
+            surplus, missing = len(row.get(None) or ()), [key for key, value in row.items() if value is None]
+            if surplus:
+                problem = f"line {reader.line_num}: {len(columns) + surplus} fields, the header has {len(columns)}"
+                yield number, InputError(f"{problem}: put a text with a '{CSV_DELIMITERS[suffix]}' in quotes")
+            elif missing:
+                problem = f"line {reader.line_num}: no {', '.join(missing[:5])}: the header has {len(columns)} fields"
+                yield number, InputError(problem)
+            else:
+                yield number, row
     except csv.Error as error:
         raise InputError(f"not valid CSV near line {reader.line_num}: {error}") from error

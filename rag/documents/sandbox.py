@@ -3,6 +3,7 @@
 A parser that crashes, hangs or eats memory takes that process with it, and only this one file is skipped.
 """
 
+import json
 import multiprocessing
 import resource
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from pathlib import Path
 from pebble import ProcessExpired, ProcessPool
 
 from llama_platform.errors import InputError
-from rag.documents.chunking import Chunk, ChunkingConfig, split_document
+from rag.documents.chunking import Chunk, ChunkingConfig, coverage, split_document
 from rag.documents.document import Document, Skipped
 from rag.documents.formats import ReadingConfig, read_file
 from rag.embedding import token_counter
@@ -26,8 +27,14 @@ class CutDocument:
     document: Document
     """Without its text, which the chunks hold."""
     chunks: tuple[Chunk, ...]
+    coverage: float
+    """Share of its words that the chunks hold, from 0 to 1."""
 
 
+MOST_UNREAD = 0.2
+"""Share of a text without tokens from which on it is said."""
+READ_CHARS = 20_000
+"""Of a text, that are looked at for that."""
 Cutter = Callable[[Document], CutDocument]
 
 
@@ -79,13 +86,32 @@ def make_cutter(chunking: ChunkingConfig, tokenizer: str) -> Cutter:
     """Return a function that cuts documents by the tokens of a tokenizer, given as the content of its file."""
     counter = token_counter(tokenizer)
 
-    def count(text: str) -> int:
-        return len(counter.encode(text, add_special_tokens=False).ids)
+    unknown = counter.token_to_id(json.loads(tokenizer)["model"].get("unk_token") or "")
+
+    def tokens(text: str) -> list[int]:
+        encoded = counter.encode(text, add_special_tokens=False)
+        found: list[int] = []
+        for number, (start, end) in zip(encoded.ids, encoded.offsets, strict=True):
+            found += range(start, max(end, start + 1)) if number == unknown else [start]
+        return found
 
     def cut(document: Document) -> CutDocument:
-        chunks = tuple(split_document(document, chunking.chunk_tokens, chunking.overlap_tokens, count))
-        bare = Document(document.id, "", document.markdown, document.sha256, document.facts)
-        return CutDocument(bare, chunks)
+        chunks = tuple(split_document(document, chunking.chunk_tokens, chunking.overlap_tokens, tokens))
+        notes = document.notes
+        if (share := _unread(document.text)) > MOST_UNREAD:
+            notes += (
+                f"the embedding model has no tokens for {share:.0%} of it: that is found by its words only; set "
+                "embedding.model to a multilingual model",
+            )
+        bare = Document(document.id, "", document.sha256, document.facts, (), notes)
+        return CutDocument(bare, chunks, coverage(document, chunks))
+
+    def _unread(text: str) -> float:
+        """Return the share of a text's characters, spaces not counted, that the model has no tokens for."""
+        encoded = counter.encode(text[:READ_CHARS], add_special_tokens=False)
+        sizes = [end - start for start, end in encoded.offsets]
+        unread = sum(size for size, number in zip(sizes, encoded.ids, strict=True) if number == unknown)
+        return float(unread / max(1, sum(sizes)))
 
     return cut
 
@@ -100,4 +126,4 @@ def _read(path: Path, name: str) -> CutDocument | Skipped:
         found = _State.cut(read_file(path, name, _State.limits))
     except InputError as error:
         return Skipped(name, str(error))
-    return found if found.chunks else Skipped(name, "no text below its headings")
+    return found if found.chunks else Skipped(name, "no text in it")

@@ -1,9 +1,10 @@
 """Sources: the files that paths, folders and `s3://` prefixes name. Nothing else is ever fetched."""
 
 import tempfile
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llama_platform.errors import InputError
@@ -36,7 +37,9 @@ def list_sources(sources: Sequence[str]) -> list[SourceFile]:
     """
     found: dict[str, SourceFile] = {}
     for source in sources:
-        for file in _remote_files(source) if "://" in source else _local_files(Path(source)):
+        for found_file in _remote_files(source) if "://" in source else _local_files(Path(source)):
+            # Of the two spellings that a name with accents has, one.
+            file = replace(found_file, id=unicodedata.normalize("NFC", found_file.id))
             if (other := found.setdefault(file.id, file)) is not file:
                 raise InputError(
                     f"{file.root}/{file.key}: a document '{file.id}' was already found in {other.root}; rename one"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from llama_platform.artifacts.aliases import Aliases
 from llama_platform.artifacts.repository import ArtifactRepository
 from rag.dense_index import Stored
 from rag.documents.chunking import Chunk
@@ -17,10 +18,13 @@ class Previous:
     """Documents, chunks and vectors of a version; empty where there is none."""
 
     number: int
+    """Of the newest version, on which the next one follows."""
     documents: Sequence[IndexedDocument] = ()
     chunks: Sequence[Chunk] = ()
     vectors: Stored | None = None
     """float16 [len(chunks), dimensions]; None where another embedding model made them."""
+    taken: int = 0
+    """Of the version whose documents these are."""
 
     def known(self, chunks: Sequence[Chunk]) -> list[int]:
         """Return for each chunk a row of `vectors` that is of the same text, or -1."""
@@ -36,13 +40,35 @@ class Previous:
             vectors[taken] = self.vectors[np.array([rows[place] for place in taken], dtype=np.int64)]
 
 
-def read_previous(repository: ArtifactRepository, name: str, fingerprint: str) -> Previous:
-    """Return what the newest version holds.
+def base_number(repository: ArtifactRepository, name: str, alias: str) -> int:
+    """Return the version that an update goes on from: the newest one, but never one that was rolled back.
+
+    After a rollback that is the version that the alias has, until another one has been committed on top of it.
+
+    Args:
+        repository: where the index is.
+        name: name of the index.
+        alias: alias that is served.
+    """
+    numbers = repository.versions("index", name)
+    changes = [change for change in Aliases(repository, "index", name).read().history if change.alias == alias]
+    had = [max(target.version for target in change.targets) for change in changes]
+    if not changes or not numbers or had[-1] >= max(had):
+        return numbers[-1] if numbers else 0
+    # The alias has gone back. Whatever is newer and was committed before that may hold what it went back from.
+    moment = next(changes[place].at for place in reversed(range(1, len(had))) if had[place] < had[place - 1])
+    since = [n for n in numbers if n > had[-1] and repository.version("index", name, n).created > moment]
+    return max(since, default=had[-1])
+
+
+def read_previous(repository: ArtifactRepository, name: str, fingerprint: str, number: int | None = None) -> Previous:
+    """Return what a version holds, and which one is the newest.
 
     Args:
         repository: where it is.
         name: name of the index.
         fingerprint: fingerprint of the embedding model of the next version.
+        number: the version; None for the newest.
 
     Raises:
         IntegrityError: it is damaged.
@@ -50,11 +76,11 @@ def read_previous(repository: ArtifactRepository, name: str, fingerprint: str) -
     numbers = repository.versions("index", name)
     if not numbers:
         return Previous(0)
-    with repository.fetched(repository.version("index", name, numbers[-1])) as folder:
+    with repository.fetched(repository.version("index", name, number or numbers[-1])) as folder:
         facts, chunks, vectors = read_chunks(folder)
         documents = read_documents((folder / DOCUMENTS_FILE).read_bytes())
     same_model = facts.embedding_fingerprint == fingerprint
-    return Previous(numbers[-1], documents, chunks_of(chunks), vectors if same_model else None)
+    return Previous(numbers[-1], documents, chunks_of(chunks), vectors if same_model else None, number or numbers[-1])
 
 
 def _digest(chunk: Chunk) -> bytes:

@@ -1,6 +1,7 @@
 """Building an index: from sources to a committed snapshot, anew or on top of the version before."""
 
 import tempfile
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,11 +22,15 @@ from rag.documents.sandbox import CutDocument
 from rag.documents.sources import SourceFile, list_sources
 from rag.embedding import Vectors
 from rag.embedding_model import EmbeddingConfig, EmbeddingModel
-from rag.indexing.base_version import Previous, read_previous
+from rag.indexing.base_version import Previous, base_number, read_previous
 from rag.snapshot import IndexedDocument, make_snapshot, write_snapshot
 
 MOST_REPORTED = 200
 TRIES = 5
+WELL_COVERED = 0.98
+"""Share of a document's words that are in chunks, as a rule."""
+SERVED_ALIAS = "production"
+"""Whose rollbacks count where an update promotes nothing."""
 
 
 class IndexConfig(Config):
@@ -38,11 +43,14 @@ class IndexConfig(Config):
     sources: tuple[str, ...] = ()
     """Files, folders, and `s3://` objects or prefixes."""
     mode: Literal["build", "update"] = "build"
-    """`build`: the index is of these sources. `update`: it is of the newest version's documents, if there is one, with
-    those of these sources added or replaced by id, and those of `delete` left out; it is read, cut and searched as that
-    version is."""
+    """`build`: the index is of these sources. `update`: it is of an earlier version's documents, if there is one, with
+    those of these sources added, or put in the place of those of the same file, and those of `delete` left out; it is
+    read, cut and searched as that version is."""
+    base: Literal["live", "newest"] = "live"
+    """Version that an update goes on from: with `live` the newest one, but none that the alias was rolled back from."""
     delete: tuple[str, ...] = ()
-    """Ids of documents that an update leaves out; one that ends with `/` or `#` means all that begin so."""
+    """Files that an update leaves out, with all their rows, or single rows; one that ends with `/` or `#` means all
+    that begin so."""
     promote: str | None = None
     """An alias to be pointed at the new version."""
     chunking: ChunkingConfig = ChunkingConfig()
@@ -89,6 +97,12 @@ class IndexReport:
     unknown: list[str] = field(default_factory=list)
     """Ids to be deleted that no document has."""
     skipped: list[Skipped] = field(default_factory=list)
+    notes: list[tuple[str, str]] = field(default_factory=list)
+    """Documents, and what of them was not understood or is not there."""
+    uncovered: dict[str, float] = field(default_factory=dict)
+    """Documents of whose words less than `WELL_COVERED` are in chunks, and that share."""
+    coverage: float = 1.0
+    """Mean share of the words of what was read that are in a chunk."""
 
 
 def build_index(
@@ -130,8 +144,17 @@ def build_index(
 def _previous(
     repository: ArtifactRepository, config: IndexConfig, model: EmbeddingModel, on_progress: Callable[[str], None]
 ) -> Previous:
+    number = None
+    if config.mode == "update" and config.base == "live":
+        number = base_number(repository, config.name, config.promote or SERVED_ALIAS) or None
     try:
-        return read_previous(repository, config.name, model.fingerprint)
+        previous = read_previous(repository, config.name, model.fingerprint, number)
+        if previous.taken < previous.number:
+            on_progress(
+                f"goes on from version {previous.taken}, to which the alias was rolled back; "
+                f"base=newest takes version {previous.number}"
+            )
+        return previous
     except IntegrityError as error:
         if config.mode == "update":
             raise
@@ -154,7 +177,7 @@ def _commit(
     chunks = [chunk for chunk in previous.chunks if chunk.document not in gone]
     chunks += [chunk for item in found for chunk in item.chunks]
     chunks.sort(key=lambda chunk: (chunk.document, chunk.start, chunk.end))
-    if not chunks:
+    if not chunks and not _emptied(previous, config, report):
         reasons = "; ".join(f"{item.id}: {item.reason}" for item in report.skipped[:3]) or "no files"
         raise InputError(f"no documents in {', '.join(config.sources) or 'the index'} ({reasons})")
     documents = [document for document in previous.documents if document.id not in gone]
@@ -166,6 +189,11 @@ def _commit(
         write_snapshot(snapshot, documents, Path(scratch))
         lineage = _lineage(config, model, vectors.shape[1], report)
         return repository.publish("index", config.name, Path(scratch), lineage, after=previous.number)
+
+
+def _emptied(previous: Previous, config: IndexConfig, report: IndexReport) -> bool:
+    """Tell whether an index is empty on purpose: all its documents were to be left out."""
+    return config.mode == "update" and bool(config.delete) and bool(previous.documents) and not report.skipped
 
 
 def _settled(repository: ArtifactRepository, config: IndexConfig, model: EmbeddingModel) -> IndexConfig:
@@ -210,23 +238,38 @@ def _read(
         else:
             found[document.id] = item
     report.read = len(found)
+    for item in found.values():
+        report.notes += [(item.document.id, note) for note in item.document.notes]
+        if item.coverage < WELL_COVERED:
+            report.uncovered[item.document.id] = round(item.coverage, 4)
+    report.coverage = sum(item.coverage for item in found.values()) / max(1, len(found))
     report.skipped.sort(key=lambda item: item.id)
     on_progress(f"read {len(found)} documents from {len(files)} files")
+    if files and not found:
+        reasons = "; ".join(f"{item.id}: {item.reason}" for item in report.skipped[:3])
+        raise InputError(f"none of {len(files)} files could be indexed ({reasons})")
     return list(found.values())
 
 
 def _gone(previous: Previous, config: IndexConfig, replaced: set[str], report: IndexReport) -> set[str]:
     """Return the ids of documents of the version before that the next one does not take over."""
     known = {document.id for document in previous.documents}
-    prefixes = tuple(item for item in config.delete if item.endswith(("/", "#")))
-    exact = set(config.delete) - set(prefixes)
-    deleted = {name for name in known if name in exact or (prefixes and name.startswith(prefixes))}
-    idle = [prefix for prefix in prefixes if not any(name.startswith(prefix) for name in known)]
-    report.unknown = sorted([*(exact - known), *idle])
+    wanted = [unicodedata.normalize("NFC", item) for item in config.delete]
+    matches = {item: {name for name in known if _is_of(name, item)} for item in wanted}
+    deleted = set().union(*matches.values()) if matches else set()
+    report.unknown = sorted(item for item, found in matches.items() if not found)
+    # Rows that a table does not have any more go with it.
+    files = {name.partition("#")[0] for name in replaced}
+    replaced = replaced | {name for name in known if name.partition("#")[0] in files}
     if config.mode == "build":
         deleted = known
     report.deleted = len(deleted - replaced)
     return deleted | replaced
+
+
+def _is_of(name: str, item: str) -> bool:
+    """Tell whether a document is what a text names: itself, a row of its file, or what begins so."""
+    return name == item or name.startswith((f"{item}#",) if not item.endswith(("/", "#")) else (item,))
 
 
 def _vectors(
@@ -236,7 +279,7 @@ def _vectors(
     missing = [place for place, row in enumerate(rows) if row < 0]
     on_progress(f"{len(chunks)} chunks, {len(missing)} of them to be embedded")
     fresh = workers.embed([chunks[place].embedded_text() for place in missing]) if missing else None
-    width = fresh.shape[1] if fresh is not None else previous.vectors.shape[1]  # type: ignore[union-attr]
+    width = fresh.shape[1] if fresh is not None else previous.vectors.shape[1] if previous.vectors is not None else 1
     vectors = np.empty((len(chunks), width), dtype=np.float16)
     if fresh is not None:
         vectors[missing] = fresh.astype(np.float16)
@@ -257,6 +300,11 @@ def _lineage(config: IndexConfig, model: EmbeddingModel, dimensions: int, report
         "chunks": report.chunks,
         "skipped": {item.id: item.reason for item in report.skipped[:MOST_REPORTED]},
         "skipped_count": len(report.skipped),
+        "notes": [list(note) for note in sorted(report.notes)[:MOST_REPORTED]],
+        "coverage": {
+            "mean": round(report.coverage, 4),
+            "below": dict(sorted(report.uncovered.items(), key=lambda pair: pair[1])[:MOST_REPORTED]),
+        },
         "embedding": {"model": model.name, "fingerprint": model.fingerprint, "dimensions": dimensions},
         "chunking": config.chunking.model_dump(mode="json"),
         "indexing": config.indexing.model_dump(mode="json"),

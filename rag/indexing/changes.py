@@ -5,6 +5,7 @@ A change is JSON beside the documents that come with it, so that neither ids nor
 
 import hashlib
 import tempfile
+import unicodedata
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,6 +42,7 @@ def check_upload(name: str) -> str:
     Raises:
         InputError: it cannot be an id, or its format is not read.
     """
+    name = unicodedata.normalize("NFC", name)
     if not is_readable(check_document_id(name)):
         raise InputError(f"files: '{name}' is of no format that is read; see the documentation of indexes")
     return name

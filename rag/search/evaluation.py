@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from llama_platform.errors import InputError
+from rag.documents.blocks import plain_blocks
 from rag.documents.document import Document
 from rag.search.retriever import Hit, Mode
 
@@ -115,7 +116,8 @@ def _squad(path: Path, whole: dict[str, Any]) -> Questions:
         for article in whole["data"]:
             for number, paragraph in enumerate(article["paragraphs"]):
                 name = f"{article.get('title') or 'untitled'}#{number}".replace("/", "_")
-                documents.append(Document(name, paragraph["context"], False, ""))
+                text = paragraph["context"]
+                documents.append(Document(name, text, "", blocks=tuple(plain_blocks(text))))
                 questions += [
                     LabelledQuestion(asked["question"], document=name)
                     for asked in paragraph["qas"]

@@ -29,7 +29,7 @@ def search_inline(
 
     Args:
         query: what is asked.
-        vector: float32 [dimensions], the question's.
+        vector: float32 [dimensions] or [parts, dimensions], the question's.
         documents: documents to search.
         cut: makes chunks of them.
         embedder: the embedder that made the question's vector.

@@ -11,7 +11,7 @@ from llama_platform.errors import InputError
 from rag.documents.chunking import Chunk
 from rag.embedding import Vectors
 from rag.search.filters import Filters
-from rag.search.fusion import reciprocal_rank_fusion, without_near_duplicates
+from rag.search.fusion import fold, reciprocal_rank_fusion
 from rag.search.reranking import Reranker
 from rag.snapshot import Snapshot
 
@@ -42,6 +42,8 @@ class Hit:
     score: float
     """How well it answers, from 0 to 1, in every mode: the cosine of question and chunk, 0 where that is negative; or,
     with a reranker, its judgement."""
+    same: tuple[Chunk, ...] = ()
+    """Chunks of the same text elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,8 @@ class SearchResult:
 
     hits: list[Hit]
     timings_ms: dict[str, float] = field(default_factory=dict)
+    question_parts: int = 1
+    """How many parts the question was embedded in; the best one counts for each chunk."""
 
 
 class Retriever:
@@ -80,36 +84,48 @@ class Retriever:
 
         Args:
             query: what is asked.
-            vector: float32 [dimensions], the question's.
+            vector: float32 [dimensions] or [parts, dimensions], the question's, or those of its parts.
         """
+        vectors = np.atleast_2d(vector)
         begun = time.perf_counter()
         snapshot = self._snapshot
         allowed = query.filters.allowed(snapshot.chunks) if query.filters else None
-        if allowed is not None and not allowed.any():
-            return SearchResult([], {"search_ms": _since(begun)})
-        ranking = self._rank(query, vector, allowed)
+        if not len(snapshot.chunks) or (allowed is not None and not allowed.any()):
+            return SearchResult([], {"search_ms": _since(begun)}, len(vectors))
+        ranking = self._rank(query, vectors, allowed)
         searched = time.perf_counter()
         timings = {"search_ms": round((searched - begun) * 1000, 2)}
         texts = snapshot.chunks.column("text")
         if self._reranker is None:
-            rows = without_near_duplicates(ranking, query.k, lambda row: str(texts[row]))
-            scores = snapshot.dense.similarities(vector, np.array(rows, dtype=np.int64)).tolist()
+            found = fold(ranking, query.k, lambda row: str(texts[row]))
+            rows = np.array([one.item for one in found], dtype=np.int64)
+            scores = self._similarities(vectors, rows).tolist()
         else:
-            # A judge needs no second opinion on what is nearly the same.
-            judged = without_near_duplicates(ranking, max(RERANKED, query.k), lambda row: str(texts[row]))
-            chunks = [snapshot.chunk(row) for row in judged]
+            # A judge needs no second opinion on what is the same.
+            judged = fold(ranking, max(RERANKED, query.k), lambda row: str(texts[row]))
+            chunks = [snapshot.chunk(one.item) for one in judged]
             opinions = self._reranker.scores(query.question, [f"{c.place()}\n{c.text}" for c in chunks])
-            best = sorted(zip(opinions, judged, strict=True), key=lambda pair: (-pair[0], pair[1]))[: query.k]
-            rows, scores = [row for _, row in best], [score for score, _ in best]
+            best = sorted(zip(opinions, judged, strict=True), key=lambda pair: (-pair[0], pair[1].item))[: query.k]
+            found, scores = [one for _, one in best], [score for score, _ in best]
             timings["rerank_ms"] = _since(searched)
-        hits = [Hit(snapshot.chunk(row), row, _in_range(score)) for row, score in zip(rows, scores, strict=True)]
-        return SearchResult(hits, timings)
+        hits = [
+            Hit(snapshot.chunk(one.item), one.item, _in_range(score), tuple(map(snapshot.chunk, one.same)))
+            for one, score in zip(found, scores, strict=True)
+        ]
+        return SearchResult(hits, timings, len(vectors))
 
-    def _rank(self, query: Query, vector: Vectors, allowed: "np.ndarray | None") -> list[int]:
+    def _similarities(self, vectors: Vectors, rows: "np.ndarray") -> Vectors:
+        """Return float32 [len(rows)], the cosine of each chunk and the part of the question that is nearest to it."""
+        best: Vectors = np.max([self._snapshot.dense.similarities(vector, rows) for vector in vectors], axis=0)
+        return best
+
+    def _rank(self, query: Query, vectors: Vectors, allowed: "np.ndarray | None") -> list[int]:
         count = max(LEAST_CANDIDATES, 4 * query.k)
         rankings: list[list[int]] = []
         if query.mode != "lexical":
-            rankings.append(self._snapshot.dense.search(vector, count, allowed)[1].tolist())
+            rows = np.unique([row for v in vectors for row in self._snapshot.dense.search(v, count, allowed)[1]])
+            near = self._similarities(vectors, rows.astype(np.int64))
+            rankings.append(rows[np.lexsort((rows, -near))][:count].tolist())
         if query.mode != "dense":
             rankings.append(self._snapshot.lexical.search(query.question, count, allowed).tolist())
         return rankings[0] if len(rankings) == 1 else reciprocal_rank_fusion(rankings)
@@ -122,7 +138,8 @@ def merge(found: Sequence[SearchResult], k: int) -> SearchResult:
     if len(rankings) > 1:  # of several, only scores can be compared
         hits.sort(key=lambda hit: -hit.score)
     keys = dict.fromkeys(key for one in found for key in one.timings_ms)
-    return SearchResult(hits[:k], {key: round(sum(one.timings_ms.get(key, 0.0) for one in found), 2) for key in keys})
+    timings = {key: round(sum(one.timings_ms.get(key, 0.0) for one in found), 2) for key in keys}
+    return SearchResult(hits[:k], timings, max(one.question_parts for one in found))
 
 
 def _since(begun: float) -> float:

@@ -115,8 +115,14 @@ class RetrieverDeployment:
 
     @serve.batch(max_batch_size=32, batch_wait_timeout_s=0)  # type: ignore[untyped-decorator]
     async def _embed_question(self, questions: list[str]) -> list[Vectors]:
-        """Embed what has come meanwhile in one pass."""
-        return list(await asyncio.to_thread(self._embedder.embed, questions))
+        """Embed what has come meanwhile in one pass; of each question, the vectors of its parts."""
+
+        def embed() -> list[Vectors]:
+            parts = [self._embedder.parts(question) for question in questions]
+            vectors = self._embedder.embed([part for of_question in parts for part in of_question])
+            return np.split(vectors, np.cumsum([len(of_question) for of_question in parts])[:-1])
+
+        return await asyncio.to_thread(embed)
 
     async def _work(self, deadline: float, work: Callable[[], T], executor: Executor | None = None) -> T:
         if time.time() >= deadline:

@@ -25,3 +25,6 @@ class FakeEmbedder:
 
     def count_tokens(self, text):
         return len(text.split())
+
+    def parts(self, text):
+        return [text]

@@ -162,13 +162,17 @@ class Aliases:
             self._repository.version(self._kind, self._name, version)
         targets = tuple(Target(version=v, weight=w) for v, w in sorted(weights.items()))
 
-        def change(document: AliasDocument) -> AliasChange:
+        def change(document: AliasDocument) -> AliasChange | None:
             current = _effective(document, alias)
+            if document.aliases.get(alias) == targets:
+                return None  # no step: a rollback would come back to the same versions
             return _change(document, alias, action, targets, current.generation if current else None)
 
         return self._update(change, expected_generation)
 
-    def _update(self, change: Callable[[AliasDocument], AliasChange], expected_generation: int | None) -> AliasDocument:
+    def _update(
+        self, change: Callable[[AliasDocument], AliasChange | None], expected_generation: int | None
+    ) -> AliasDocument:
         for _ in range(WRITE_TRIES):
             document, etag = self._read()
             if expected_generation is not None and document.generation != expected_generation:
@@ -177,6 +181,8 @@ class Aliases:
                     f"not {expected_generation}; read them again"
                 )
             entry = change(document)
+            if entry is None:
+                return document
             updated = AliasDocument(
                 generation=entry.generation,
                 aliases={**document.aliases, entry.alias: entry.targets},

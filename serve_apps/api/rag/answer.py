@@ -118,6 +118,9 @@ class RagAnswer:
             "degraded": self._degraded,
             "grounded": self._grounded,
             "sources": self._listed(),
+            "sources_folded": sum(len(hit.same) for hit in self._sources.hits),
+            "sources_left_out": self._sources.left_out,
+            "question_parts": self._sources.question_parts,
             "citations": [asdict(citation) for citation in self._checker.citations],
             "citations_removed": self._checker.removed,
             "index": {"name": index.name, "version": index.version, "digest": index.digest} if index else None,
@@ -160,4 +163,8 @@ def _source(number: int, hit: Hit) -> dict[str, Any]:
         "span": (chunk.start, chunk.end),
         "tags": chunk.tags,
         "date": chunk.date,
+        "also": [
+            {"document": one.document, "heading": one.heading, "page": one.page, "span": (one.start, one.end)}
+            for one in hit.same
+        ],
     }

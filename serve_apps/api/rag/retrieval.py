@@ -11,6 +11,7 @@ from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.errors import InputError, NotFoundError, PlatformError
 from llama_platform.inference.protocol import SamplingParams
 from llama_platform.models.prompt import Message
+from rag.documents.blocks import markdown_blocks, plain_blocks
 from rag.documents.document import Document, Facts, check_document_id, clean_text
 from rag.prompt import RagPrompt, fit_prompt
 from rag.search.retriever import Hit, Query, SearchResult
@@ -45,6 +46,10 @@ class Sources:
     timings_ms: dict[str, float]
     begun: float
     """`time.perf_counter()` when the request came."""
+    left_out: int = 0
+    """Hits that did not fit into the prompt."""
+    question_parts: int = 1
+    """How many parts the question was embedded in."""
 
 
 async def retrieve_context(state: AppState, request: Request, context: RequestContext, body: RagRequest) -> Sources:
@@ -74,14 +79,15 @@ async def retrieve_context(state: AppState, request: Request, context: RequestCo
         state, context, version, Query(searched, body.top_k, body.mode, body.filters), inline, timings
     )
     if not _near_enough(found.hits, inline, config.rag.min_score):
-        return Sources(question, (), (), version, timings, arrived)
+        return Sources(question, (), (), version, timings, arrived, 0, found.question_parts)
     if config.rag.extracts and config.llama.min_replicas > 0 and not state.generation.replicas():
-        return Sources(question, found.hits, (), version, timings, arrived)
+        return Sources(question, found.hits, (), version, timings, arrived, 0, found.question_parts)
     past = [] if question != last.content else history  # a rewritten question needs no history
     begun = time.perf_counter()
     prompt = await _fit(state, context, question, found.hits, past, body.max_new_tokens)
     timings["prompt_ms"] = _since(begun)
-    return Sources(question, prompt.hits, prompt.prompt_ids, version, timings, arrived)
+    left_out = len(found.hits) - len(prompt.hits)
+    return Sources(question, prompt.hits, prompt.prompt_ids, version, timings, arrived, left_out, found.question_parts)
 
 
 async def _index(state: AppState, context: RequestContext, name: str | None, inline: bool) -> ArtifactVersion | None:
@@ -169,7 +175,9 @@ def _inline(given: Sequence[InlineDocument], limits: LimitsConfig) -> list[Docum
             raise InputError(f"documents.{place}.id: '{name}' is another document's, too")
         digest = hashlib.sha256(one.text.encode("utf-8", "replace")).hexdigest()
         facts = Facts(title=clean_text(one.title) if one.title else None)
-        documents.append(Document(name, clean_text(one.text), True, digest, facts))
+        text = clean_text(one.text)
+        blocks = markdown_blocks(text) if one.format == "markdown" else plain_blocks(text)
+        documents.append(Document(name, text, digest, facts, tuple(blocks)))
     return documents
 
 

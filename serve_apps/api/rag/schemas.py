@@ -1,7 +1,7 @@
 """Shapes of `POST /rag`; every field has a range."""
 
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -25,6 +25,7 @@ class InlineDocument(BaseModel):
     text: Text
     id: Annotated[str, Field(min_length=1, max_length=512)] | None = None
     title: Annotated[str, Field(min_length=1, max_length=300)] | None = None
+    format: Literal["text", "markdown"] = Field("text", description="whether `#`, fences and tables mean something")
 
 
 class RagRequest(SamplingFields):
@@ -65,6 +66,15 @@ class RagRequest(SamplingFields):
         return self
 
 
+class PlaceOut(BaseModel):
+    """A place in a document."""
+
+    document: str
+    heading: str
+    page: int | None
+    span: tuple[int, int]
+
+
 class SourceOut(BaseModel):
     """A chunk that was shown to the model."""
 
@@ -79,6 +89,7 @@ class SourceOut(BaseModel):
     span: tuple[int, int] = Field(description="characters of the document")
     tags: list[str]
     date: str | None
+    also: list[PlaceOut] = Field(description="other places where the same text stands")
 
 
 class CitationOut(BaseModel):
@@ -125,6 +136,9 @@ class RagResponse(BaseModel):
     )
     finish_reason: FinishReason
     sources: list[SourceOut]
+    sources_folded: int = Field(description="other places of the same texts, listed in `also`")
+    sources_left_out: int = Field(description="sources that were found and did not fit into the prompt")
+    question_parts: int = Field(description="in how many parts a long question was searched for")
     citations: list[CitationOut]
     citations_removed: int = Field(description="citations of what is not there, taken out of the answer")
     index: IndexOut | None

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from llama_platform.errors import InputError
-from rag.embedding import SentenceTransformerEmbedder
+from rag.embedding import SentenceTransformerEmbedder, parts_of, token_counter
 from rag.embedding_model import OFFLINE_MODEL, EmbeddingConfig, EmbeddingModel
 
 TEXTS = ["Tea.", "Green tea needs water of eighty degrees.", "word " * 400, "Install the operator with Helm."]
@@ -61,3 +61,15 @@ def test_weights_that_could_run_code_are_not_loaded(tmp_path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"x")
     with pytest.raises(InputError, match="no safetensors"):
         EmbeddingModel(str(tmp_path))
+
+
+def test_a_long_question_is_divided_and_its_end_is_whole():
+    counter = token_counter(EmbeddingModel(OFFLINE_MODEL).tokenizer)
+    text = "pasted words before it " * 100 + "who may bring a dog?"
+    parts = parts_of(text, counter, 64)
+    assert "".join(parts) == text[-len("".join(parts)) :]
+    assert len(parts) == 8
+    assert all(len(counter.encode(part, add_special_tokens=False).ids) <= 64 for part in parts)
+    assert parts[-1].endswith("who may bring a dog?")
+    assert parts_of("short", counter, 64) == ["short"]
+    assert len(parts_of("word " * 5000, counter, 64)) == 8

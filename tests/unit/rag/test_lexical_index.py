@@ -56,3 +56,18 @@ def test_the_same_texts_make_the_same_index_in_any_process(index):
 
 def test_texts_without_a_single_word_can_be_indexed():
     assert list(LexicalIndex.build(["…", "the"]).search("the", 1)) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "question"),
+    [
+        ("We write C++ here", "C++"), ("We write C# here", "c#"), ("Statistics in R", "R"), ("Row 5 of it", "5"),
+        ("The IT department", "IT"), ("Release v2.0.1 is out", "v2.0.1"), ("It costs 1,299.00", "1299.00"),
+        ("It costs 1,299.00", "1,299.00"), ("Error 0x80070005", "0x80070005"), ("caf\u00e9", "cafe\u0301"),
+        ("\u0e01\u0e32\u0e23\u0e40\u0e14\u0e34\u0e19\u0e17\u0e32\u0e07", "\u0e40\u0e14\u0e34\u0e19"),
+        ("\u6211\u4eec\u660e\u5929\u53bb\u5317\u4eac", "\u5317\u4eac"), ("state-of-the-art", "state of the art"),
+    ],
+)  # fmt: skip
+def test_names_numbers_and_scripts_without_spaces_are_found(text, question):
+    index = LexicalIndex.build(["Something else in another row", text, "and more of it"])
+    assert index.search(question, 1).tolist() == [1]

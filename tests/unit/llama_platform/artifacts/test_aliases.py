@@ -123,3 +123,10 @@ def test_a_changed_weight_moves_subjects_one_way_only(before, after):
 
     moves = {(a, b) for a, b in zip(picks(before), picks(after), strict=True) if a != b}
     assert len(moves) <= 1
+
+
+def test_a_promotion_that_changes_nothing_is_no_step_of_the_history(aliases):
+    aliases.promote("production", 1)
+    promoted = aliases.promote("production", 2)
+    assert aliases.promote("production", 2) == promoted
+    assert versions(aliases.rollback("production")) == [1]

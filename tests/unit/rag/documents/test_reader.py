@@ -11,9 +11,11 @@ def test_a_folder_is_read_and_cut_and_what_is_none_is_named(reader, tmp_path):
     (tmp_path / "d.md").write_text("# Only a heading\n")
     found = [item for file in list_sources([str(tmp_path)]) for item in reader.read(file)]
     documents = {item.document.id: item for item in found if not isinstance(item, Skipped)}
-    assert {name: len(item.chunks) for name, item in documents.items()} == {"a.md": 1, "b.csv#1": 1}
+    (coffee,) = [name for name in documents if name.startswith("b.csv#")]
+    assert {name: len(item.chunks) for name, item in documents.items()} == {"a.md": 1, coffee: 1, "d.md": 1}
+    assert documents["d.md"].chunks[0].text == "# Only a heading"
     assert documents["a.md"].chunks[0].text == "Green tea needs water of eighty degrees."
-    assert {item.id for item in found if isinstance(item, Skipped)} == {"b.csv#2", "c.png", "d.md"}
+    assert {item.id for item in found if isinstance(item, Skipped)} == {"b.csv#row 2", "c.png"}
 
 
 def test_names_that_are_no_ids_are_skipped(reader, tmp_path):

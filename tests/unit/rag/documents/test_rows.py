@@ -30,9 +30,9 @@ def test_each_line_of_jsonl_is_a_document_with_its_facts(rows):
     found = rows("faq.jsonl", "\n".join(map(json.dumps, lines)) + "\n{broken\n\n")
     tea, coffee = found[:2]
     assert (tea.id, tea.facts.title, tea.facts.tags, tea.facts.date) == ("faq.jsonl#tea", "Tea", ("hot",), "2026-01-02")
-    assert (coffee.id, coffee.text, coffee.markdown) == ("faq.jsonl#2", "Coffee.", False)
+    assert (coffee.id, coffee.text) == (f"faq.jsonl#{coffee.sha256[:12]}", "Coffee.")
     assert [(item.id, isinstance(item, Skipped)) for item in found[2:]] == [
-        (f"faq.jsonl#{n}", True) for n in range(3, 8)
+        (f"faq.jsonl#row {n}", True) for n in range(3, 8)
     ]
     assert "the row has body" in found[3].reason
     assert "cannot name a document" in found[5].reason
@@ -42,6 +42,19 @@ def test_csv_and_tsv_have_a_text_column(rows):
     found = rows("a.csv", 'id,body\n1,"Tea, green\nand black"\n2,Coffee\n', text_column="body")
     assert [(d.id, d.text) for d in found] == [("a.csv#1", "Tea, green\nand black"), ("a.csv#2", "Coffee")]
     assert rows("a.tsv", "text\tdate\nTea\t2026-01-02\n")[0].facts.date == "2026-01-02"
+
+
+def test_rows_of_another_width_are_named_with_their_line(rows):
+    found = rows("a.csv", "id,text,date\n1,The fee is 5, not 6,2026-01-02\n2,Tea\n3,Coffee,2026-01-02\n")
+    assert found[0].reason == "line 2: 4 fields, the header has 3: put a text with a ',' in quotes"
+    assert found[1].reason == "line 3: no date: the header has 3 fields"
+    assert found[2].text == "Coffee"
+
+
+def test_a_row_that_moves_keeps_its_id(rows):
+    before = {d.text: d.id for d in rows("a.csv", "text\nTea\nCoffee\n")}
+    after = {d.text: d.id for d in rows("a.csv", "text\nWater\nTea\nCoffee\n")}
+    assert before.items() < after.items()
 
 
 @pytest.mark.parametrize(

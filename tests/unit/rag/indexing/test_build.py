@@ -1,6 +1,10 @@
+import time
+import unicodedata
+
 import pytest
 
 from artifact_folders import fetched_folder
+from llama_platform.artifacts.aliases import Aliases
 from llama_platform.errors import ConfigError, ConflictError, InputError, IntegrityError, StorageError
 from rag.dense_index import IndexingConfig
 from rag.documents.chunking import ChunkingConfig
@@ -152,17 +156,72 @@ def test_bad_settings_and_sources_write_nothing(repository, build, tmp_path):
         build(delete=("a",))
     with pytest.raises(InputError, match="no such file"):
         build(("/none",))
-    (tmp_path / "empty.md").write_text("# Title\n\n## Sub\n")
-    with pytest.raises(InputError, match=r"no documents in .*no text below"):
+    (tmp_path / "empty.md").write_text("---\n")
+    with pytest.raises(InputError, match=r"none of 1 files could be indexed .*no text in it"):
         build((tmp_path / "empty.md",))
     assert repository.names("index") == []
 
 
-def test_nothing_is_left_of_an_index_only_on_purpose(repository, build):
+def test_an_index_whose_last_document_is_deleted_is_empty(repository, build):
     build()
+    version, report = build((), mode="update", delete=("hot/", "coffee.txt"))
+    assert (version.version, report.documents, report.chunks) == (2, 0, 0)
+    snapshot = read_snapshot(fetched_folder(repository, version))
+    retriever = Retriever(snapshot, (snapshot.facts.embedding_model, snapshot.facts.embedding_fingerprint))
+    assert retriever.search(Query("tea"), build.embedder.embed(["tea"])[0]).hits == []
     with pytest.raises(InputError, match="no documents"):
-        build((), mode="update", delete=("hot/", "coffee.txt"))
-    assert repository.versions("index", "drinks") == [1]
+        build((), mode="update")
+
+
+def test_an_update_does_not_bring_back_what_was_rolled_back(repository, build, tmp_path):
+    aliases = Aliases(repository, "index", "drinks")
+    for name in ("secret", "later", "more"):
+        (tmp_path / f"{name}.md").write_text(f"This is {name}.")
+    first, _ = build()
+    aliases.promote("production", first.version)
+    second, _ = build((tmp_path / "secret.md",), mode="update")
+    build((tmp_path / "later.md",), mode="update")  # on top of what will be rolled back
+    aliases.promote("production", second.version)
+    aliases.rollback("production")
+    time.sleep(0.01)
+    after, _ = build((tmp_path / "more.md",), mode="update")
+    assert set(documents(repository, after)) == {"hot/tea.md", "coffee.txt", "more.md"}
+    again, _ = build((), mode="update", delete=("coffee.txt",))  # goes on from that, although nobody has promoted it
+    assert set(documents(repository, again)) == {"hot/tea.md", "more.md"}
+    newest, _ = build((tmp_path / "later.md",), mode="update", base="newest")
+    assert set(documents(repository, newest)) == {"hot/tea.md", "more.md", "later.md"}
+
+
+def test_a_file_that_comes_again_takes_the_place_of_the_file(repository, build, tmp_path):
+    table = tmp_path / "prices.csv"
+    table.write_text("id,text\n1,Tea costs two.\n2,Coffee costs three.\n")
+    build((table,))
+    table.write_text("id,text\n1,Tea costs four.\n")
+    version, report = build((table,), mode="update")
+    assert documents(repository, version) == {"prices.csv#1": 1}
+    version, report = build((), mode="update", delete=("prices.csv",))
+    assert (documents(repository, version), report.unknown) == ({}, [])
+
+
+def test_both_spellings_of_a_name_are_one_document(repository, build, tmp_path):
+    for form, text in (("NFC", "One."), ("NFD", "Two.")):
+        folder = tmp_path / form
+        folder.mkdir()
+        (folder / unicodedata.normalize(form, "café.md")).write_text(text)
+    build((tmp_path / "NFC",))
+    version, _ = build((tmp_path / "NFD",), mode="update")
+    assert documents(repository, version) == {"caf\u00e9.md": 1}
+
+
+def test_what_was_not_understood_is_in_report_and_manifest(repository, build, docs):
+    (docs / "dated.md").write_text("---\ntitle: Dated\ndate: 03/05/2024\n---\nSomething.\n")
+    version, report = build()
+    ((name, note),) = report.notes
+    assert name == "dated.md"
+    assert "03/05/2024" in note
+    metadata = repository.manifest(version).metadata
+    assert metadata["notes"] == [[name, note]]
+    assert metadata["coverage"] == {"mean": 1.0, "below": {}}
 
 
 def test_an_index_of_another_model_is_not_updated(repository, build, monkeypatch, docs):

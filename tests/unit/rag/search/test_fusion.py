@@ -1,6 +1,6 @@
 import pytest
 
-from rag.search.fusion import reciprocal_rank_fusion, without_near_duplicates
+from rag.search.fusion import fold, reciprocal_rank_fusion
 
 
 def test_what_both_rankings_like_comes_first():
@@ -16,9 +16,23 @@ def test_the_score_is_the_sum_of_reciprocal_ranks(constant):
     assert reciprocal_rank_fusion([[1, 2], [3, 2]], constant)[: len(expected)] == expected if constant else True
 
 
-def test_nearly_equal_texts_appear_once():
-    texts = ["Install the operator with Helm.", "install  the operator with helm!", "Green tea.", "Black tea."]
-    assert without_near_duplicates([0, 1, 2, 3], 3, texts.__getitem__) == [0, 2, 3]
-    assert without_near_duplicates([1, 0, 3], 1, texts.__getitem__) == [1]
-    rows = [f"The limit of plan {n} is a very long and always equal text about requests" for n in (1, 2)]
-    assert without_near_duplicates([0, 1], 2, rows.__getitem__) == [0, 1]
+def test_equal_texts_are_one_with_all_their_places():
+    texts = ["Install the operator.", "Green tea.", "Install  the\noperator.", "install the operator."]
+    found = fold([0, 1, 2, 3], 4, texts.__getitem__)
+    assert [(one.item, one.same) for one in found] == [(0, (2,)), (1, ()), (3, ())]
+
+
+def test_what_says_the_opposite_in_nearly_the_same_words_is_found():
+    texts = ["Dogs are allowed in the office on all days of the week.",
+             "Dogs are not allowed in the office on all days of the week.",
+             *(f"Something else about topic {'x' * n}." for n in range(20))]  # fmt: skip
+    assert {one.item for one in fold(range(22), 4, texts.__getitem__)} >= {0, 1}
+
+
+def test_near_copies_stand_further_back_and_none_is_lost():
+    rows = [f"The warranty of product {name} is a very long and always equal text" for name in "ABCD"]
+    texts = [*rows, "Tea.", "Coffee with milk.", "Water from the spring."]
+    order = [one.item for one in fold(range(7), 7, texts.__getitem__)]
+    assert sorted(order) == list(range(7))
+    assert order[0] == 0
+    assert order.index(4) < order.index(3)

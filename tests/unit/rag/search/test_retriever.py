@@ -33,8 +33,22 @@ def test_best_comes_first_with_a_score_of_the_same_meaning(search, mode):
     assert found.timings_ms["search_ms"] > 0
 
 
-def test_what_is_nearly_the_same_is_found_once(search):
-    assert [hit.row for hit in search("install operator", k=4, mode="lexical").hits] == [1]
+def test_equal_texts_are_one_hit_with_all_their_places(snapshot_of, make_chunk, embedder):
+    copies = [make_chunk("green tea", name) for name in ("a.md", "b.md", "c.md")]
+    retriever = Retriever(
+        snapshot_of([*copies, make_chunk("Green tea", "d.md")]), (embedder.name, embedder.fingerprint)
+    )
+    first, second = retriever.search(Query("green tea", mode="lexical"), embedder.embed(["green tea"])[0]).hits
+    assert [first.chunk.document, *(chunk.document for chunk in first.same)] == ["a.md", "b.md", "c.md"]
+    assert (second.chunk.document, second.same) == ("d.md", ())
+
+
+def test_the_best_part_of_a_long_question_counts(search, snapshot, embedder):
+    retriever = Retriever(snapshot, (embedder.name, embedder.fingerprint))
+    vectors = embedder.embed(["pasted text about nothing at all", "green tea with water"])
+    found = retriever.search(Query("?", k=1, mode="dense"), vectors)
+    assert (found.hits[0].chunk.document, found.question_parts) == ("tea.md", 2)
+    assert found.hits[0].score == pytest.approx(1, abs=1e-3)
 
 
 def test_filters_come_before_ranking(search):
