@@ -101,7 +101,7 @@ def index_and_promote(
     repository: ArtifactRepository, config: IndexConfig, on_progress: Callable[[str], None]
 ) -> tuple[ArtifactVersion, IndexReport]:
     """Build the index on the connected cluster, and point the alias that the configuration names at it."""
-    version, report = build_index(repository, config, RayWorkers(config), on_progress)
+    version, report = build_index(repository, config, RayWorkers(config, on_progress), on_progress)
     if config.promote is not None:
         # A slower job must not take back what a faster one has promoted since.
         moved = Aliases(repository, "index", version.name).advance(config.promote, version.version)

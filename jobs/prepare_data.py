@@ -8,11 +8,12 @@ import os
 import sys
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
-from llama_platform.artifacts.location import repository_from
+from llama_platform.artifacts.location import in_rays_copy, repository_from
 from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
 from llama_platform.cli.exit_codes import run_command
 from llama_platform.cli.job_arguments import job_config, job_parser
@@ -45,12 +46,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             version, report = prepare_dataset(repository, config)
         finally:
             page = report_folder(config.data) / "report.html"
-            print(f"report: {page}" if page.exists() else "", file=sys.stderr)
+            if page.exists():
+                print(f"report: {_kept(page, config.data.name, repository)}", file=sys.stderr)
         print(summary(report))
         print(f"dataset {version.name}@{version.version}  {repository.uri(version)}")
         return None
 
     return run_command(command)
+
+
+def _kept(page: Path, name: str, repository: ArtifactRepository) -> str:
+    """Return where a report can be read; one in Ray's temporary copy of a folder is put into the store."""
+    if not in_rays_copy():
+        return str(page)
+    key = f"reports/{name}/{page.name}"
+    repository.store.write(key, page.read_bytes())
+    return f"{repository.store.root}/{key}"
 
 
 def prepare_dataset(repository: ArtifactRepository, config: FinetuneConfig) -> tuple[ArtifactVersion, DatasetReport]:

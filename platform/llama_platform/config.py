@@ -38,6 +38,8 @@ class Config(BaseModel):
         for name, field in cls.model_fields.items():
             if isinstance(field.default, Config) and isinstance(merged.get(name), dict):
                 merged[name] = field.default.model_dump(exclude_unset=True) | merged[name]
+            elif field.annotation == tuple[str, ...] and isinstance(merged.get(name), str):
+                merged[name] = (merged[name],)  # one text is a list of one
         return merged
 
 

@@ -100,6 +100,16 @@ def read_change(repository: ArtifactRepository, index: str, change_id: str) -> t
     return change, (f"{repository.store.root}/{folder}/files",) if change.uploaded else ()
 
 
+def waiting_changes(repository: ArtifactRepository) -> list[tuple[str, str]]:
+    """Return (index, id) of the changes that wait in the store and are whole.
+
+    Raises:
+        StorageError: the store cannot be read.
+    """
+    keys = (key.split("/") for key in repository.store.list_keys("changes/"))
+    return sorted((parts[1], parts[2]) for parts in keys if len(parts) == 4 and parts[3] == _FILE)
+
+
 def discard_change(repository: ArtifactRepository, index: str, change_id: str) -> None:
     """Delete a change that has been done, or cannot be."""
     for key in list(repository.store.list_keys(f"{_folder(index, change_id)}/")):

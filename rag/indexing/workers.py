@@ -1,7 +1,7 @@
 """Workers: reading and embedding, on a cluster by Ray Data, or in this process."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -19,6 +19,8 @@ from rag.indexing.build import IndexConfig
 TEXTS_PER_BLOCK = 128
 DOCUMENTS_PER_BLOCK = 256
 MOST_BLOCKS = 4096
+QUEUED = "queued: waiting for"
+"""How the line begins that says which resources a job waits for."""
 
 
 class LocalWorkers:
@@ -45,9 +47,9 @@ class LocalWorkers:
 class RayWorkers:
     """Ray Data's actors, as many as the configuration says and the cluster has room for; Ray must be connected."""
 
-    def __init__(self, config: IndexConfig) -> None:
-        """Start nothing yet."""
-        self._config = config
+    def __init__(self, config: IndexConfig, on_progress: Callable[[str], None]) -> None:
+        """Start nothing yet; `on_progress` is told when the cluster has no room for the workers."""
+        self._config, self._on_progress = config, on_progress
 
     def read(self, files: Sequence[SourceFile]) -> Iterator[CutDocument | Skipped]:
         """Read files in parallel; see Workers."""
@@ -84,7 +86,27 @@ class RayWorkers:
             actor, fn_constructor_args=(config.model_dump(mode="json"),), batch_size=batch_size, batch_format="numpy",
             compute=pool, num_cpus=config.num_cpus, num_gpus=num_gpus or None,
         )  # fmt: skip
-        yield from found.iter_rows()
+        waits = self._say_what_is_missing(num_gpus)
+        for row in found.iter_rows():
+            if waits:
+                self._on_progress("the workers have started")
+                waits = False
+            yield row
+
+    def _say_what_is_missing(self, num_gpus: float) -> bool:
+        """Tell which resources a worker waits for; return whether it does."""
+        import ray
+
+        free = ray.available_resources()
+        wanted = {"CPU": self._config.num_cpus, "GPU": num_gpus}
+        missing = [
+            f"{amount:g} {kind}s, {free.get(kind, 0):g} are free"
+            for kind, amount in wanted.items()
+            if free.get(kind, 0) < amount
+        ]
+        if missing:
+            self._on_progress(f"{QUEUED} {'; '.join(missing)}")
+        return bool(missing)
 
 
 class FileReader:

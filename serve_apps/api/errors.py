@@ -58,6 +58,8 @@ HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
 """Codes of what the framework itself refuses."""
 OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 OPENAI_PATH = "/v1/"
+_STORE_URI = re.compile(r"(?:s3|file)://\S*?/?([^/\s:]+)(?=[\s:,;]|$)")
+"""Where something lies in the store, which is nobody's business but the administrator's."""
 DOCUMENTED = (400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 500, 502, 503, 504)
 """Statuses of errors that a route may answer."""
 
@@ -110,7 +112,7 @@ def _public_text(error: PlatformError, request_id: str) -> str:
     if isinstance(error, StorageError):  # its text names buckets, keys and permissions
         log.error("store failed", exc_info=error, extra={"request": request_id})
         return "the store cannot be read right now; the log has the reason under this request id"
-    return message_of(error)
+    return _STORE_URI.sub(r"the store's \1", message_of(error))
 
 
 def openai_error(problem: Problem) -> dict[str, Any]:

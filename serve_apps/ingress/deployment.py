@@ -1,6 +1,7 @@
 """Ingress: HTTP in front, the other deployments behind their handles."""
 
 import asyncio
+import logging
 import os
 from typing import Any
 
@@ -8,6 +9,8 @@ from fastapi import FastAPI
 from ray.serve.handle import DeploymentHandle
 
 from llama_platform.artifacts.location import repository_from
+from llama_platform.artifacts.repository import ArtifactRepository
+from llama_platform.errors import PlatformError
 from llama_platform.logs import setup_logging
 from llama_platform.models.base_model import load_template
 from serve_apps.api.admin.access import check_token_file
@@ -18,9 +21,12 @@ from serve_apps.generation.service import GenerationService
 from serve_apps.ingress.index_jobs import RayIndexJobs
 from serve_apps.ingress.metrics import IngressMetrics
 from serve_apps.ingress.remote import RemoteController, RemoteGenerator, RemoteRetriever
-from serve_apps.routing.controller import KINDS
 from serve_apps.routing.router import AliasRouter
+from serve_apps.routing.table import KINDS
 from serve_apps.worker_pools import WorkerPools
+
+log = logging.getLogger(__name__)
+RESUME_TIMEOUT_S = 120.0
 
 
 class Ingress:
@@ -49,9 +55,12 @@ class Ingress:
         template = await asyncio.to_thread(load_template, parsed.base)
         generation = GenerationService(parsed, template, router, RemoteGenerator(llama))
         searcher = RemoteRetriever(retriever) if retriever is not None else None
-        self._state = AppState(parsed, repository, router, generation, searcher, RayIndexJobs(parsed), pools)
+        jobs = RayIndexJobs(parsed)
+        self._state = AppState(parsed, repository, router, generation, searcher, jobs, pools)
         check_token_file(self._state)
+        log.info("the application starts", extra={"store": repository.store.root})
         self._following = [asyncio.ensure_future(router.run(kind)) for kind in KINDS]
+        self._resuming = asyncio.ensure_future(_resume(pools, jobs, repository))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Return the HTTP application; Serve asks for it when the replica starts."""
@@ -66,3 +75,14 @@ class Ingress:
         for task in self._following:
             if task.done():
                 raise RuntimeError(f"following the routing tables has ended: {task.exception()}")
+
+
+async def _resume(pools: WorkerPools, jobs: RayIndexJobs, repository: ArtifactRepository) -> None:
+    """Submit the changes of indexes that a restart of Ray has left waiting in the store."""
+    try:
+        submitted = await pools.store(jobs.resume, repository, timeout_s=RESUME_TIMEOUT_S)
+    except PlatformError as error:
+        log.warning("changes of indexes that wait in the store were not looked for", extra={"reason": str(error)})
+    else:
+        if submitted:
+            log.info("changes of indexes that waited in the store are submitted", extra={"jobs": submitted})

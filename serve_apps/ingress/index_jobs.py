@@ -1,9 +1,9 @@
 """IndexJobs: changes of indexes, as jobs of the cluster that this application runs on."""
 
 import json
+import re
 import shlex
 import sys
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,11 +11,20 @@ from typing import Any
 import ray
 from ray.job_submission import JobSubmissionClient
 
+from llama_platform.artifacts.repository import ArtifactRepository
 from llama_platform.errors import NotFoundError, UnavailableError
+from rag.indexing.changes import waiting_changes
+from rag.indexing.workers import QUEUED
 from serve_apps.api.state import JobState
 from serve_apps.config import AppConfig
 
 LOG_LINES = 20
+_COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_FOREIGN = re.compile(
+    r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+\s(INFO|WARNING)\s|^\[\d{4}-\d\d-\d\d |^\((?:\w+ )?pid=|^\(raylet|"
+    r"resource_tracker|^Traceback \(most recent|^  File \"|^    |^KeyError: '/|^\{\"time\"|Resources might leak"
+)
+"""Lines of Ray's own logging, of tracebacks, of structured logging."""
 
 
 class RayIndexJobs:
@@ -41,10 +50,23 @@ class RayIndexJobs:
         for key, value in settings.items():
             # As JSON, which is YAML: a name such as `2024` stays a text.
             command += ["--set", f"{key}={json.dumps(value, ensure_ascii=False)}"]
-        job_id = f"index-{index}-{uuid.uuid4().hex[:12]}"
+        # Of the change: whoever submits it again, after a restart of Ray, submits the same job.
+        job_id = f"index-{index}-{change_id[:12]}"
         with self._asking() as client:
             client.submit_job(entrypoint=shlex.join(command), submission_id=job_id, runtime_env=_runtime_env())
         return job_id
+
+    def resume(self, repository: ArtifactRepository) -> list[str]:
+        """Submit the changes that wait in the store and that no job of this cluster does; return their jobs' ids.
+
+        Raises:
+            StorageError: the store cannot be read.
+            UnavailableError: the cluster takes no jobs right now.
+        """
+        with self._asking() as client:
+            known = {job.submission_id for job in client.list_jobs()}
+        waiting = [(index, change) for index, change in waiting_changes(repository)]
+        return [self.submit(index, change) for index, change in waiting if f"index-{index}-{change[:12]}" not in known]
 
     def status(self, job_id: str) -> JobState:
         """Tell how far a job is.
@@ -56,7 +78,9 @@ class RayIndexJobs:
         with self._asking() as client:
             found = client.get_job_info(job_id)
             log = client.get_job_logs(job_id)
-        return JobState(job_id, str(found.status), log.splitlines()[-LOG_LINES:])
+        lines = own_lines(log)
+        waits = str(found.status) == "RUNNING" and bool(lines) and lines[-1].startswith(QUEUED)
+        return JobState(job_id, "PENDING" if waits else str(found.status), lines[-LOG_LINES:])
 
     @contextmanager
     def _asking(self) -> Iterator[Any]:
@@ -67,6 +91,12 @@ class RayIndexJobs:
             if "404" in str(error):
                 raise NotFoundError("there is no such job") from error
             raise UnavailableError("the cluster takes no jobs right now; try again shortly") from error
+
+
+def own_lines(log: str) -> list[str]:
+    """Return the lines of a job's log that are the job's own: without colours, and without those of Ray and Python."""
+    plain = (_COLOUR.sub("", line).rstrip() for line in log.splitlines())
+    return [line for line in plain if line.strip() and not _FOREIGN.search(line)]
 
 
 def _runtime_env() -> dict[str, Any]:

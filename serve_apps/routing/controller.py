@@ -13,7 +13,10 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
+
+from ray.serve import metrics
 
 from llama_platform.artifacts.aliases import Aliases
 from llama_platform.artifacts.location import repository_from
@@ -26,11 +29,10 @@ from llama_platform.models.base_model import load_template
 from serve_apps.config import AppConfig
 from serve_apps.routing.reconcile import Holding, Reconciler
 from serve_apps.routing.replica_status import ReplicaStatus
-from serve_apps.routing.table import RoutingTable
+from serve_apps.routing.table import KINDS, RoutingTable
 from serve_apps.routing.validation import check_version
 
 log = logging.getLogger(__name__)
-KINDS: tuple[ArtifactKind, ...] = ("adapter", "index")
 LEASE_S = 2.5
 """How long a silent replica counts."""
 WAIT_S = 1.0
@@ -113,7 +115,7 @@ class AliasController:
         followed.warm(asked)
         await followed.started.wait()
         await followed.wait_beyond(revision)
-        return followed.live.table_now()
+        return followed.table_now()
 
     async def look(self, kind: ArtifactKind, name: str) -> RoutingTable:
         """Read one name's aliases now, and return the table once it is known what answers under them.
@@ -127,7 +129,7 @@ class AliasController:
         await followed.read([name])
         await followed.check()
         await followed.settle(name)
-        return followed.live.table_now()
+        return followed.table_now()
 
     def check_health(self) -> None:
         """Let Serve start another controller where a loop has ended.
@@ -160,6 +162,13 @@ class Followed:
         self._defaults = tuple(dict.fromkeys(defaults))
         self.live = Reconciler(LEASE_S, MOST_PINNED)
         self.started = asyncio.Event()
+        self.store_problem: str | None = None
+        """Why the store could not be read in the last turn."""
+        self._readable = metrics.Gauge(
+            "llama_store_readable",
+            "1 while the aliases of a kind can be read in the store, else 0.",
+            tag_keys=("kind",),
+        )
         self._changed = asyncio.Event()
         self._publishing: asyncio.TimerHandle | None = None
         self._published_at = -PUBLISH_S
@@ -184,8 +193,9 @@ class Followed:
                     await self.read(self._turn())
                 finally:  # what could be read counts, whatever could not
                     await self.check()
+                self._note_store(None)
             except PlatformError as error:  # the store is away: the routes stay
-                log.warning("aliases cannot be read; the routes stay", extra={"reason": str(error)})
+                self._note_store(str(error))
             except Exception:  # following must go on, whatever one turn meets
                 log.exception("a turn of following aliases failed")
             # Replicas of an earlier controller get the time to say what they hold before anything is published.
@@ -193,6 +203,20 @@ class Followed:
                 self.started.set()
             self.publish()
             await asyncio.sleep(self._interval_s)
+
+    def table_now(self) -> RoutingTable:
+        """Return the published routes, with what replicas last said and whether the store can be read."""
+        return replace(self.live.table_now(), store_problem=self.store_problem)
+
+    def _note_store(self, problem: str | None) -> None:
+        """Remember whether the store can be read, and say so once in the log."""
+        if (problem is None) != (self.store_problem is None):
+            if problem is None:
+                log.info("aliases can be read again", extra={"kind": self._kind})
+            else:
+                log.error("aliases cannot be read; the routes stay", extra={"kind": self._kind, "reason": problem})
+        self.store_problem = problem
+        self._readable.set(float(problem is None), tags={"kind": self._kind})
 
     def warm(self, names: Iterable[str]) -> None:
         """Mark names as asked for."""

@@ -5,9 +5,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from llama_platform.artifacts.aliases import Target
+from llama_platform.artifacts.manifest import ArtifactKind
 from llama_platform.artifacts.repository import ArtifactVersion
 from serve_apps.routing.replica_status import ReplicaStatus
 
+KINDS: tuple[ArtifactKind, ...] = ("adapter", "index")
+"""Kinds of artifacts with routes."""
 RouteStatus = Literal["live", "pending", "refused"]
 
 
@@ -47,3 +50,5 @@ class RoutingTable:
     """Routes by name and alias."""
     replicas: Mapping[str, ReplicaStatus | None] = field(default_factory=dict)
     """Last status of each ready replica, by its id; None of replicas that report none."""
+    store_problem: str | None = None
+    """Why the store cannot be read at present; None where it can."""

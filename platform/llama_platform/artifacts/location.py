@@ -1,5 +1,6 @@
 """Where artifacts are: the store and this node's cache, as every job and application configures them."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,8 @@ from llama_platform.artifacts.repository import ArtifactRepository, open_reposit
 from llama_platform.config import Config
 from llama_platform.errors import ConfigError
 from llama_platform.storage.open_store import root_from_environment
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 
 class StoreConfig(Config):
@@ -40,6 +43,9 @@ def absolute(config: StoreConfig, environ: Mapping[str, str]) -> StoreConfig:
             "set store.uri, or MODEL_BUCKET on the cluster"
         )
     uri = uri or ".demo/store"
+    if _SCHEME.match(uri) and "://" not in uri:
+        scheme, _, rest = uri.partition(":")
+        raise ConfigError(f"store {uri!r}: write {scheme}://{rest.lstrip('/')}, or ./{uri} for a folder of that name")
     uri = uri if "://" in uri else Path(uri).absolute().as_uri()
     return config.model_copy(update={"uri": uri, "cache": config.cache.expanduser().absolute()})
 

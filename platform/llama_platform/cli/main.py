@@ -12,6 +12,7 @@ The store is `--store`, or `s3://$MODEL_BUCKET/$MODEL_S3_PREFIX`, or the demo's 
 
 import os
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
@@ -28,7 +29,7 @@ from llama_platform.artifacts.refs import resolve
 from llama_platform.artifacts.repository import ArtifactRepository
 from llama_platform.cli.exit_codes import run_command
 from llama_platform.config import Config, load_config
-from llama_platform.errors import InputError
+from llama_platform.errors import InputError, NotFoundError, UnavailableError
 from llama_platform.inference.gpu_memory import (
     GIB,
     GPUS,
@@ -41,6 +42,9 @@ from llama_platform.models.prompt import PromptStyle
 
 Store = Annotated[str | None, typer.Option("--store", help="s3://bucket/prefix or file:///folder")]
 Alias = Annotated[str, typer.Option("--alias", help="the alias to change")]
+App = Annotated[str | None, typer.Option("--app", help="http://host:port of an application to wait for")]
+FOLLOWED_S = 30.0
+"""How long an application may take to follow an alias, in seconds."""
 Ref = Annotated[str, typer.Argument(help="NAME, NAME@ALIAS or NAME@VERSION")]
 Style = Annotated[
     PromptStyle | None,
@@ -125,10 +129,13 @@ def alias_commands(kind: ArtifactKind, help_text: str) -> typer.Typer:
     @commands.command("list")
     def list_names(store: Store = None) -> None:
         """List names with their versions and aliases."""
-        table = Table(kind, "versions", "aliases")
-        for found in list_artifacts(open_store(store), kind):
+        table, repository = Table(kind, "versions", "aliases"), open_store(store)
+        for found in list_artifacts(repository, kind):
             pointing = [f"{alias} → {_shares(targets)}" for alias, targets in found.aliases.aliases.items()]
             table.add_row(found.name, ", ".join(map(str, found.versions)), "\n".join(pointing))
+        if not table.rows:
+            repository.store.check()
+            raise NotFoundError(f"no {kind} in {repository.store.root}; --store, or MODEL_BUCKET, names another store")
         Console().print(table)
 
     @commands.command("show")
@@ -138,14 +145,20 @@ def alias_commands(kind: ArtifactKind, help_text: str) -> typer.Typer:
         Console().print_json(data=show_version(repository, resolve(repository, kind, ref)))
 
     @commands.command("promote")
-    def promote(name: str, version: int, alias: Alias = "production", store: Store = None) -> None:
+    def promote(name: str, version: int, alias: Alias = "production", store: Store = None, app: App = None) -> None:
         """Point an alias of NAME at VERSION."""
-        _print_alias(name, alias, Aliases(open_store(store), kind, name).promote(alias, version))
+        document = Aliases(open_store(store), kind, name).promote(alias, version)
+        _print_alias(name, alias, document)
+        if app:
+            _wait_until_followed(app, name, document)
 
     @commands.command("rollback")
-    def rollback(name: str, alias: Alias = "production", store: Store = None) -> None:
+    def rollback(name: str, alias: Alias = "production", store: Store = None, app: App = None) -> None:
         """Point an alias of NAME at what it was before; again, and it goes one further back."""
-        _print_alias(name, alias, Aliases(open_store(store), kind, name).rollback(alias))
+        document = Aliases(open_store(store), kind, name).rollback(alias)
+        _print_alias(name, alias, document)
+        if app:
+            _wait_until_followed(app, name, document)
 
     @commands.command("split")
     def split(name: str, shares: list[str], alias: Alias = "production", store: Store = None) -> None:
@@ -194,6 +207,33 @@ def _parse_share(text: str) -> tuple[int, int]:
 
 def _print_alias(name: str, alias: str, document: AliasDocument) -> None:
     print(f"{name}@{alias} → {_shares(document.aliases[alias])} (generation {document.generation})")
+
+
+def _wait_until_followed(app: str, name: str, document: AliasDocument) -> None:
+    """Return when an application knows this state of an artifact's aliases.
+
+    Raises:
+        UnavailableError: it does not within the time.
+    """
+    import httpx
+
+    deadline, said = time.monotonic() + FOLLOWED_S, "it does not answer"
+    while time.monotonic() < deadline:
+        try:
+            info = httpx.get(f"{app.rstrip('/')}/model/info", timeout=5).raise_for_status().json()
+        except (httpx.HTTPError, ValueError) as error:
+            said = f"it does not answer ({type(error).__name__})"
+        else:
+            known = [one["generation"] for kind in ("adapters", "indexes") for one in info[kind] if one["name"] == name]
+            if known and max(known) >= document.generation:
+                print(f"{app} answers with it")
+                return
+            said = f"it is at generation {max(known, default=0)}, this is {document.generation}"
+        time.sleep(0.5)
+    raise UnavailableError(
+        f"the alias has been changed, but {app} has not followed within {FOLLOWED_S:g} s: {said}; "
+        "see its /health, and whether it reads the same store"
+    )
 
 
 def _shares(targets: tuple[Target, ...]) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from llama_platform.errors import ConfigError
 from llama_platform.storage.base import ObjectStore
@@ -23,14 +23,15 @@ def open_store(uri: str) -> ObjectStore:
         from llama_platform.storage.s3 import S3Store
 
         return S3Store(bucket, prefix.strip("/"))
-    parts = urlsplit(uri)
-    if parts.scheme == "file":
-        if parts.netloc not in ("", "localhost"):
+    scheme, separator, rest = uri.partition("://")
+    if scheme == "file" and separator:  # `?` and `#` are parts of folders' names, too
+        host, slash, path = rest.partition("/")
+        if host not in ("", "localhost") or not slash:
             raise ConfigError(f"store {uri!r}: a local store is written file:///absolute/folder")
-        return LocalStore(Path(unquote(parts.path)))
-    if parts.scheme == "" and uri:
+        return LocalStore(Path("/" + unquote(path)))
+    if not separator and uri:
         return LocalStore(Path(uri))
-    raise ConfigError(f"store {uri!r}: unknown scheme '{parts.scheme}'; use file:///folder or s3://bucket/prefix")
+    raise ConfigError(f"store {uri!r}: unknown scheme '{scheme}'; use file:///folder or s3://bucket/prefix")
 
 
 def find_objects(source: str) -> tuple[str, str, list[str]]:

@@ -6,8 +6,12 @@ are boto3's; that an upload arrived whole is checked here.
 
 import base64
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+import secrets
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -33,6 +37,29 @@ PERMISSIONS = {
 }
 
 
+ADVICE = {
+    **dict.fromkeys(
+        ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"),
+        "the credentials have expired: renew them",
+    ),
+    **dict.fromkeys(
+        ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "AuthorizationHeaderMalformed"),
+        "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN and the region",
+    ),
+    "RequestTimeTooSkewed": "set the clock of this machine",
+}
+"""What to do about a server's error, by its code."""
+CONFLICT_PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6)
+"""How long is waited after each write that met another one at the same moment, in seconds."""
+_CHECKED: set[str] = set()
+"""Roots whose server was seen to heed conditions."""
+_CHECKING = threading.Lock()
+
+
+class _Busy(StorageError):
+    """Another write of the same key is under way; S3 asks to try again."""
+
+
 class _NotModified(StorageError):
     """The object is still in the state that the reader knows."""
 
@@ -44,16 +71,24 @@ class S3Store:
         """Make a client; nothing is sent before the first call."""
         self._bucket = bucket
         self._prefix = prefix
+        self._made_from, self._made = _credentials_files(), self._make_client()
+        self._transfer = TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES)
+
+    @property
+    def _client(self) -> Any:
+        """The client; another one once the files with the credentials have changed, which boto3 reads only once."""
+        if (files := _credentials_files()) != self._made_from:
+            self._made_from, self._made = files, self._make_client()
+        return self._made
+
+    def _make_client(self) -> Any:
+        retries = {"mode": "standard", "max_attempts": 5}
         try:
-            self._client: Any = boto3.session.Session().client(
-                "s3",
-                config=ClientConfig(
-                    retries={"mode": "standard", "max_attempts": 5}, connect_timeout=10, read_timeout=60
-                ),
+            return boto3.session.Session().client(
+                "s3", config=ClientConfig(retries=retries, connect_timeout=10, read_timeout=60)
             )
         except (BotoCoreError, ValueError) as error:
             raise StorageError(f"{self.root}: cannot make an S3 client: {error}") from error
-        self._transfer = TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES)
 
     @property
     def root(self) -> str:
@@ -63,19 +98,58 @@ class S3Store:
     def write(self, key: str, content: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
         """One PutObject, with If-None-Match or If-Match; see ObjectStore."""
         condition = {"IfNoneMatch": "*"} if if_absent else {"IfMatch": if_match} if if_match else {}
+        if condition:
+            self._check_conditions()
+        for pause_s in CONFLICT_PAUSES_S:
+            try:
+                return self._put(key, content, condition)
+            except _Busy:
+                time.sleep(pause_s)
+            except PreconditionFailedError:
+                # boto3 sends again what got no answer: the condition may have failed because of our own first try.
+                stored = self.read(key)
+                if stored.content != content:
+                    raise
+                return stored.etag
+        raise PreconditionFailedError(f"{self.root}/{key}: others kept writing it at the same moment")
+
+    def _put(self, key: str, content: bytes, condition: Mapping[str, str]) -> str:
         checksum = base64.b64encode(hashlib.sha256(content).digest()).decode()
-        try:
-            with self._reported("write", key):
-                answer = self._client.put_object(
-                    Bucket=self._bucket, Key=self._key(key), Body=content, ChecksumSHA256=checksum, **condition
-                )
-        except PreconditionFailedError:
-            # boto3 sends again what got no answer: the condition may have failed because of our own first try.
-            stored = self.read(key)
-            if stored.content != content:
-                raise
-            return stored.etag
+        with self._reported("write", key):
+            answer = self._client.put_object(
+                Bucket=self._bucket, Key=self._key(key), Body=content, ChecksumSHA256=checksum, **condition
+            )
         return _unquoted(answer["ETag"])
+
+    def _check_conditions(self) -> None:
+        """Check once a process that the server heeds the conditions of writes.
+
+        Raises:
+            StorageError: it does not: each of several publishers would be told that its version is the one.
+        """
+        with _CHECKING:
+            if self.root in _CHECKED:
+                return
+            key = f"probe/{secrets.token_hex(8)}"
+            try:
+                tag = self._put(key, b"1", {"IfNoneMatch": "*"})
+            except PreconditionFailedError:  # boto3 sent it again: the first try had arrived
+                tag = self.read(key).etag
+            ignored = []
+            for name, condition in (("If-None-Match", {"IfNoneMatch": "*"}), ("If-Match", {"IfMatch": tag[::-1]})):
+                try:
+                    self._put(key, b"2", condition)
+                except (PreconditionFailedError, _Busy):
+                    continue
+                ignored.append(name)
+            with suppress(StorageError):  # a role that may not delete leaves one byte behind
+                self.delete(key)
+            if ignored:
+                raise StorageError(
+                    f"{self.root}: this server ignores {' and '.join(ignored)} of PutObject, so several writers would "
+                    "overwrite each other's versions: use a server with conditional writes"
+                )
+            _CHECKED.add(self.root)
 
     def read(self, key: str) -> StoredObject:
         """One GetObject; see ObjectStore."""
@@ -210,15 +284,23 @@ class S3Store:
             return StorageError(
                 f"cannot {action} {uri}: bucket '{self._bucket}' does not exist; create it, or correct the store's URI"
             )
-        if code in ("PreconditionFailed", "ConditionalRequestConflict") or status == 412:
+        if code == "ConditionalRequestConflict":
+            return _Busy(f"{uri}: is being written by somebody else")
+        if code == "PreconditionFailed" or status == 412:
             return PreconditionFailedError(f"{uri}: changed by somebody else")
         if code in ("NoSuchKey", "404", "NotFound"):
             return NotFoundError(f"{uri}: does not exist")
+        said = str(error.response.get("Error", {}).get("Message") or error)
+        if (advice := ADVICE.get(code)) is not None:
+            return StorageError(f"cannot {action} {uri}: {said} ({code}); {advice}")
         if status == 403:
             scope = self._bucket if action == "list" else f"{self._bucket}/{self._prefix}/*".replace("//", "/")
-            return StorageError(
-                f"cannot {action} {uri}: access denied ({code}); the role needs {PERMISSIONS[action]} on {scope}"
-            )
+            needed = f"the role needs {PERMISSIONS[action]} on {scope}"
+            if action == "read":  # without that permission, servers answer so for what does not exist
+                needed += f", and s3:ListBucket on {self._bucket}"
+            return StorageError(f"cannot {action} {uri}: access denied: {said} ({code}); {needed}")
+        if status == 501:
+            return StorageError(f"cannot {action} {uri}: this server does not have what is needed: {said} ({code})")
         return StorageError(f"cannot {action} {uri}: {error}")
 
 
@@ -233,6 +315,19 @@ def composite_checksum(path: Path, part_bytes: int) -> str:
             digests.append(hashlib.sha256(part).digest())
     joined = hashlib.sha256(b"".join(digests)).digest()
     return f"{base64.b64encode(joined).decode()}-{len(digests)}"
+
+
+def _credentials_files() -> tuple[tuple[str, int], ...]:
+    """Return when the files that boto3 reads credentials from were last changed, in nanoseconds."""
+    names = (
+        os.environ.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"),
+        os.environ.get("AWS_CONFIG_FILE", "~/.aws/config"),
+    )
+    found = []
+    for name in names:
+        with suppress(OSError):
+            found.append((name, Path(name).expanduser().stat().st_mtime_ns))
+    return tuple(found)
 
 
 def _unquoted(etag: str) -> str:

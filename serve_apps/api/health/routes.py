@@ -12,7 +12,7 @@ from llama_platform.errors import UnavailableError
 from serve_apps.api.errors import error_responses
 from serve_apps.api.state import AppState, WithState
 from serve_apps.generation.service import NO_REPLICA
-from serve_apps.routing.table import Route
+from serve_apps.routing.table import KINDS, Route
 
 routes = APIRouter()
 VERSIONS = ("ray", "torch", "transformers", "peft")
@@ -61,13 +61,14 @@ async def model_info(state: WithState) -> dict[str, Any]:
         "prompt_style": state.generation.template.style,
         "prompt_fingerprint": state.generation.fingerprint,
         "default_adapter": state.config.adapter,
-        "adapters": _adapters(list(state.router.table("adapter").aliases.values())),
+        "adapters": _artifacts(list(state.router.table("adapter").aliases.values())),
+        "indexes": _artifacts(list(state.router.table("index").aliases.values())),
         "replicas": [asdict(status) for status in state.generation.replicas()],
         "versions": {"llama-platform": __version__} | {n: importlib.metadata.version(n) for n in VERSIONS},
     }
 
 
-def _adapters(routed: list[Route]) -> list[dict[str, Any]]:
+def _artifacts(routed: list[Route]) -> list[dict[str, Any]]:
     shown = []
     for name in sorted({route.name for route in routed}):
         own = [route for route in routed if route.name == name]
@@ -98,8 +99,10 @@ def _report(state: AppState) -> dict[str, Any]:
         raise UnavailableError(NO_REPLICA)
     healthy = [status for status in replicas if status.healthy]
     shown = (healthy or replicas)[0]
+    readable = all(state.router.table(kind).store_problem is None for kind in KINDS)
     return {
-        "status": "ok" if len(healthy) == len(replicas) else "degraded",
+        "status": "ok" if len(healthy) == len(replicas) and readable else "degraded",
+        "store_readable": readable,
         "model_loaded": True,
         "replicas": len(replicas),
         **{key: getattr(shown, key) for key in HEALTH_KEYS},

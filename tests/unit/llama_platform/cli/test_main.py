@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from llama_platform.artifacts.aliases import AliasDocument
 from llama_platform.artifacts.location import StoreConfig, repository_from
+from llama_platform.errors import UnavailableError
 
 PROGRAM = str(Path(sys.executable).parent / "llama-platform")
 
@@ -80,3 +82,27 @@ def test_errors_are_one_text_and_exit_code_2(run, arguments, words):
 def test_an_unknown_store_is_an_error(run):
     done = subprocess.run([PROGRAM, "adapters", "list", "--store", "ftp://x"], capture_output=True, text=True)
     assert (done.returncode, "unknown scheme 'ftp'" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("store", "words"),
+    [
+        ("s3:/bucket", "write s3://bucket"),
+        ("file:/folder", "write file://folder"),
+        ("/nowhere/at/all", "file:///nowhere/at/all: holds no store"),
+    ],
+)
+def test_a_store_that_is_mistyped_or_not_there_is_no_empty_table(store, words):
+    done = subprocess.run([PROGRAM, "adapters", "list", "--store", store], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert words in done.stderr
+
+
+def test_a_promotion_says_when_no_application_follows(run, monkeypatch):
+    import llama_platform.cli.main as module
+
+    monkeypatch.setattr(module, "FOLLOWED_S", 0.2)
+    with pytest.raises(
+        UnavailableError, match=r"has been changed, but http://127\.0\.0\.1:9 has not followed .*answer"
+    ):
+        module._wait_until_followed("http://127.0.0.1:9", "support", AliasDocument(generation=3))

@@ -4,8 +4,9 @@ import json
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 
-from llama_platform.errors import IntegrityError, StorageError
+from llama_platform.errors import IntegrityError, NotFoundError, StorageError
 from llama_platform.storage.base import PreconditionFailedError
 from llama_platform.storage.open_store import open_store
 from llama_platform.storage.s3 import S3Store, composite_checksum
@@ -63,7 +64,7 @@ def test_denied_access_names_the_missing_permission(s3_auth_server, monkeypatch)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
     store = open_store("s3://guarded/prefix")
-    with pytest.raises(StorageError, match=r"access denied .*needs s3:PutObject on guarded/prefix/\*"):
+    with pytest.raises(StorageError, match=r"access denied: .*needs s3:PutObject on guarded/prefix/\*"):
         store.write("models/x", b"")
     with pytest.raises(StorageError, match=r"needs s3:ListBucket on guarded"):
         list(store.list_keys("models/"))
@@ -84,3 +85,74 @@ def test_a_write_whose_answer_was_lost_counts_as_done(s3_uri, monkeypatch):
     monkeypatch.undo()
     with pytest.raises(PreconditionFailedError):
         store.write("versions/1.json", b"theirs", if_absent=True)
+
+
+@pytest.mark.parametrize("ignored", [{"IfNoneMatch"}, {"IfMatch"}, {"IfNoneMatch", "IfMatch"}])
+def test_a_server_that_ignores_conditions_is_refused_before_anything_is_published(s3_uri, monkeypatch, ignored):
+    store = open_store(s3_uri)
+    put = store._client.put_object
+    heedless = lambda **kwargs: put(**{key: value for key, value in kwargs.items() if key not in ignored})  # noqa: E731
+    monkeypatch.setattr(store._client, "put_object", heedless)
+    with pytest.raises(StorageError, match="this server ignores If-"):
+        store.write("versions/1.json", b"mine", if_absent=True)
+    assert list(store.list_keys("")) == []
+    store.write("plain", b"without a condition")
+
+
+def test_a_write_that_met_another_one_is_tried_again(s3_uri, monkeypatch):
+    monkeypatch.setattr("llama_platform.storage.s3.CONFLICT_PAUSES_S", (0.0, 0.0, 0.0))
+    store = open_store(s3_uri)
+    store.write("first", b"", if_absent=True)
+    put, conflicts = store._client.put_object, [1, 2]
+
+    def busy(**kwargs):
+        if conflicts:
+            conflicts.pop()
+            raise ClientError({"Error": {"Code": "ConditionalRequestConflict", "Message": "try again"}}, "PutObject")
+        return put(**kwargs)
+
+    monkeypatch.setattr(store._client, "put_object", busy)
+    store.write("versions/1.json", b"mine", if_absent=True)
+    conflicts += [1] * 9
+    with pytest.raises(PreconditionFailedError, match="at the same moment"):
+        store.write("versions/2.json", b"mine", if_absent=True)
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "words"),
+    [
+        ("ExpiredToken", 400, "renew them"),
+        ("RequestTimeTooSkewed", 403, "set the clock"),
+        ("SignatureDoesNotMatch", 403, "AWS_SECRET_ACCESS_KEY"),
+        ("NotImplemented", 501, ""),
+        ("AccessDenied", 403, r"s3:GetObject on .*, and s3:ListBucket on"),
+    ],
+)
+def test_the_servers_own_sentence_and_advice_that_fits_are_told(s3_uri, monkeypatch, code, status, words):
+    store = open_store(s3_uri)
+
+    def refused(**_):
+        answer = {"Error": {"Code": code, "Message": "so it is"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+        raise ClientError(answer, "GetObject")
+
+    monkeypatch.setattr(store._client, "get_object", refused)
+    with pytest.raises(StorageError, match=f"so it is \\({code}\\).*{words}"):
+        store.read("k")
+
+
+def test_renewed_credentials_are_taken_up(s3_auth_server, monkeypatch, tmp_path):
+    endpoint, (key, secret) = s3_auth_server
+    file = tmp_path / "credentials"
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    profile = "[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n"
+    file.write_text(profile.format("AKIAOLD", "old"))
+    store = open_store("s3://renewed")
+    with pytest.raises(StorageError, match="check AWS_ACCESS_KEY_ID"):
+        store.read("k")
+    file.write_text(profile.format(key, secret))
+    store._client.create_bucket(Bucket="renewed")
+    with pytest.raises(NotFoundError):
+        store.read("k")

@@ -80,3 +80,15 @@ def test_a_wrong_configuration_is_the_servers_fault_and_not_shown(caplog):
 def test_a_method_that_a_path_has_not_is_told_which_it_has(http):
     response = http._run("TRACE", "/predict")
     assert (response.status_code, response.headers["allow"]) == (405, "POST")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "s3://bucket/secret/adapters/support/versions/1.json: damaged: no digest",
+        "file:///srv/secret/adapters/support/versions/1.json: damaged: no digest",
+    ],
+)
+def test_where_the_store_is_stays_inside(text):
+    detail = describe(IntegrityError(text), "r1").detail
+    assert detail == "the store's 1.json: damaged: no digest"

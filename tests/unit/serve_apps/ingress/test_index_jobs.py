@@ -5,6 +5,7 @@ import pytest
 
 from llama_platform.artifacts.location import StoreConfig
 from llama_platform.errors import NotFoundError, UnavailableError
+from rag.indexing.changes import store_change
 from serve_apps.config import AppConfig
 from serve_apps.ingress import index_jobs
 
@@ -64,3 +65,23 @@ def test_an_unknown_job_and_a_cluster_that_is_away_are_told_apart(jobs, monkeypa
     monkeypatch.setattr(FakeClient, "error", ConnectionError("refused"))
     with pytest.raises(UnavailableError, match="try again"):
         jobs.submit("docs", "c-1")
+
+
+def test_a_job_that_waits_for_room_is_pending_and_its_lines_are_its_own(jobs, monkeypatch):
+    log = "\n".join([
+        "2026-11-26 19:00:00,123\tINFO worker.py:1 -- Connecting", "\x1b[36mread 2 documents\x1b[0m",
+        "Traceback (most recent call last):", '  File "resource_tracker.py", line 3', "    cache.remove(name)",
+        "KeyError: '/loky-1'", "[2026-11-26 19:00:00,1 E 1 1] core_worker.cc:1: x",
+        "queued: waiting for 1 CPUs, 0 are free",
+    ])  # fmt: skip
+    monkeypatch.setattr(FakeClient, "get_job_logs", lambda self, job_id: log)
+    state = jobs.status(jobs.submit("docs", "c-1"))
+    assert (state.status, state.log) == ("PENDING", ["read 2 documents", "queued: waiting for 1 CPUs, 0 are free"])
+
+
+def test_changes_that_wait_in_the_store_are_submitted_once(jobs, repository, monkeypatch):
+    done, waiting = (store_change(repository, "docs", [(f"{name}.md", b"Text.")]) for name in ("a", "b"))
+    jobs.submit("docs", done)
+    known = [SimpleNamespace(submission_id=name) for name in FakeClient.jobs]
+    monkeypatch.setattr(FakeClient, "list_jobs", lambda self: known, raising=False)
+    assert jobs.resume(repository) == [f"index-docs-{waiting[:12]}"]

@@ -274,3 +274,26 @@ def test_before_a_controller_knows_what_there_is_replicas_keep_what_they_hold(co
             await stop(*controller._tasks)
 
     asyncio.run(story())
+
+
+def test_a_store_that_cannot_be_read_is_said_once_and_told_to_the_ingress(config, repository, versions, monkeypatch):
+    async def story(controller, tables, held):
+        await until(lambda: state(tables) == ("live", [1]))
+        assert tables.table("adapter").store_problem is None
+
+        def away(self, etag):
+            raise StorageError("the keys have expired")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Aliases, "read_if_changed", away)
+            await until(lambda: tables.table("adapter").store_problem == "the keys have expired")
+            await asyncio.sleep(0.3)
+        await until(lambda: tables.table("adapter").store_problem is None)
+        assert said == ["aliases cannot be read; the routes stay", "aliases can be read again"]
+
+    said = []
+    for level in ("error", "info"):
+        monkeypatch.setattr(
+            module.log, level, lambda text, extra: said.append(text) if extra["kind"] == "adapter" else None
+        )
+    asyncio.run(run(story)(config, repository))
