@@ -93,6 +93,24 @@ class LimitsConfig(Config):
     """Bound on the texts of a `/v1/embeddings` request."""
 
 
+class AuthConfig(Config):
+    """Who may ask."""
+
+    mode: Literal["none", "keys"] = "none"
+    """`none`: whoever reaches the port. `keys`: whoever has a key, `llama-platform keys create`."""
+    allow_open: bool = False
+    """Whether an application without keys may listen beyond the loopback address."""
+
+
+class TenantConfig(Config):
+    """What keys of a tenant see that name nothing themselves; `*` stands for any letters."""
+
+    adapters: tuple[str, ...] = ()
+    """Names of adapters."""
+    indexes: tuple[str, ...] = ()
+    """Names of indexes."""
+
+
 class RagConfig(Config):
     """How questions to the documents are answered."""
 
@@ -139,6 +157,10 @@ class AppConfig(Config):
     """Seconds of silence after which a stream sends a comment, so that proxies keep the connection open."""
     admin_token_file: Path | None = None
     """Holds the token that `/admin` asks for; None switches these routes off."""
+    auth: AuthConfig = AuthConfig()
+    """Who may ask."""
+    tenants: dict[str, TenantConfig] = Field(default_factory=dict)
+    """What the keys of each tenant see."""
     log_prompts: bool = False
     """Whether the request log holds prompts themselves; without it, their sha256."""
     limits: LimitsConfig = LimitsConfig()

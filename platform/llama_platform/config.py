@@ -17,8 +17,8 @@ from llama_platform.errors import ConfigError
 
 ENV_PREFIX = "LLAMA_PLATFORM_"
 SECTIONS = frozenset(
-    "adapter base chunking controller data embedding engine evaluation indexing ingress limits llama lora rag reading"
-    " retriever scaling store training".split()
+    "adapter auth base chunking controller data embedding engine evaluation indexing ingress limits llama lora rag"
+    " reading retriever scaling store training".split()
 )
 """Groups of keys that any command has."""
 

@@ -2,12 +2,12 @@
 
 from functools import partial
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 
 from llama_platform import __version__
+from serve_apps.api.access import check_admin, require
 from serve_apps.api.admin import routes as admin_routes
-from serve_apps.api.admin.access import check_admin
 from serve_apps.api.admin.documents import UPLOAD_PATH
 from serve_apps.api.errors import install
 from serve_apps.api.health import routes as health_routes
@@ -35,7 +35,7 @@ def make_api(state: AppState, observer: Observer) -> FastAPI:
     api.state.state, api.state.retry_after = state, retry_after
     install(api)
     limits, ingress = state.config.limits, state.config.ingress
-    uploads = Uploads(UPLOAD_PATH, limits.max_upload_bytes, partial(check_admin, state.config))
+    uploads = Uploads(UPLOAD_PATH, limits.max_upload_bytes, partial(check_admin, state))
     # The last one added stands outermost.
     api.add_middleware(Admission, max_ongoing=ingress.max_ongoing_requests, max_queued=ingress.max_queued_requests)
     reading = ingress.max_ongoing_requests + ingress.max_queued_requests
@@ -46,8 +46,10 @@ def make_api(state: AppState, observer: Observer) -> FastAPI:
         retry_after_s=retry_after,
         observer=observer,
     )
-    for module in (health_routes, predict_routes, rag_routes, openai_routes, admin_routes):
+    for module in (health_routes, openai_routes, admin_routes):  # these say for each route who may use it
         api.include_router(module.routes)
+    api.include_router(predict_routes.routes, dependencies=[Depends(require("generate"))])
+    api.include_router(rag_routes.routes, dependencies=[Depends(require("rag"))])
     _describe_problem(api)
     return api
 

@@ -8,6 +8,7 @@ from fastapi import Request
 from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.inference.protocol import FinishEvent
 from llama_platform.inference.requests import SamplingFields
+from serve_apps.api.access import caller_of
 from serve_apps.api.errors import describe
 from serve_apps.api.middleware.access_log import record_of
 from serve_apps.api.schemas import Problem
@@ -25,7 +26,9 @@ def context_of(request: Request, user: str | None) -> RequestContext:
     """
     session = request.headers.get("x-session-id", "")[:200]
     request_id = str(request.state.request_id)
-    return RequestContext(request_id, user or session or request_id, request.state.deadline, record_of(request))
+    return RequestContext(
+        request_id, user or session or request_id, request.state.deadline, record_of(request), caller=caller_of(request)
+    )
 
 
 async def prepare_one(

@@ -12,6 +12,7 @@ from rag.embedding import EmbeddingResult
 from rag.search.retriever import Query, SearchResult
 from serve_apps.config import AppConfig
 from serve_apps.generation.service import GenerationService
+from serve_apps.routing.key_book import KeyBook
 from serve_apps.routing.router import AliasRouter
 from serve_apps.worker_pools import WorkerPools
 
@@ -72,6 +73,8 @@ class AppState:
     """None where retrieval is off."""
     jobs: IndexJobs
     pools: WorkerPools
+    keys: KeyBook | None = None
+    """Keys of clients; None where whoever reaches the port may ask."""
 
 
 async def _state(request: Request) -> AppState:  # a plain function would cost a visit to a thread pool

@@ -10,9 +10,10 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from llama_platform.artifacts.refs import BASE
+from llama_platform.access.keys import Caller
+from llama_platform.artifacts.refs import BASE, parse_ref
 from llama_platform.artifacts.repository import ArtifactVersion
-from llama_platform.errors import ContextLengthError, InputError, UnavailableError
+from llama_platform.errors import ContextLengthError, InputError, NotFoundError, UnavailableError
 from llama_platform.inference.protocol import (
     FinishEvent,
     GenerationRequest,
@@ -78,6 +79,8 @@ class RequestContext:
     record: Record
     internal: bool = False
     """Whether the text is for the platform itself, such as a question that is rewritten for the search."""
+    caller: Caller | None = None
+    """Whose key it came with; None where none is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +151,8 @@ class GenerationService:
         """
         if name is None or name == BASE:
             return None
+        if context.caller is not None and not context.caller.sees("adapter", parse_ref(name).name):
+            raise NotFoundError(f"there is no adapter '{name}'")
         version = await context.deadline.within(self.router.resolve("adapter", name, context.split_key))
         if name.partition("@")[2].isdigit():  # what aliases name has been checked by the controller
             known = self.router.version("adapter", version.name, version.version)

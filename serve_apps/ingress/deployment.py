@@ -13,14 +13,16 @@ from llama_platform.artifacts.repository import ArtifactRepository
 from llama_platform.errors import PlatformError
 from llama_platform.logs import setup_logging
 from llama_platform.models.base_model import load_template
-from serve_apps.api.admin.access import check_token_file
+from serve_apps.api.access import check_token_file
 from serve_apps.api.application import make_api
 from serve_apps.api.state import AppState
 from serve_apps.config import AppConfig
 from serve_apps.generation.service import GenerationService
+from serve_apps.ingress.exposure import check_exposure
 from serve_apps.ingress.index_jobs import RayIndexJobs
 from serve_apps.ingress.metrics import IngressMetrics
 from serve_apps.ingress.remote import RemoteController, RemoteGenerator, RemoteRetriever
+from serve_apps.routing.key_book import KeyBook
 from serve_apps.routing.router import AliasRouter
 from serve_apps.routing.table import KINDS
 from serve_apps.worker_pools import WorkerPools
@@ -56,10 +58,17 @@ class Ingress:
         generation = GenerationService(parsed, template, router, RemoteGenerator(llama))
         searcher = RemoteRetriever(retriever) if retriever is not None else None
         jobs = RayIndexJobs(parsed)
-        self._state = AppState(parsed, repository, router, generation, searcher, jobs, pools)
-        check_token_file(self._state)
+        await asyncio.to_thread(check_exposure, parsed.auth)
+        keys = None
+        if parsed.auth.mode == "keys":
+            seen = {name: (tenant.adapters, tenant.indexes) for name, tenant in parsed.tenants.items()}
+            keys = KeyBook(RemoteController(controller), seen)
+        self._state = AppState(parsed, repository, router, generation, searcher, jobs, pools, keys)
+        check_token_file(parsed)
         log.info("the application starts", extra={"store": repository.store.root})
         self._following = [asyncio.ensure_future(router.run(kind)) for kind in KINDS]
+        if keys is not None:
+            self._following.append(asyncio.ensure_future(keys.run()))
         self._resuming = asyncio.ensure_future(_resume(pools, jobs, repository))
 
     def __serve_build_asgi_app__(self) -> FastAPI:

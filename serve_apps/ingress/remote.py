@@ -8,6 +8,7 @@ from typing import Any
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
+from llama_platform.access.keys import AccessDocument
 from llama_platform.artifacts.manifest import ArtifactKind
 from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.errors import OverloadedError, ReplicaLostError, UnavailableError
@@ -104,6 +105,11 @@ class RemoteController:
         """Return the table when it has another revision, or after a second."""
         table: RoutingTable = await self._handle.table.remote(kind, revision, asked)
         return table
+
+    async def keys(self, generation: int) -> AccessDocument | None:
+        """See AliasController.keys."""
+        found: AccessDocument | None = await self._handle.keys.remote(generation)
+        return found
 
     async def look(self, kind: ArtifactKind, name: str) -> RoutingTable:
         """Read one name now, and return the table."""

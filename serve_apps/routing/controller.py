@@ -18,6 +18,7 @@ from typing import Any
 
 from ray.serve import metrics
 
+from llama_platform.access.keys import AccessDocument
 from llama_platform.artifacts.aliases import Aliases
 from llama_platform.artifacts.location import repository_from
 from llama_platform.artifacts.manifest import ArtifactKind
@@ -27,6 +28,7 @@ from llama_platform.errors import IntegrityError, NotFoundError, PlatformError, 
 from llama_platform.logs import setup_logging
 from llama_platform.models.base_model import load_template
 from serve_apps.config import AppConfig
+from serve_apps.routing.key_book import KeysFollower
 from serve_apps.routing.reconcile import Holding, Reconciler
 from serve_apps.routing.replica_status import ReplicaStatus
 from serve_apps.routing.table import KINDS, RoutingTable
@@ -68,7 +70,10 @@ class AliasController:
             "index": [parse_ref(self._config.index).name] if self._config.index else [],
         }
         self._followed = {kind: Followed(kind, repository, self._config, fingerprint, defaults[kind]) for kind in KINDS}
+        self._keys = KeysFollower(repository.store, self._config.alias_interval_s)
         self._tasks = [asyncio.ensure_future(followed.run()) for followed in self._followed.values()]
+        if self._config.auth.mode == "keys":
+            self._tasks.append(asyncio.ensure_future(self._keys.run()))
 
     async def follow(
         self, kind: ArtifactKind, replica: str, revision: int, holding: Holding, status: ReplicaStatus | None
@@ -91,6 +96,10 @@ class AliasController:
         if not followed.started.is_set():
             return revision, None
         return followed.live.table.revision, followed.live.pinned
+
+    async def keys(self, generation: int) -> AccessDocument | None:
+        """Return the keys of clients when they have another generation, or after a second; None while unknown."""
+        return await self._keys.news(generation)
 
     async def inherit(self, kind: ArtifactKind, table: RoutingTable) -> None:
         """Go on with the routes that an ingress knows from an earlier controller; see Reconciler.inherit."""

@@ -31,7 +31,7 @@ class Cluster:
     token: str
     folder: Path
 
-    def run(self, *command: str, timeout: float = 240) -> subprocess.CompletedProcess:
+    def run(self, *command: str, timeout: float = 480) -> subprocess.CompletedProcess:
         """Run a command of the virtual environment as a user of the cluster would, from the repository root."""
         program = [str(BIN / command[0]), *command[1:]]
         return subprocess.run(program, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=timeout)

@@ -14,7 +14,7 @@ from artifact_folders import fetched_folder
 from llama_platform.models.tiny import WEIGHTS_FOLDER
 from ray_nodes import wait_for
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 CONFIG = ("--config", "jobs/configs/tiny_lora_cpu.yaml")
 
 
@@ -96,7 +96,7 @@ def test_what_a_repetition_cannot_mend_is_not_repeated(trained, submit, cluster,
     runs = cluster.get("/api/train/v2/runs/v1").json()["train_runs"]
     (run,) = [run for run in runs if run["name"] == "it-nan"]
     # One that failed, and one that was told so and ended at once.
-    assert [attempt["status"] for attempt in run["run_attempts"]] == ["ERRORED", "FINISHED"]
+    assert [attempt["status"] for attempt in run["attempts"]] == ["ERRORED", "FINISHED"]
 
 
 def test_wrong_input_ends_with_its_message_and_writes_nothing(submit, repository, tmp_path):

@@ -4,13 +4,13 @@
     llama-platform adapters promote support 3
     llama-platform adapters split support 3=90 4=10
     llama-platform indexes rollback docs
+    llama-platform keys create ada --tenant acme --scopes generate,rag --adapters support
     llama-platform prune --keep 5 --older-than-days 30
     llama-platform fit --base 7b --gpu A10G --adapters 8 --rank 64
 
 The store is `--store`, or `s3://$MODEL_BUCKET/$MODEL_S3_PREFIX`, or the demo's `.demo/store`.
 """
 
-import os
 import sys
 import time
 from datetime import UTC, datetime, timedelta
@@ -22,13 +22,12 @@ from rich.table import Table
 
 from llama_platform.artifacts.aliases import AliasDocument, Aliases, Target
 from llama_platform.artifacts.catalog import list_artifacts, show_version
-from llama_platform.artifacts.location import StoreConfig, repository_from
 from llama_platform.artifacts.manifest import ArtifactKind
 from llama_platform.artifacts.prune import delete_garbage, find_garbage
 from llama_platform.artifacts.refs import resolve
-from llama_platform.artifacts.repository import ArtifactRepository
 from llama_platform.cli.exit_codes import run_command
-from llama_platform.config import Config, load_config
+from llama_platform.cli.keys import key_commands
+from llama_platform.cli.stores import Store, open_store
 from llama_platform.errors import InputError, NotFoundError, UnavailableError
 from llama_platform.inference.gpu_memory import (
     GIB,
@@ -40,7 +39,6 @@ from llama_platform.inference.gpu_memory import (
 )
 from llama_platform.models.prompt import PromptStyle
 
-Store = Annotated[str | None, typer.Option("--store", help="s3://bucket/prefix or file:///folder")]
 Alias = Annotated[str, typer.Option("--alias", help="the alias to change")]
 App = Annotated[str | None, typer.Option("--app", help="http://host:port of an application to wait for")]
 FOLLOWED_S = 30.0
@@ -50,13 +48,6 @@ Style = Annotated[
     PromptStyle | None,
     typer.Option("--prompt-style", help="prompts it was trained with, where the folder tells no fingerprint"),
 ]
-
-
-class CliConfig(Config):
-    """What the command line takes from the environment."""
-
-    store: StoreConfig = StoreConfig()
-    """Where artifacts are, and this node's cache of them."""
 
 
 def main() -> None:
@@ -71,6 +62,7 @@ def build_cli() -> typer.Typer:
     _add_folder_commands(adapters)
     cli.add_typer(adapters, name="adapters")
     cli.add_typer(alias_commands("index", "List and alias indexes."), name="indexes")
+    cli.add_typer(key_commands(), name="keys")
     _add_prune(cli)
     _add_fit(cli)
     return cli
@@ -167,16 +159,6 @@ def alias_commands(kind: ArtifactKind, help_text: str) -> typer.Typer:
         _print_alias(name, alias, Aliases(open_store(store), kind, name).split(alias, weights))
 
     return commands
-
-
-def open_store(uri: str | None) -> ArtifactRepository:
-    """Return the repository that the command line and the environment name.
-
-    Raises:
-        ConfigError: the URI is not one of a store.
-    """
-    overrides = [f"store.uri={uri}"] if uri else []
-    return repository_from(load_config(CliConfig, None, overrides, os.environ).store, os.environ)
 
 
 def _add_folder_commands(adapters: typer.Typer) -> None:

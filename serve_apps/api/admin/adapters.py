@@ -3,12 +3,13 @@
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from llama_platform.artifacts.refs import resolve
+from llama_platform.artifacts.refs import parse_ref, resolve
 from llama_platform.models.adapter_transfer import export_adapter, import_adapter
 from llama_platform.models.prompt import PromptStyle
+from serve_apps.api.access import caller_of, check_sees
 from serve_apps.api.admin.parameters import VERSION_FORM, Name
 from serve_apps.api.state import WithState
 
@@ -56,8 +57,9 @@ async def import_from(name: Name, body: Source, state: WithState) -> dict[str, A
 
 
 @routes.post("/export")
-async def export_to(body: Destination, state: WithState) -> dict[str, Any]:
+async def export_to(body: Destination, request: Request, state: WithState) -> dict[str, Any]:
     """Write a version as a plain PEFT folder into a bucket."""
+    check_sees(caller_of(request), "adapter", parse_ref(body.ref).name)
     version = await state.pools.store(resolve, state.repository, "adapter", body.ref)
     work = partial(export_adapter, state.repository, version, body.destination)
     where = await state.pools.store(work, timeout_s=TRANSFER_TIMEOUT_S)

@@ -2,13 +2,14 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from llama_platform.artifacts.aliases import AliasDocument, Aliases
 from llama_platform.artifacts.catalog import list_artifacts, show_version, summarize
 from llama_platform.artifacts.manifest import ArtifactKind
 from llama_platform.errors import NotFoundError
+from serve_apps.api.access import caller_of, sees
 from serve_apps.api.admin.parameters import VERSION_FORM, Alias, Name
 from serve_apps.api.state import AppState, WithState
 from serve_apps.routing.table import Route
@@ -44,10 +45,11 @@ def alias_routes(prefix: str, kind: ArtifactKind) -> APIRouter:
     routes = APIRouter(prefix=prefix)
 
     @routes.get("")
-    async def list_all(state: WithState) -> list[dict[str, Any]]:
+    async def list_all(request: Request, state: WithState) -> list[dict[str, Any]]:
         """List names with their versions, aliases, and what is live of them, or why it is not."""
-        found = await state.pools.store(list_artifacts, state.repository, kind)
-        return [{**summary.to_json(), "live": _live(state, kind, summary.name)} for summary in found]
+        found, caller = await state.pools.store(list_artifacts, state.repository, kind), caller_of(request)
+        seen = [summary for summary in found if sees(caller, kind, summary.name)]
+        return [{**summary.to_json(), "live": _live(state, kind, summary.name)} for summary in seen]
 
     @routes.get("/{name}")
     async def show(name: Name, state: WithState) -> dict[str, Any]:

@@ -4,11 +4,15 @@ import importlib.metadata
 from dataclasses import asdict
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 
 from llama_platform import __version__
-from llama_platform.errors import UnavailableError
+from llama_platform.access.keys import Caller
+from llama_platform.artifacts.manifest import ArtifactKind
+from llama_platform.artifacts.refs import parse_ref
+from llama_platform.errors import UnauthorizedError, UnavailableError
+from serve_apps.api.access import caller_of, require, sees
 from serve_apps.api.errors import error_responses
 from serve_apps.api.state import AppState, WithState
 from serve_apps.generation.service import NO_REPLICA
@@ -39,33 +43,45 @@ async def ready(state: WithState) -> dict[str, str]:
 
 
 @routes.get("/health", responses=DEGRADED)
-async def health(state: WithState) -> Response:
-    """Tell status, model, CUDA and memory, as replicas last reported them.
+async def health(request: Request, state: WithState) -> Response:
+    """Tell status, model, CUDA and memory, as replicas last reported them; the status alone where keys are asked for.
 
     Without a replica this is a report all the same, not an error: 503 with the same keys.
     """
+    status = 200
     try:
-        return JSONResponse(_report(state))
+        report = _report(state)
     except UnavailableError:
-        return JSONResponse({"status": "degraded", "model_loaded": False, "replicas": 0}, 503)
+        report, status = {"status": "degraded", "model_loaded": False, "replicas": 0}, 503
+    try:
+        await require(None)(request, state)
+    except (UnauthorizedError, UnavailableError):
+        report = {"status": report["status"]}
+    return JSONResponse(report, status)
 
 
-@routes.get("/model/info")
-async def model_info(state: WithState) -> dict[str, Any]:
+@routes.get("/model/info", dependencies=[Depends(require(None))])
+async def model_info(request: Request, state: WithState) -> dict[str, Any]:
     """Tell base, adapters with versions and digests, prompt fingerprint, figures, and versions of the software.
 
     Adapters are those that aliases name, from the table that this ingress routes by: the store is not asked.
     """
+    caller = caller_of(request)
+    default = state.config.adapter
     return {
         "base": state.config.base.model,
         "prompt_style": state.generation.template.style,
         "prompt_fingerprint": state.generation.fingerprint,
-        "default_adapter": state.config.adapter,
-        "adapters": _artifacts(list(state.router.table("adapter").aliases.values())),
-        "indexes": _artifacts(list(state.router.table("index").aliases.values())),
+        "default_adapter": default if default and sees(caller, "adapter", parse_ref(default).name) else None,
+        "adapters": _artifacts(_seen(state, "adapter", caller)),
+        "indexes": _artifacts(_seen(state, "index", caller)),
         "replicas": [asdict(status) for status in state.generation.replicas()],
         "versions": {"llama-platform": __version__} | {n: importlib.metadata.version(n) for n in VERSIONS},
     }
+
+
+def _seen(state: AppState, kind: ArtifactKind, caller: Caller | None) -> list[Route]:
+    return [route for route in state.router.table(kind).aliases.values() if sees(caller, kind, route.name)]
 
 
 def _artifacts(routed: list[Route]) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ class Uploads:
 
     path: re.Pattern[str]
     max_bytes: int
-    check: Callable[[str], None]
+    check: Callable[[str], object]
     """Raises, of a header `Authorization`, why the body is not even read."""
 
 

@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 
 from llama_platform.artifacts.refs import BASE, PRODUCTION
 from llama_platform.artifacts.repository import ArtifactVersion
+from serve_apps.api.access import caller_of, require, sees
 from serve_apps.api.errors import openai_error_responses
 from serve_apps.api.openai import chat, completions, embeddings
 from serve_apps.api.openai.rendering import resolve_model
@@ -16,9 +17,10 @@ models = APIRouter(prefix="/v1")
 
 
 @models.get("/models")
-async def list_models(state: WithState) -> dict[str, Any]:
+async def list_models(request: Request, state: WithState) -> dict[str, Any]:
     """List the base and every live alias of an adapter; the one that a bare name means is listed by that name."""
-    live = sorted(key for key, route in state.router.table("adapter").aliases.items() if route.targets)
+    caller, routed = caller_of(request), state.router.table("adapter").aliases
+    live = sorted(key for key, route in routed.items() if route.targets and sees(caller, "adapter", key[0]))
     ids = [f"{BASE}:{name}" if alias == PRODUCTION else f"{BASE}:{name}@{alias}" for name, alias in live]
     listed = [_model(state, BASE), *(_model(state, model) for model in ids)]
     if state.searcher is not None:
@@ -48,5 +50,7 @@ def _model(state: AppState, model: str, version: ArtifactVersion | None = None) 
 
 
 routes = APIRouter()
-for part in (models, chat.routes, completions.routes, embeddings.routes):
-    routes.include_router(part)
+routes.include_router(models, dependencies=[Depends(require(None))])
+for part in (chat.routes, completions.routes):
+    routes.include_router(part, dependencies=[Depends(require("generate"))])
+routes.include_router(embeddings.routes, dependencies=[Depends(require("embed"))])

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from fastapi import Request
 
+from llama_platform.artifacts.refs import parse_ref
 from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.errors import InputError, NotFoundError, PlatformError
 from llama_platform.inference.protocol import SamplingParams
@@ -15,6 +16,7 @@ from rag.documents.blocks import markdown_blocks, plain_blocks
 from rag.documents.document import Document, Facts, check_document_id, clean_text
 from rag.prompt import RagPrompt, fit_prompt
 from rag.search.retriever import Hit, Query, SearchResult
+from serve_apps.api.access import check_sees
 from serve_apps.api.middleware.access_log import record_of
 from serve_apps.api.rag.schemas import InlineDocument, RagRequest
 from serve_apps.api.state import AppState
@@ -93,7 +95,10 @@ async def retrieve_context(state: AppState, request: Request, context: RequestCo
 async def _index(state: AppState, context: RequestContext, name: str | None, inline: bool) -> ArtifactVersion | None:
     if state.searcher is None or (name is None and not inline):
         raise NotFoundError("retrieval is switched off: the application's configuration names no index")
-    return await state.router.resolve("index", name, context.split_key) if name else None
+    if not name:
+        return None
+    check_sees(context.caller, "index", parse_ref(name).name)
+    return await state.router.resolve("index", name, context.split_key)
 
 
 async def _search(

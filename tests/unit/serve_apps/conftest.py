@@ -8,6 +8,7 @@ import pytest
 
 from fake_embedder import FakeEmbedder
 from fake_engine import FakeEngine
+from llama_platform.access.registry import KeyRegistry
 from llama_platform.artifacts.location import StoreConfig, repository_from
 from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.errors import EngineError
@@ -23,6 +24,7 @@ from serve_apps.api.state import AppState, JobState
 from serve_apps.config import AppConfig
 from serve_apps.generation.service import GenerationService
 from serve_apps.llama.stream_batching import batch_streams
+from serve_apps.routing.key_book import KeyBook
 from serve_apps.routing.replica_status import ReplicaStatus
 from serve_apps.routing.router import AliasRouter
 from serve_apps.routing.table import Route, RouteTarget, RoutingTable
@@ -165,7 +167,13 @@ def make_http(tiny_template, repository, adapter_folder):
         generator, observed = LocalGenerator(engine), Observed()
         generation = GenerationService(config, tiny_template, router, generator)
         searcher, jobs = LocalSearcher(FakeEmbedder()), FakeJobs()
-        state = AppState(config, repository, router, generation, searcher if config.index else None, jobs, pools)
+        keys = None
+        if config.auth.mode == "keys":
+            seen = {name: (tenant.adapters, tenant.indexes) for name, tenant in config.tenants.items()}
+            keys = KeyBook(None, seen)
+            keys.document = KeyRegistry(repository.store).read()
+        searched = searcher if config.index else None
+        state = AppState(config, repository, router, generation, searched, jobs, pools, keys)
         return Http(make_api(state, observed), generator, observed, router, searcher, jobs)
 
     return make

@@ -1,0 +1,154 @@
+"""Keys: what clients prove with them who they are, and what each may do.
+
+A key is shown once, as `lp_<id>_<secret>` with 256 random bits; only the sha256 of its secret is kept.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from fnmatch import fnmatchcase
+from typing import Annotated, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from llama_platform.errors import ForbiddenError, UnauthorizedError
+
+Scope = Literal["generate", "rag", "embed", "feedback", "admin:read", "admin:write"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+_KEY = re.compile(r"lp_([0-9a-f]{12})_([0-9a-f]{64})")
+_NOBODY = "0" * 64
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+Patterns = tuple[Annotated[str, Field(min_length=1, max_length=200)], ...]
+
+
+class Secret(BaseModel):
+    """One secret of a key; after a rotation there are two for a while."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: str
+    """Of the secret's text, in hexadecimal digits."""
+    until: datetime | None = None
+    """When it stops being taken; None for never."""
+
+
+class ApiKey(BaseModel):
+    """What is kept of a key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    """Twelve hexadecimal digits; no secret."""
+    name: Name
+    """Says whose it is."""
+    tenant: Name
+    """Whom its use is counted for."""
+    scopes: tuple[Scope, ...]
+    """What it may do."""
+    adapters: Patterns = ()
+    """Names of adapters that it sees, `*` for any letters; none for those of its tenant."""
+    indexes: Patterns = ()
+    """Names of indexes that it sees, `*` for any letters; none for those of its tenant."""
+    secrets: tuple[Secret, ...]
+    """The newest first."""
+    created: datetime
+    """When it was made."""
+    expires: datetime | None = None
+    """When it stops being taken; None for never."""
+    revoked: datetime | None = None
+    """When it was revoked."""
+
+    def is_valid(self, now: datetime) -> bool:
+        """Return whether it is taken at all."""
+        return self.revoked is None and (self.expires is None or now < self.expires)
+
+
+class AccessDocument(BaseModel):
+    """Content of `access/keys.json`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    generation: int = 0
+    """Count of its changes."""
+    keys: Mapping[str, ApiKey] = {}
+    """Keys by id."""
+
+
+class Caller(BaseModel):
+    """Who asks, and what it may see and do."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: str
+    """Id of the key."""
+    tenant: str
+    """Whom the request is counted for."""
+    scopes: tuple[Scope, ...]
+    """What it may do."""
+    adapters: Patterns
+    """Names of adapters that it sees."""
+    indexes: Patterns
+    """Names of indexes that it sees."""
+
+    def require(self, scope: Scope) -> None:
+        """Check that it may do something.
+
+        Raises:
+            ForbiddenError: it may not.
+        """
+        if scope not in self.scopes:
+            raise ForbiddenError(f"this key has not the scope '{scope}'; it has: {', '.join(self.scopes) or 'none'}")
+
+    def sees(self, kind: str, name: str) -> bool:
+        """Return whether it may know of an artifact.
+
+        Args:
+            kind: `adapter` or `index`.
+            name: name of the artifact.
+        """
+        patterns = self.adapters if kind == "adapter" else self.indexes
+        return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def new_secret() -> tuple[str, str]:
+    """Return (secret, sha256), each in 64 hexadecimal digits."""
+    secret = secrets.token_hex(32)
+    return secret, hashlib.sha256(secret.encode()).hexdigest()
+
+
+def authenticate(
+    document: AccessDocument, text: str, now: datetime, of_tenants: Mapping[str, tuple[Patterns, Patterns]]
+) -> Caller:
+    """Return who a key is of.
+
+    Every key takes the same time, whatever of it is right.
+
+    Args:
+        document: all keys.
+        text: what the client sent as its key.
+        now: time of the request, with its zone.
+        of_tenants: adapters and indexes that each tenant sees, for keys that name none.
+
+    Raises:
+        UnauthorizedError: it is no key, or one that is not taken any more.
+    """
+    found = _KEY.fullmatch(text)
+    digest = hashlib.sha256((found[2] if found else text).encode("utf-8", "replace")).hexdigest()
+    key = document.keys.get(found[1]) if found else None
+    known: Iterable[Secret] = key.secrets if key is not None else (Secret(sha256=_NOBODY),)
+    taken = [
+        hmac.compare_digest(secret.sha256, digest) and (secret.until is None or now < secret.until) for secret in known
+    ]
+    if key is None or not any(taken) or not key.is_valid(now):
+        raise UnauthorizedError("this key is not known here, or not taken any more")
+    adapters, indexes = of_tenants.get(key.tenant, ((), ()))
+    return Caller(
+        key=key.id,
+        tenant=key.tenant,
+        scopes=key.scopes,
+        adapters=key.adapters or adapters,
+        indexes=key.indexes or indexes,
+    )

@@ -1,0 +1,111 @@
+"""Access: who asks, and what they may do and see."""
+
+import hmac
+from collections.abc import Awaitable, Callable
+from typing import Literal
+
+from fastapi import Request
+
+from llama_platform.access.keys import Caller, Scope
+from llama_platform.artifacts.manifest import ArtifactKind
+from llama_platform.errors import ConfigError, ForbiddenError, InputError, NotFoundError, UnauthorizedError
+from serve_apps.api.state import AppState, WithState
+from serve_apps.config import AppConfig
+
+Check = Callable[[Request, AppState], Awaitable[None]]
+KEY_PREFIX = "lp_"
+
+
+def require(scope: Scope | None) -> Check:
+    """Return the dependency of routes that a key with a scope may use; None lets every key through."""
+
+    async def check(request: Request, state: WithState) -> None:
+        if state.keys is None:
+            return
+        caller = _caller(state, request.headers.get("authorization", ""))
+        if scope is not None:
+            caller.require(scope)
+        request.state.caller = caller
+
+    return check
+
+
+async def require_admin(request: Request, state: WithState) -> None:
+    """Let administrators through: with the token, or with a key that may read or write.
+
+    Raises:
+        UnauthorizedError: token or key are missing or wrong.
+        ForbiddenError: administration is switched off, or the key may not do this.
+        ConfigError: the file with the token cannot be read.
+        NotFoundError: the path names what the key does not see.
+    """
+    reads = request.method in ("GET", "HEAD")
+    caller = check_admin(state, request.headers.get("authorization", ""), "admin:read" if reads else "admin:write")
+    request.state.caller = caller
+    if (name := request.path_params.get("name")) is not None:
+        check_sees(caller, "index" if request.url.path.startswith("/admin/indexes") else "adapter", name)
+
+
+def check_admin(
+    state: AppState, authorization: str, scope: Literal["admin:read", "admin:write"] = "admin:write"
+) -> Caller | None:
+    """Check a header `Authorization`; see `require_admin`. Return whose key it is; None of the token."""
+    file, given = state.config.admin_token_file, _bearer(authorization)
+    if state.keys is not None and (given.startswith(KEY_PREFIX) or file is None):
+        caller = _caller(state, authorization)
+        caller.require(scope)
+        return caller
+    if file is None:
+        raise ForbiddenError("administration is switched off here; the configuration's admin_token_file switches it on")
+    try:
+        token = file.expanduser().read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ConfigError(f"admin_token_file: cannot be read on this node: {error.strerror}") from error
+    if not token or not hmac.compare_digest(given.encode(), token.encode()):
+        raise UnauthorizedError("send the administrator's token as Authorization: Bearer …")
+    return None
+
+
+def check_token_file(config: AppConfig) -> None:
+    """Check at start that an administrator's token can be read and is long enough to be one.
+
+    Raises:
+        InputError: it is not.
+    """
+    file = config.admin_token_file
+    if file is not None and len(file.expanduser().read_text(encoding="utf-8").strip()) < 16:
+        raise InputError(f"admin_token_file: {file} holds fewer than 16 characters")
+
+
+def caller_of(request: Request) -> Caller | None:
+    """Return whose key a request came with; None where no keys are asked for, and of the administrator's token."""
+    caller: Caller | None = getattr(request.state, "caller", None)
+    return caller
+
+
+def check_sees(caller: Caller | None, kind: ArtifactKind, name: str) -> None:
+    """Check that a caller may know of an artifact.
+
+    Raises:
+        NotFoundError: it may not; as of what does not exist.
+    """
+    if caller is not None and not caller.sees(kind, name):
+        raise NotFoundError(f"there is no {kind} '{name}'")
+
+
+def sees(caller: Caller | None, kind: ArtifactKind, name: str) -> bool:
+    """Return whether a caller may know of an artifact."""
+    return caller is None or caller.sees(kind, name)
+
+
+def _caller(state: AppState, authorization: str) -> Caller:
+    assert state.keys is not None
+    given = _bearer(authorization)
+    if not given:
+        raise UnauthorizedError("send a key as Authorization: Bearer lp_…")
+    return state.keys.caller(given)
+
+
+def _bearer(authorization: str) -> str:
+    scheme, _, given = authorization.partition(" ")
+    return given.strip() if scheme.lower() == "bearer" else ""
