@@ -166,3 +166,37 @@ def replicas_reported(app):
 
 def health(app):
     return httpx.get(f"{app.url}/health", timeout=10).json()
+
+
+def test_a_key_reaches_every_ingress_and_goes_within_seconds(app):
+    store = app.config["applications"][0]["args"]["store"]["uri"]
+    app.deploy(llama={"num_cpus": 0.5, "threads": 1, "min_replicas": 1, "max_replicas": 1}, auth={"mode": "keys"})
+
+    def ask(key):
+        headers = {"Authorization": f"Bearer {key}"}
+        body = ANSWER | {"max_new_tokens": 2}
+        return httpx.post(f"{app.url}/predict", json=body, headers=headers, timeout=30).status_code
+
+    def keys(*arguments):
+        done = app.run("llama-platform", "keys", *arguments, "--store", store)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()[0]
+
+    assert httpx.post(f"{app.url}/predict", json=ANSWER, timeout=30).status_code == 401
+    key = keys("create", "ada", "--tenant", "acme")
+    wait_for(lambda: ask(key) == 200, 5)
+    new = keys("rotate", key.split("_")[1], "--overlap-hours", "0")
+    wait_for(lambda: (ask(new), ask(key)) == (200, 401), 5)
+    keys("revoke", key.split("_")[1])
+    wait_for(lambda: ask(new) == 401, 5)
+
+
+def test_without_keys_an_application_does_not_listen_elsewhere(app):
+    app.config["http_options"]["host"] = "0.0.0.0"
+    app.config["applications"][0]["args"]["auth"] = {"mode": "none"}
+    app.file.write_text(yaml.safe_dump(app.config))
+    app.run("serve", "shutdown", "-y", "--address", app.dashboard)
+    done = app.run("serve", "deploy", "--address", app.dashboard, str(app.file))
+    assert done.returncode == 0, done.stderr
+    wait_for(lambda: app.status()["status"] == "DEPLOY_FAILED", 120)
+    assert "auth.allow_open" in app.status()["message"] + str(app.status()["deployments"]["ingress"])
