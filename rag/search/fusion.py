@@ -37,32 +37,46 @@ class Folded:
     same: tuple[int, ...] = ()
 
 
-def fold(ranking: Sequence[int], k: int, text_of: Callable[[int], str]) -> list[Folded]:
+def fold(
+    ranking: Sequence[int], k: int, text_of: Callable[[int], str], date_of: Callable[[int], str] = lambda item: ""
+) -> list[Folded]:
     """Return the first `k` texts of a ranking; what is nearly a copy of a better one stands further back.
 
     Texts that are equal but for white space are one, with all their places. Nothing else is left out: two texts may
     have all but one word in common and say the opposite. A text loses a place and a half for each better one that it
-    is nearly a copy of.
+    is nearly a copy of; of near copies, the one of the latest date stands first.
 
     Args:
         ranking: items, best first.
         k: at least 1.
         text_of: returns the text of an item.
+        date_of: returns the date of an item as `YYYY-MM-DD`; empty where there is none.
     """
-    seen: dict[str, int] = {}
-    items: list[tuple[float, int, list[int]]] = []
-    texts: list[str] = []
+    first: dict[str, int] = {}
+    items: list[int] = []
+    same: list[list[int]] = []
+    lowered: list[str] = []
+    places: list[float] = []
+    groups: dict[int, list[int]] = {}
+    group_of: list[int] = []
     for item in ranking:
         text = " ".join(text_of(item).split())
-        if (place := seen.setdefault(text, len(items))) < len(items):
-            items[place][2].append(item)
+        if (known := first.setdefault(text, len(items))) < len(items):
+            same[known].append(item)
             continue
-        lowered = text.lower()
-        # Behind three times as many as are wanted, no text comes to the front any more.
-        near = 0
-        if len(items) < 3 * k:
-            near = sum(fuzz.ratio(lowered, other, score_cutoff=NEARLY_SAME) > 0 for other in texts)
-        texts.append(lowered)
-        items.append((len(items) + PLACES_BACK * near, item, []))
-    best = sorted(items, key=lambda found: found[0])[:k]
-    return [Folded(item, tuple(same)) for _, item, same in best]
+        near: list[int] = []
+        if len(items) < 3 * k:  # behind three times as many as are wanted, no text comes to the front any more
+            alike = (fuzz.ratio(text.lower(), other, score_cutoff=NEARLY_SAME) > 0 for other in lowered)
+            near = [number for number, is_near in enumerate(alike) if is_near]
+        group = group_of[near[0]] if near else len(items)
+        groups.setdefault(group, []).append(len(items))
+        group_of.append(group)
+        places.append(len(items) + PLACES_BACK * len(near))
+        lowered.append(text.lower())
+        items.append(item)
+        same.append([])
+    order: list[tuple[float, int]] = []
+    for members in groups.values():
+        by_date = sorted(members, key=lambda number: date_of(items[number]), reverse=True)
+        order += zip(sorted(places[number] for number in members), by_date, strict=True)
+    return [Folded(items[number], tuple(same[number])) for _, number in sorted(order)[:k]]

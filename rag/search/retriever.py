@@ -95,14 +95,18 @@ class Retriever:
         ranking = self._rank(query, vectors, allowed)
         searched = time.perf_counter()
         timings = {"search_ms": round((searched - begun) * 1000, 2)}
-        texts = snapshot.chunks.column("text")
+        texts, dates = snapshot.chunks.column("text"), snapshot.chunks.column("date")
+
+        def date_of(row: int) -> str:
+            return dates[row].as_py() or ""
+
         if self._reranker is None:
-            found = fold(ranking, query.k, lambda row: str(texts[row]))
+            found = fold(ranking, query.k, lambda row: str(texts[row]), date_of)
             rows = np.array([one.item for one in found], dtype=np.int64)
             scores = self._similarities(vectors, rows).tolist()
         else:
             # A judge needs no second opinion on what is the same.
-            judged = fold(ranking, max(RERANKED, query.k), lambda row: str(texts[row]))
+            judged = fold(ranking, max(RERANKED, query.k), lambda row: str(texts[row]), date_of)
             chunks = [snapshot.chunk(one.item) for one in judged]
             opinions = self._reranker.scores(query.question, [f"{c.place()}\n{c.text}" for c in chunks])
             best = sorted(zip(opinions, judged, strict=True), key=lambda pair: (-pair[0], pair[1].item))[: query.k]

@@ -21,8 +21,9 @@ from serve_apps.config import AppConfig
 LOG_LINES = 20
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _FOREIGN = re.compile(
-    r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+\s(INFO|WARNING)\s|^\[\d{4}-\d\d-\d\d |^\((?:\w+ )?pid=|^\(raylet|"
-    r"resource_tracker|^Traceback \(most recent|^  File \"|^    |^KeyError: '/|^\{\"time\"|Resources might leak"
+    r"^Running entrypoint for job |^Loading weights|^\(\w+\(.*pid=|^\((?:\w+ )?pid=|^\(raylet|^\[\d{4}-\d\d-\d\d |"
+    r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+\s(INFO|WARNING)\s|resource_tracker|^Traceback \(most recent|^  File \"|"
+    r"^    |^KeyError: '/|^\{\"time\"|Resources might leak"
 )
 """Lines of Ray's own logging, of tracebacks, of structured logging."""
 

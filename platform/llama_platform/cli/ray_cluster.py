@@ -89,6 +89,7 @@ def _join(address: str) -> Any:
     if re.fullmatch(r"[^/]+:\d+", address) and not is_listening(address, CONNECT_S):
         raise UnavailableError(f"{gone}: nothing listens there; {advice}")
     try:
-        return ray.init(logging_level=logging.WARNING)
+        # What workers log stays in Ray's files: a job's lines are its own, and its errors come with the exception.
+        return ray.init(logging_level=logging.WARNING, log_to_driver=False)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UnavailableError(f"{gone} that can be joined ({error}); {advice}") from error

@@ -1,6 +1,7 @@
 """Sources: from a `/rag` request to the chunks that are shown to the model, and the prompt that shows them."""
 
 import hashlib
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from llama_platform.inference.protocol import SamplingParams
 from llama_platform.models.prompt import Message
 from rag.documents.blocks import markdown_blocks, plain_blocks
 from rag.documents.document import Document, Facts, check_document_id, clean_text
+from rag.lexical_index import terms
 from rag.prompt import RagPrompt, fit_prompt
 from rag.search.retriever import Hit, Query, SearchResult
 from serve_apps.api.access import check_sees
@@ -29,6 +31,8 @@ REWRITE = (
     "Answer with the question alone.\n\nConversation:\n{conversation}\n\nLast question: {question}"
 )
 REWRITE_TOKENS = 64
+CODE = re.compile(r"(?=.*\d)(?=.*[a-z])[\w.+-]{4,}|[\d.-]{5,}")
+"""A term that few texts hold, such as `a343` or `0x80070005`; years are none."""
 EARLIER_TURNS = 2
 """Of the user, that are searched for together with the last."""
 EARLIER_CHARS = 300
@@ -80,7 +84,7 @@ async def retrieve_context(state: AppState, request: Request, context: RequestCo
     found = await _search(
         state, context, version, Query(searched, body.top_k, body.mode, body.filters), inline, timings
     )
-    if not _near_enough(found.hits, inline, config.rag.min_score):
+    if not _near_enough(found.hits, inline, config.rag.min_score, searched):
         return Sources(question, (), (), version, timings, arrived, 0, found.question_parts)
     if config.rag.extracts and config.llama.min_replicas > 0 and not state.generation.replicas():
         return Sources(question, found.hits, (), version, timings, arrived, 0, found.question_parts)
@@ -116,9 +120,13 @@ async def _search(
     return found
 
 
-def _near_enough(hits: Sequence[Hit], inline: Sequence[Document], min_score: float) -> bool:
+def _near_enough(hits: Sequence[Hit], inline: Sequence[Document], min_score: float, searched: str) -> bool:
+    """Return whether one of the hits may answer: by its score, or since it holds a number or code that is asked for."""
     own = {document.id for document in inline}
-    return any(hit.score >= min_score or hit.chunk.document in own for hit in hits)
+    if any(hit.score >= min_score or hit.chunk.document in own for hit in hits):
+        return True
+    codes = {term for term in terms([searched])[0] if CODE.fullmatch(term)}
+    return bool(codes) and any(codes & set(terms([hit.chunk.text])[0]) for hit in hits)
 
 
 async def _fit(

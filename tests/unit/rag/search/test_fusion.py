@@ -36,3 +36,13 @@ def test_near_copies_stand_further_back_and_none_is_lost():
     assert sorted(order) == list(range(7))
     assert order[0] == 0
     assert order.index(4) < order.index(3)
+
+
+def test_of_near_copies_the_latest_stands_first():
+    texts = ["Dogs are allowed in the office on all days of the week.",
+             "Dogs are not allowed in the office on all days of the week.", "Tea."]  # fmt: skip
+    dates = ["2023-01-10", "2026-03-05", ""]
+    found = fold([0, 1, 2], 3, texts.__getitem__, dates.__getitem__)
+    assert found[0].item == 1
+    assert {one.item for one in found} == {0, 1, 2}
+    assert fold([0, 1, 2], 3, texts.__getitem__)[0].item == 0

@@ -1,5 +1,10 @@
+import pytest
+
 from llama_platform.errors import EngineError
+from rag.documents.chunking import Chunk
+from rag.search.retriever import Hit
 from route_requests import answer_with, prompt_of
+from serve_apps.api.rag.retrieval import _near_enough
 
 
 def test_filters_and_modes_reach_the_search(rag):
@@ -59,3 +64,17 @@ def test_the_model_may_write_the_question_anew(make_rag, monkeypatch, tiny_templ
     assert answer["timings"]["standalone_ms"] > 0
     answer_with(http, monkeypatch, [EngineError("broken")])
     assert http.post("/rag", {"messages": turns, "max_new_tokens": 5}).json()["question"] == "How hot?"
+
+
+@pytest.mark.parametrize(
+    ("question", "near"),
+    [
+        ("What does A343 cost?", True),
+        ("error 0x80070005", True),
+        ("Who won in 1974?", False),
+        ("What does it cost?", False),
+    ],
+)
+def test_a_code_that_a_source_holds_is_near_enough(question, near):
+    chunk = Chunk("prices.pdf", "prices", "", "A343 19 1115.26 6\n0x80070005 since 1974", 0, 39)
+    assert _near_enough([Hit(chunk, 0, 0.01)], [], 0.2, question) is near
