@@ -1,6 +1,7 @@
 """Health of the application, and what it serves."""
 
 import importlib.metadata
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -11,8 +12,8 @@ from llama_platform import __version__
 from llama_platform.access.keys import Caller
 from llama_platform.artifacts.manifest import ArtifactKind
 from llama_platform.artifacts.refs import parse_ref
-from llama_platform.errors import UnauthorizedError, UnavailableError
-from serve_apps.api.access import caller_of, require, sees
+from llama_platform.errors import PlatformError, UnauthorizedError, UnavailableError
+from serve_apps.api.access import caller_of, check_admin, require, sees
 from serve_apps.api.errors import error_responses
 from serve_apps.api.state import AppState, WithState
 from serve_apps.generation.service import NO_REPLICA
@@ -57,6 +58,9 @@ async def health(request: Request, state: WithState) -> Response:
         await require(None)(request, state)
     except (UnauthorizedError, UnavailableError):
         report = {"status": report["status"]}
+    with suppress(PlatformError):  # only the administrator is told where the store is
+        check_admin(state, request.headers.get("authorization", ""), "admin:read")
+        report["store"] = state.repository.store.root
     return JSONResponse(report, status)
 
 

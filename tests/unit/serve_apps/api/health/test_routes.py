@@ -48,3 +48,11 @@ def test_model_info_asks_the_store_nothing(http, repository, monkeypatch):
         "versions": [{"version": 2, "digest": f"{7:064}", "created": "2026-01-01"}],
     }  # fmt: skip
     assert info["replicas"][0]["context_length"] == 512
+
+
+def test_only_the_administrator_is_told_where_the_store_is(make_http, tmp_path, repository):
+    (tmp_path / "token").write_text("t" * 32)
+    http = make_http(admin_token_file=tmp_path / "token")
+    assert "store" not in http.get("/health").json()
+    found = http.get("/health", headers={"Authorization": "Bearer " + "t" * 32}).json()
+    assert found["store"] == repository.store.root
