@@ -53,18 +53,13 @@ def _blocks(element: object, builder: TextBuilder) -> None:
         inline.clear()
 
     for child in element.children:  # type: ignore[attr-defined]
-        name = getattr(child, "name", None)
-        if name is None:
-            inline.append(str(child))
-        elif name == "br":
-            inline.append("\0")
-        elif name == "img":
-            inline.append(str(child.get("alt") or ""))
-        elif name in _INLINE and child.find(_is_block) is None:
+        if (text := _own_text(child)) is not None:
+            inline.append(text)
+        elif child.name in _INLINE and child.find(_is_block) is None:
             inline.append(_inline_text(child))
         else:
             end_paragraph()
-            _block(child, name, builder)
+            _block(child, child.name, builder)
     end_paragraph()
 
 
@@ -109,16 +104,21 @@ def _inline_text(element: object) -> str:
     """Return the text of an element; blocks within it are parted by a space."""
     parts: list[str] = []
     for child in element.descendants:  # type: ignore[attr-defined]
-        name = getattr(child, "name", None)
-        if name is None:
-            parts.append(str(child))
-        elif name == "br":
-            parts.append("\0")
-        elif name == "img":
-            parts.append(str(child.get("alt") or ""))
-        elif name not in _INLINE:
+        if (text := _own_text(child)) is not None:
+            parts.append(text)
+        elif _is_block(child):
             parts.append(" ")
     return "".join(parts)
+
+
+def _own_text(node: object) -> str | None:
+    """Return the text of what holds no other elements: of text, a break and a picture; None of everything else."""
+    name = getattr(node, "name", None)
+    if name is None:
+        return str(node)
+    if name == "br":
+        return "\0"
+    return str(node.get("alt") or "") if name == "img" else None  # type: ignore[attr-defined]
 
 
 def _is_block(tag: object) -> bool:

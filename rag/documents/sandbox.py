@@ -33,8 +33,6 @@ class CutDocument:
 
 MOST_UNREAD = 0.2
 """Share of a text without tokens from which on it is said."""
-READ_CHARS = 20_000
-"""Of a text, that are looked at for that."""
 Cutter = Callable[[Document], CutDocument]
 
 
@@ -85,33 +83,34 @@ class _State:
 def make_cutter(chunking: ChunkingConfig, tokenizer: str) -> Cutter:
     """Return a function that cuts documents by the tokens of a tokenizer, given as the content of its file."""
     counter = token_counter(tokenizer)
-
     unknown = counter.token_to_id(json.loads(tokenizer)["model"].get("unk_token") or "")
 
-    def tokens(text: str) -> list[int]:
+    def read(text: str) -> tuple[list[int], float]:
+        """Return where each token begins, and which share of the characters in tokens the model cannot read."""
         encoded = counter.encode(text, add_special_tokens=False)
-        found: list[int] = []
+        starts: list[int] = []
+        unread = whole = 0
         for number, (start, end) in zip(encoded.ids, encoded.offsets, strict=True):
-            found += range(start, max(end, start + 1)) if number == unknown else [start]
-        return found
+            whole += end - start
+            unread += (end - start) * (number == unknown)
+            starts += range(start, max(end, start + 1)) if number == unknown else [start]
+        return starts, unread / max(1, whole)
 
     def cut(document: Document) -> CutDocument:
+        starts, share = read(document.text)
+
+        def tokens(text: str) -> list[int]:
+            return starts if text is document.text else read(text)[0]
+
         chunks = tuple(split_document(document, chunking.chunk_tokens, chunking.overlap_tokens, tokens))
         notes = document.notes
-        if (share := _unread(document.text)) > MOST_UNREAD:
+        if share > MOST_UNREAD:
             notes += (
                 f"the embedding model has no tokens for {share:.0%} of it: that is found by its words only; set "
                 "embedding.model to a multilingual model",
             )
         bare = Document(document.id, "", document.sha256, document.facts, (), notes)
         return CutDocument(bare, chunks, coverage(document, chunks))
-
-    def _unread(text: str) -> float:
-        """Return the share of a text's characters, spaces not counted, that the model has no tokens for."""
-        encoded = counter.encode(text[:READ_CHARS], add_special_tokens=False)
-        sizes = [end - start for start, end in encoded.offsets]
-        unread = sum(size for size, number in zip(sizes, encoded.ids, strict=True) if number == unknown)
-        return float(unread / max(1, sum(sizes)))
 
     return cut
 

@@ -6,9 +6,8 @@ from typing import Literal
 
 from fastapi import Request
 
-from llama_platform.access.keys import Caller, Scope
-from llama_platform.artifacts.manifest import ArtifactKind
-from llama_platform.errors import ConfigError, ForbiddenError, InputError, NotFoundError, UnauthorizedError
+from llama_platform.access.keys import Caller, Scope, check_sees
+from llama_platform.errors import ConfigError, ForbiddenError, InputError, UnauthorizedError
 from serve_apps.api.state import AppState, WithState
 from serve_apps.config import AppConfig
 
@@ -81,21 +80,6 @@ def caller_of(request: Request) -> Caller | None:
     """Return whose key a request came with; None where no keys are asked for, and of the administrator's token."""
     caller: Caller | None = getattr(request.state, "caller", None)
     return caller
-
-
-def check_sees(caller: Caller | None, kind: ArtifactKind, name: str) -> None:
-    """Check that a caller may know of an artifact.
-
-    Raises:
-        NotFoundError: it may not; as of what does not exist.
-    """
-    if caller is not None and not caller.sees(kind, name):
-        raise NotFoundError(f"there is no {kind} '{name}'")
-
-
-def sees(caller: Caller | None, kind: ArtifactKind, name: str) -> bool:
-    """Return whether a caller may know of an artifact."""
-    return caller is None or caller.sees(kind, name)
 
 
 def _caller(state: AppState, authorization: str) -> Caller:

@@ -10,10 +10,10 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from llama_platform.access.keys import Caller
+from llama_platform.access.keys import Caller, check_sees
 from llama_platform.artifacts.refs import BASE, parse_ref
 from llama_platform.artifacts.repository import ArtifactVersion
-from llama_platform.errors import ContextLengthError, InputError, NotFoundError, UnavailableError
+from llama_platform.errors import ContextLengthError, InputError, UnavailableError
 from llama_platform.inference.protocol import (
     FinishEvent,
     GenerationRequest,
@@ -151,8 +151,7 @@ class GenerationService:
         """
         if name is None or name == BASE:
             return None
-        if context.caller is not None and not context.caller.sees("adapter", parse_ref(name).name):
-            raise NotFoundError(f"there is no adapter '{name}'")
+        check_sees(context.caller, "adapter", parse_ref(name).name)
         version = await context.deadline.within(self.router.resolve("adapter", name, context.split_key))
         if name.partition("@")[2].isdigit():  # what aliases name has been checked by the controller
             known = self.router.version("adapter", version.name, version.version)

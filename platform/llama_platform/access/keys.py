@@ -14,7 +14,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from llama_platform.errors import ForbiddenError, UnauthorizedError
+from llama_platform.errors import ForbiddenError, NotFoundError, UnauthorizedError
 
 Scope = Literal["generate", "rag", "embed", "feedback", "admin:read", "admin:write"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
@@ -69,7 +69,8 @@ class ApiKey(BaseModel):
 class AccessDocument(BaseModel):
     """Content of `access/keys.json`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # An error of a damaged document shows nothing of it.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     generation: int = 0
     """Count of its changes."""
@@ -111,6 +112,21 @@ class Caller(BaseModel):
         """
         patterns = self.adapters if kind == "adapter" else self.indexes
         return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def sees(caller: Caller | None, kind: str, name: str) -> bool:
+    """Return whether a caller may know of an artifact; see Caller.sees. None, where no keys are asked for, sees all."""
+    return caller is None or caller.sees(kind, name)
+
+
+def check_sees(caller: Caller | None, kind: str, name: str) -> None:
+    """Check that a caller may know of an artifact; see `sees`.
+
+    Raises:
+        NotFoundError: it may not; as of what does not exist.
+    """
+    if not sees(caller, kind, name):
+        raise NotFoundError(f"there is no {kind} '{name}'")
 
 
 def new_secret() -> tuple[str, str]:

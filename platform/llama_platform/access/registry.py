@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 from pydantic import ValidationError
 
 from llama_platform.access.keys import AccessDocument, ApiKey, Patterns, Scope, Secret, new_secret
-from llama_platform.errors import ConflictError, InputError, IntegrityError, NotFoundError
-from llama_platform.storage.base import ObjectStore, PreconditionFailedError
+from llama_platform.errors import ConflictError, InputError, NotFoundError
+from llama_platform.storage.base import ObjectStore
+from llama_platform.storage.document import StoredDocument
 
 KEYS_FILE = "access/keys.json"
-WRITE_TRIES = 20
 
 
 class KeyRegistry:
@@ -19,7 +19,7 @@ class KeyRegistry:
 
     def __init__(self, store: ObjectStore) -> None:
         """Work on the store's `access/keys.json`; nothing is read yet."""
-        self._store = store
+        self._document = StoredDocument(store, KEYS_FILE, AccessDocument)
 
     def read(self) -> AccessDocument:
         """Return the present state; empty where no key was ever made.
@@ -27,7 +27,7 @@ class KeyRegistry:
         Raises:
             IntegrityError: the document is damaged.
         """
-        return self._read()[0]
+        return self._document.read()
 
     def read_if_changed(self, etag: str | None) -> tuple[AccessDocument, str] | None:
         """Return the present state and its etag, or None if it is still the one with this etag.
@@ -36,8 +36,7 @@ class KeyRegistry:
             NotFoundError: no key was ever made.
             IntegrityError: the document is damaged.
         """
-        stored = self._store.read_if_changed(KEYS_FILE, etag)
-        return None if stored is None else (self._parse(stored.content), stored.etag)
+        return self._document.read_if_changed(etag)
 
     def create(
         self,
@@ -124,30 +123,10 @@ class KeyRegistry:
         return _found(self._change(end), key_id)
 
     def _change(self, change: Callable[[AccessDocument], dict[str, ApiKey]]) -> AccessDocument:
-        for _ in range(WRITE_TRIES):
-            document, etag = self._read()
-            keys = {**document.keys, **change(document)}
-            updated = AccessDocument(generation=document.generation + 1, keys=keys)
-            content = updated.model_dump_json(indent=1).encode()
-            try:
-                self._store.write(KEYS_FILE, content, if_absent=etag is None, if_match=etag)
-            except PreconditionFailedError:
-                continue
-            return updated
-        raise ConflictError(f"the keys changed {WRITE_TRIES} times in a row; try again")
+        def changed(document: AccessDocument) -> AccessDocument:
+            return AccessDocument(generation=document.generation + 1, keys={**document.keys, **change(document)})
 
-    def _read(self) -> tuple[AccessDocument, str | None]:
-        try:
-            stored = self._store.read(KEYS_FILE)
-        except NotFoundError:
-            return AccessDocument(), None
-        return self._parse(stored.content), stored.etag
-
-    def _parse(self, content: bytes) -> AccessDocument:
-        try:
-            return AccessDocument.model_validate_json(content)
-        except ValidationError as error:
-            raise IntegrityError(f"{self._store.root}/{KEYS_FILE}: damaged: {error.error_count()} problems") from error
+        return self._document.update(changed, "the keys")
 
 
 def _found(document: AccessDocument, key_id: str) -> ApiKey:

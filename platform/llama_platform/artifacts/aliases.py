@@ -8,16 +8,15 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from llama_platform.artifacts.manifest import ArtifactKind, check_name
 from llama_platform.artifacts.repository import ArtifactRepository, locate
-from llama_platform.errors import ConflictError, InputError, IntegrityError, NotFoundError
-from llama_platform.storage.base import PreconditionFailedError
+from llama_platform.errors import ConflictError, InputError, NotFoundError
+from llama_platform.storage.document import WRITE_TRIES, StoredDocument
 
 HISTORY_LENGTH = 100
 BUCKETS = 10_000
-WRITE_TRIES = 20
 
 
 class Target(BaseModel):
@@ -75,11 +74,11 @@ class Aliases:
         self._repository = repository
         self._kind: ArtifactKind = kind
         self._name = name
-        self._key = f"{locate(kind, name)}/aliases.json"
+        self._document = StoredDocument(repository.store, f"{locate(kind, name)}/aliases.json", AliasDocument)
 
     def read(self) -> AliasDocument:
         """Return the present state; empty where no alias was ever set."""
-        return self._read()[0]
+        return self._document.read()
 
     def read_if_changed(self, etag: str | None) -> tuple[AliasDocument, str] | None:
         """Return the present state and its etag, or None if it is still the one with this etag.
@@ -88,8 +87,7 @@ class Aliases:
             NotFoundError: no alias was ever set.
             IntegrityError: the document is damaged.
         """
-        stored = self._repository.store.read_if_changed(self._key, etag)
-        return None if stored is None else (self._parse(stored.content), stored.etag)
+        return self._document.read_if_changed(etag)
 
     def promote(self, alias: str, version: int, expected_generation: int | None = None) -> AliasDocument:
         """Point `alias` at one version.
@@ -173,8 +171,7 @@ class Aliases:
     def _update(
         self, change: Callable[[AliasDocument], AliasChange | None], expected_generation: int | None
     ) -> AliasDocument:
-        for _ in range(WRITE_TRIES):
-            document, etag = self._read()
+        def changed(document: AliasDocument) -> AliasDocument:
             if expected_generation is not None and document.generation != expected_generation:
                 raise ConflictError(
                     f"{self._kind} '{self._name}': aliases are at generation {document.generation}, "
@@ -183,31 +180,13 @@ class Aliases:
             entry = change(document)
             if entry is None:
                 return document
-            updated = AliasDocument(
+            return AliasDocument(
                 generation=entry.generation,
                 aliases={**document.aliases, entry.alias: entry.targets},
                 history=(*document.history, entry)[-HISTORY_LENGTH:],
             )
-            content = updated.model_dump_json(indent=1).encode()
-            try:
-                self._repository.store.write(self._key, content, if_absent=etag is None, if_match=etag)
-            except PreconditionFailedError:
-                continue
-            return updated
-        raise ConflictError(f"{self._kind} '{self._name}': aliases changed {WRITE_TRIES} times in a row; try again")
 
-    def _read(self) -> tuple[AliasDocument, str | None]:
-        try:
-            stored = self._repository.store.read(self._key)
-        except NotFoundError:
-            return AliasDocument(), None
-        return self._parse(stored.content), stored.etag
-
-    def _parse(self, content: bytes) -> AliasDocument:
-        try:
-            return AliasDocument.model_validate_json(content)
-        except ValidationError as error:
-            raise IntegrityError(f"{self._repository.store.root}/{self._key}: damaged: {error}") from error
+        return self._document.update(changed, f"{self._kind} '{self._name}': aliases")
 
 
 def choose(name: str, alias: str, targets: tuple[Target, ...], subject: str) -> int:

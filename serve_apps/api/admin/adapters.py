@@ -6,10 +6,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from llama_platform.access.keys import check_sees
 from llama_platform.artifacts.refs import parse_ref, resolve
 from llama_platform.models.adapter_transfer import export_adapter, import_adapter
 from llama_platform.models.prompt import PromptStyle
-from serve_apps.api.access import caller_of, check_sees
+from serve_apps.api.access import caller_of
 from serve_apps.api.admin.parameters import VERSION_FORM, Name
 from serve_apps.api.state import WithState
 

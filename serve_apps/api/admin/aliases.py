@@ -5,11 +5,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from llama_platform.access.keys import sees
 from llama_platform.artifacts.aliases import AliasDocument, Aliases
 from llama_platform.artifacts.catalog import list_artifacts, show_version, summarize
 from llama_platform.artifacts.manifest import ArtifactKind
 from llama_platform.errors import NotFoundError
-from serve_apps.api.access import caller_of, sees
+from serve_apps.api.access import caller_of
 from serve_apps.api.admin.parameters import VERSION_FORM, Alias, Name
 from serve_apps.api.state import AppState, WithState
 from serve_apps.routing.table import Route

@@ -7,14 +7,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from llama_platform.access.keys import ApiKey, Scope
+from llama_platform.access.keys import ApiKey, Name, Scope
 from llama_platform.access.registry import KeyRegistry
 from llama_platform.errors import ForbiddenError, NotFoundError
 from serve_apps.api.access import caller_of
 from serve_apps.api.state import WithState
 
 routes = APIRouter(prefix="/keys")
-NAME_FORM = "^[a-z0-9][a-z0-9._-]{0,62}$"
 KeyId = Annotated[str, Field(pattern="^[0-9a-f]{12}$")]
 Pattern = Annotated[str, Field(min_length=1, max_length=200)]
 
@@ -24,8 +23,8 @@ class NewKey(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: Annotated[str, Field(pattern=NAME_FORM, description="says whose it is")]
-    tenant: Annotated[str, Field(pattern=NAME_FORM, description="whom its use is counted for")]
+    name: Annotated[Name, Field(description="says whose it is")]
+    tenant: Annotated[Name, Field(description="whom its use is counted for")]
     scopes: Annotated[list[Scope], Field(min_length=1, max_length=10)] = ["generate"]
     adapters: Annotated[list[Pattern], Field(max_length=100)] = []
     """Names of adapters that it sees, `*` for any letters; none for those of its tenant."""

@@ -9,11 +9,11 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 
 from llama_platform import __version__
-from llama_platform.access.keys import Caller
+from llama_platform.access.keys import Caller, sees
 from llama_platform.artifacts.manifest import ArtifactKind
 from llama_platform.artifacts.refs import parse_ref
 from llama_platform.errors import PlatformError, UnauthorizedError, UnavailableError
-from serve_apps.api.access import caller_of, check_admin, require, sees
+from serve_apps.api.access import caller_of, check_admin, require
 from serve_apps.api.errors import error_responses
 from serve_apps.api.state import AppState, WithState
 from serve_apps.generation.service import NO_REPLICA

@@ -4,9 +4,10 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, Request
 
+from llama_platform.access.keys import sees
 from llama_platform.artifacts.refs import BASE, PRODUCTION
 from llama_platform.artifacts.repository import ArtifactVersion
-from serve_apps.api.access import caller_of, require, sees
+from serve_apps.api.access import caller_of, require
 from serve_apps.api.errors import openai_error_responses
 from serve_apps.api.openai import chat, completions, embeddings
 from serve_apps.api.openai.rendering import resolve_model

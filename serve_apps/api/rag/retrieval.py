@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from fastapi import Request
 
+from llama_platform.access.keys import check_sees
 from llama_platform.artifacts.refs import parse_ref
 from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.errors import InputError, NotFoundError, PlatformError
@@ -18,7 +19,6 @@ from rag.documents.document import Document, Facts, check_document_id, clean_tex
 from rag.lexical_index import terms
 from rag.prompt import RagPrompt, fit_prompt
 from rag.search.retriever import Hit, Query, SearchResult
-from serve_apps.api.access import check_sees
 from serve_apps.api.middleware.access_log import record_of
 from serve_apps.api.rag.schemas import InlineDocument, RagRequest
 from serve_apps.api.state import AppState
@@ -84,7 +84,8 @@ async def retrieve_context(state: AppState, request: Request, context: RequestCo
     found = await _search(
         state, context, version, Query(searched, body.top_k, body.mode, body.filters), inline, timings
     )
-    if not _near_enough(found.hits, inline, config.rag.min_score, searched):
+    near = await state.pools.compute(_near_enough, found.hits, inline, config.rag.min_score, searched)
+    if not near:
         return Sources(question, (), (), version, timings, arrived, 0, found.question_parts)
     if config.rag.extracts and config.llama.min_replicas > 0 and not state.generation.replicas():
         return Sources(question, found.hits, (), version, timings, arrived, 0, found.question_parts)

@@ -22,7 +22,7 @@ def taken(registry, text, later=timedelta()):
 def test_a_key_is_taken_until_it_is_revoked_and_its_secret_is_not_kept(registry):
     key, text = registry.create("ada", "acme", ("generate",))
     assert taken(registry, text) == key.id
-    assert text.rpartition("_")[2] not in registry._store.read(KEYS_FILE).content.decode()
+    assert text.rpartition("_")[2] not in registry._document._store.read(KEYS_FILE).content.decode()
     registry.revoke(key.id)
     with pytest.raises(UnauthorizedError):
         taken(registry, text)
@@ -72,6 +72,6 @@ def test_a_name_is_one_keys_until_that_is_revoked(registry):
 
 
 def test_a_damaged_document_is_said(registry):
-    registry._store.write(KEYS_FILE, b"{")
+    registry._document._store.write(KEYS_FILE, b"{")
     with pytest.raises(IntegrityError, match="damaged"):
         registry.read()
