@@ -1,8 +1,13 @@
 """Ports: which are free on this machine, and whether something listens at an address."""
 
+import random
 import socket
 
 from llama_platform.errors import UnavailableError
+
+# Where free ports are looked for: below those that systems give to outgoing connections (from 32768 on Linux), so
+# that none takes a port between its choice and its use, and above those that Ray gives to its workers (to 19999).
+FREE_PORTS = range(20000, 32768)
 
 
 def free_port(preferred: int = 0) -> int:
@@ -11,14 +16,14 @@ def free_port(preferred: int = 0) -> int:
     Raises:
         UnavailableError: there is none.
     """
-    for port in (preferred, 0):
+    for port in ([preferred] if preferred else []) + random.sample(FREE_PORTS, len(FREE_PORTS)):
         with socket.socket() as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 listener.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return int(listener.getsockname()[1])
+            return port
     raise UnavailableError("no free port on 127.0.0.1; end programs that hold many")
 
 

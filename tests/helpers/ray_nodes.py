@@ -100,7 +100,7 @@ class RayCluster:
     def _start(self, *arguments: str) -> subprocess.Popen:
         command = [
             str(BIN / "ray"), "start", "--block", "--node-ip-address=127.0.0.1", "--object-store-memory=150000000",
-            f"--dashboard-agent-listen-port={free_port()}", *arguments,
+            "--dashboard-agent-listen-port=0", *arguments,
         ]  # fmt: skip
         environment = {key: value for key, value in self.environment.items() if key != "RAY_ADDRESS"}
         node = subprocess.Popen(

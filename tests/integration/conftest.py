@@ -74,7 +74,7 @@ def cluster():
     command = [
         str(BIN / "ray"), "start", "--head", "--block", f"--port={port}", "--num-cpus=4", f"--temp-dir={folder}",
         "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard_port}", "--object-store-memory=200000000",
-        f"--dashboard-agent-listen-port={free_port()}", f"--ray-client-server-port={free_port()}",
+        "--dashboard-agent-listen-port=0", f"--ray-client-server-port={free_port()}",
         "--node-ip-address=127.0.0.1",
     ]  # fmt: skip
     starting = {key: value for key, value in environment.items() if key != "RAY_ADDRESS"}
