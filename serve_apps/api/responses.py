@@ -8,7 +8,7 @@ from fastapi import Request
 from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.inference.protocol import FinishEvent
 from llama_platform.inference.requests import SamplingFields
-from serve_apps.api.access import caller_of
+from serve_apps.api.access import allowance_of, caller_of
 from serve_apps.api.errors import describe
 from serve_apps.api.middleware.access_log import record_of
 from serve_apps.api.schemas import Problem
@@ -27,7 +27,12 @@ def context_of(request: Request, user: str | None) -> RequestContext:
     session = request.headers.get("x-session-id", "")[:200]
     request_id = str(request.state.request_id)
     return RequestContext(
-        request_id, user or session or request_id, request.state.deadline, record_of(request), caller=caller_of(request)
+        request_id,
+        user or session or request_id,
+        request.state.deadline,
+        record_of(request),
+        caller=caller_of(request),
+        allowance=allowance_of(request),
     )
 
 

@@ -31,6 +31,16 @@ class TimingsOut(BaseModel):
     total_ms: float
 
 
+class LimitFacts(BaseModel):
+    """Which limit is used up."""
+
+    quota: str
+    limit: int
+    of: str
+    """`key` or `tenant`."""
+    resets_in_s: int
+
+
 class Problem(BaseModel):
     """An error (RFC 9457, «Problem Details for HTTP APIs»)."""
 
@@ -41,6 +51,7 @@ class Problem(BaseModel):
     detail: str
     request_id: str
     field: str | None = None
+    limit: LimitFacts | None = None
     openai_code: str | None = Field(None, exclude=True)
     """Code below `/v1`, where it is another one there."""
 

@@ -6,11 +6,13 @@ from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 
+from llama_platform.access.meter import Meter
+from llama_platform.access.usage import Prices, UsageBook
 from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
 from rag.documents.document import Document
 from rag.embedding import EmbeddingResult
 from rag.search.retriever import Query, SearchResult
-from serve_apps.config import AppConfig
+from serve_apps.config import AppConfig, PricesConfig
 from serve_apps.generation.service import GenerationService
 from serve_apps.routing.key_book import KeyBook
 from serve_apps.routing.router import AliasRouter
@@ -73,6 +75,10 @@ class AppState:
     """None where retrieval is off."""
     jobs: IndexJobs
     pools: WorkerPools
+    meter: Meter
+    """Counts what keys and tenants use."""
+    usage: UsageBook
+    """What was used, for reports."""
     keys: KeyBook | None = None
     """Keys of clients; None where whoever reaches the port may ask."""
 
@@ -83,6 +89,11 @@ async def _state(request: Request) -> AppState:  # a plain function would cost a
 
 
 WithState = Annotated[AppState, Depends(_state)]
+
+
+def prices_of(config: PricesConfig) -> Prices:
+    """Return the configuration's prices."""
+    return Prices(config.prompt, config.prompt if config.cached is None else config.cached, config.completion)
 
 
 def retry_after_s(state: AppState) -> int:

@@ -20,11 +20,13 @@ from llama_platform.inference.protocol import (
     IndexedEvent,
     SamplingParams,
     TokenEvent,
+    Usage,
 )
 from llama_platform.models.base_model import max_positions
 from llama_platform.models.lineage import check_lineage
 from llama_platform.models.prompt import STRIPS, PromptTemplate
 from serve_apps.config import AppConfig
+from serve_apps.generation.allowance import Allowance
 from serve_apps.generation.completion import TextTrimmer
 from serve_apps.generation.deadline import Deadline
 from serve_apps.routing.replica_status import ReplicaStatus
@@ -81,6 +83,8 @@ class RequestContext:
     """Whether the text is for the platform itself, such as a question that is rewritten for the search."""
     caller: Caller | None = None
     """Whose key it came with; None where none is asked for."""
+    allowance: Allowance | None = None
+    """What it may use; None for as much as there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,9 +230,13 @@ class GenerationService:
         """Yield the events of a request's answers; closing it stops the work.
 
         Raises:
+            LimitError: the tokens that it may need are more than its key or tenant has left.
             DeadlineError: the deadline has passed.
             PlatformError: a replica refuses or fails.
         """
+        if context.allowance is not None:
+            needed = sum(len(one.prompt_ids) + one.sampling.max_new_tokens for one in request.requests)
+            await context.allowance.reserve(needed)
         unfinished = {number: 0 for number in range(len(request.requests))}
         strip = STRIPS[self.template.style]
         trimmers = {n: TextTrimmer(strip) for n, one in enumerate(request.requests) if not one.continues}
@@ -263,9 +271,13 @@ def _leave(context: RequestContext, request: PreparedRequest, unfinished: Mappin
     """Note the answers that nobody waits for any more, with the tokens that each has by now."""
     prompts = sum(len(request.requests[number].prompt_ids) for number in unfinished)
     context.record.left(prompts, sum(unfinished.values()))
+    if context.allowance is not None:
+        context.allowance.use(Usage(prompts, sum(unfinished.values())))
 
 
 def _record(context: RequestContext, number: int, event: TokenEvent | FinishEvent) -> None:
+    if isinstance(event, FinishEvent) and context.allowance is not None:
+        context.allowance.use(event.usage)
     if not context.internal:
         context.record.note(number, event)
     elif isinstance(event, FinishEvent):

@@ -3,11 +3,15 @@
 import asyncio
 import logging
 import os
+import secrets
+import time
 from typing import Any
 
 from fastapi import FastAPI
 from ray.serve.handle import DeploymentHandle
 
+from llama_platform.access.meter import Meter
+from llama_platform.access.usage import UsageBook
 from llama_platform.artifacts.location import repository_from
 from llama_platform.artifacts.repository import ArtifactRepository
 from llama_platform.errors import PlatformError
@@ -29,6 +33,10 @@ from serve_apps.worker_pools import WorkerPools
 
 log = logging.getLogger(__name__)
 RESUME_TIMEOUT_S = 120.0
+USAGE_INTERVAL_S = 10.0
+"""How often what was used is written; a process that is killed loses what it counted since."""
+LEASE_MARGIN_S = 30.0
+"""How long a place that is counted in Redis is kept beyond a request's deadline."""
 
 
 class Ingress:
@@ -61,19 +69,27 @@ class Ingress:
         await asyncio.to_thread(check_exposure, parsed.auth)
         keys = None
         if parsed.auth.mode == "keys":
-            seen = {name: (tenant.adapters, tenant.indexes) for name, tenant in parsed.tenants.items()}
-            keys = KeyBook(RemoteController(controller), seen)
-        self._state = AppState(parsed, repository, router, generation, searcher, jobs, pools, keys)
+            keys = KeyBook(RemoteController(controller), parsed.tenant_defaults())
+        limits = parsed.limits
+        meter = Meter(limits.storage, limits.on_failure, limits.request_timeout_s + LEASE_MARGIN_S)
+        self._usage = UsageBook(repository.store, f"{time.time_ns()}-{secrets.token_hex(4)}")
+        self._state = AppState(parsed, repository, router, generation, searcher, jobs, pools, meter, self._usage, keys)
         check_token_file(parsed)
         log.info("the application starts", extra={"store": repository.store.root})
         self._following = [asyncio.ensure_future(router.run(kind)) for kind in KINDS]
         if keys is not None:
             self._following.append(asyncio.ensure_future(keys.run()))
+        self._following.append(asyncio.ensure_future(_keep(pools, self._usage)))
         self._resuming = asyncio.ensure_future(_resume(pools, jobs, repository))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Return the HTTP application; Serve asks for it when the replica starts."""
         return make_api(self._state, IngressMetrics())
+
+    async def __del__(self) -> None:
+        """Write what is not in the store yet; Serve awaits this when it stops the replica."""
+        await asyncio.to_thread(self._usage.write)
+        await self._state.meter.close()
 
     def check_health(self) -> None:
         """Let Serve replace the ingress where it no longer follows the tables.
@@ -84,6 +100,20 @@ class Ingress:
         for task in self._following:
             if task.done():
                 raise RuntimeError(f"following the routing tables has ended: {task.exception()}")
+
+
+async def _keep(pools: WorkerPools, usage: UsageBook) -> None:
+    """Write what was used, for ever; what cannot be written now is written the next time."""
+    away = False
+    while True:
+        await asyncio.sleep(USAGE_INTERVAL_S)
+        try:
+            await pools.store(usage.write)
+            away = False
+        except PlatformError as error:
+            if not away:
+                log.error("what was used cannot be written; it is kept", extra={"reason": str(error)})
+            away = True
 
 
 async def _resume(pools: WorkerPools, jobs: RayIndexJobs, repository: ArtifactRepository) -> None:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Protocol
 
-from llama_platform.access.keys import AccessDocument, Caller, Patterns, authenticate
+from llama_platform.access.keys import AccessDocument, Caller, TenantDefaults, authenticate
 from llama_platform.access.registry import KeyRegistry
 from llama_platform.errors import NotFoundError, PlatformError, UnavailableError
 from llama_platform.storage.base import ObjectStore
@@ -78,14 +78,14 @@ class KeysSource(Protocol):
 class KeyBook:
     """An ingress's part: knows the keys as the controller last told them."""
 
-    def __init__(self, source: KeysSource, of_tenants: Mapping[str, tuple[Patterns, Patterns]]) -> None:
+    def __init__(self, source: KeysSource, tenants: Mapping[str, TenantDefaults]) -> None:
         """Know nothing yet; `run` keeps it up to date.
 
         Args:
             source: the controller.
-            of_tenants: adapters and indexes that each tenant sees, for keys that name none.
+            tenants: what each tenant gives its keys.
         """
-        self._source, self._of_tenants = source, of_tenants
+        self._source, self._tenants = source, tenants
         self.document: AccessDocument | None = None
         """None until the controller has told."""
 
@@ -108,4 +108,4 @@ class KeyBook:
         """
         if self.document is None:
             raise UnavailableError("the keys are not known here yet; try again in a moment")
-        return authenticate(self.document, text, datetime.now(UTC), self._of_tenants)
+        return authenticate(self.document, text, datetime.now(UTC), self._tenants)

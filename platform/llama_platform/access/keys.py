@@ -14,6 +14,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from llama_platform.access.quotas import Quotas
 from llama_platform.errors import ForbiddenError, NotFoundError, UnauthorizedError
 
 Scope = Literal["generate", "rag", "embed", "feedback", "admin:read", "admin:write"]
@@ -52,6 +53,8 @@ class ApiKey(BaseModel):
     """Names of adapters that it sees, `*` for any letters; none for those of its tenant."""
     indexes: Patterns = ()
     """Names of indexes that it sees, `*` for any letters; none for those of its tenant."""
+    limits: Quotas = Quotas()
+    """How much it may use; without any, what its tenant gives each key."""
     secrets: tuple[Secret, ...]
     """The newest first."""
     created: datetime
@@ -93,6 +96,8 @@ class Caller(BaseModel):
     """Names of adapters that it sees."""
     indexes: Patterns
     """Names of indexes that it sees."""
+    limits: Quotas = Quotas()
+    """How much the key may use."""
 
     def require(self, scope: Scope) -> None:
         """Check that it may do something.
@@ -135,9 +140,20 @@ def new_secret() -> tuple[str, str]:
     return secret, hashlib.sha256(secret.encode()).hexdigest()
 
 
-def authenticate(
-    document: AccessDocument, text: str, now: datetime, of_tenants: Mapping[str, tuple[Patterns, Patterns]]
-) -> Caller:
+class TenantDefaults(BaseModel):
+    """What keys of a tenant see and may use that say nothing of it themselves."""
+
+    model_config = ConfigDict(frozen=True)
+
+    adapters: Patterns = ()
+    """Names of adapters."""
+    indexes: Patterns = ()
+    """Names of indexes."""
+    limits: Quotas = Quotas()
+    """How much each key may use."""
+
+
+def authenticate(document: AccessDocument, text: str, now: datetime, tenants: Mapping[str, TenantDefaults]) -> Caller:
     """Return who a key is of.
 
     Every key takes the same time, whatever of it is right.
@@ -146,7 +162,7 @@ def authenticate(
         document: all keys.
         text: what the client sent as its key.
         now: time of the request, with its zone.
-        of_tenants: adapters and indexes that each tenant sees, for keys that name none.
+        tenants: what each tenant gives its keys.
 
     Raises:
         UnauthorizedError: it is no key, or one that is not taken any more.
@@ -160,11 +176,12 @@ def authenticate(
     ]
     if key is None or not any(taken) or not key.is_valid(now):
         raise UnauthorizedError("this key is not known here, or not taken any more")
-    adapters, indexes = of_tenants.get(key.tenant, ((), ()))
+    defaults = tenants.get(key.tenant, TenantDefaults())
     return Caller(
         key=key.id,
         tenant=key.tenant,
         scopes=key.scopes,
-        adapters=key.adapters or adapters,
-        indexes=key.indexes or indexes,
+        adapters=key.adapters or defaults.adapters,
+        indexes=key.indexes or defaults.indexes,
+        limits=key.limits if key.limits.named() else defaults.limits,
     )

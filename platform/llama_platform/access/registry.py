@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pydantic import ValidationError
 
 from llama_platform.access.keys import AccessDocument, ApiKey, Patterns, Scope, Secret, new_secret
+from llama_platform.access.quotas import Quotas
 from llama_platform.errors import ConflictError, InputError, NotFoundError
 from llama_platform.storage.base import ObjectStore
 from llama_platform.storage.document import StoredDocument
@@ -46,6 +47,7 @@ class KeyRegistry:
         adapters: Patterns = (),
         indexes: Patterns = (),
         expires: datetime | None = None,
+        limits: Quotas | None = None,
     ) -> tuple[ApiKey, str]:
         """Make a key, and return what is kept of it and the key itself, which nobody can read again.
 
@@ -56,6 +58,7 @@ class KeyRegistry:
             adapters: names of adapters that it sees; empty for those of its tenant.
             indexes: names of indexes that it sees; empty for those of its tenant.
             expires: when it stops being taken, with its zone; None for never.
+            limits: how much it may use; None for what its tenant gives each key.
 
         Raises:
             InputError: a name is not allowed, or there are no scopes.
@@ -66,6 +69,7 @@ class KeyRegistry:
             key = ApiKey(
                 id=secrets.token_hex(6), name=name, tenant=tenant, scopes=scopes, adapters=adapters, indexes=indexes,
                 secrets=(Secret(sha256=digest),), created=datetime.now(UTC), expires=expires,
+                limits=limits or Quotas(),
             )  # fmt: skip
         except ValidationError as error:
             first = error.errors()[0]

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from llama_platform.access.keys import SCOPES, ApiKey, Scope
+from llama_platform.access.quotas import parse_quotas
 from llama_platform.access.registry import KeyRegistry
 from llama_platform.cli.stores import Store, open_store
 from llama_platform.errors import InputError
@@ -25,21 +26,26 @@ def key_commands() -> typer.Typer:
         adapters: Annotated[str, typer.Option("--adapters", help="adapters that it sees, such as support,acme-*")] = "",
         indexes: Annotated[str, typer.Option("--indexes", help="indexes that it sees, such as handbook")] = "",
         expires_days: Annotated[float | None, typer.Option("--expires-days", help="days that it is taken")] = None,
+        limits: Annotated[
+            str, typer.Option("--limits", help="how much it may use: requests_per_minute=60,tokens_per_day=100000")
+        ] = "",
         store: Store = None,
     ) -> None:
         """Make a key NAME, and print it; nobody can read it again."""
         expires = None if expires_days is None else datetime.now(UTC) + timedelta(days=expires_days)
-        key, text = _registry(store).create(name, tenant, _scopes(scopes), _listed(adapters), _listed(indexes), expires)
+        key, text = _registry(store).create(
+            name, tenant, _scopes(scopes), _listed(adapters), _listed(indexes), expires, parse_quotas(limits)
+        )
         print(f"{text}\n{_line(key)}\nkeep it: it is not shown again")
 
     @commands.command("list")
     def list_keys(store: Store = None) -> None:
         """List keys, without their secrets."""
-        table = Table("id", "name", "tenant", "scopes", "adapters", "indexes", "state")
+        table = Table("id", "name", "tenant", "scopes", "adapters", "indexes", "limits", "state")
         for key in _registry(store).read().keys.values():
             table.add_row(
                 key.id, key.name, key.tenant, ", ".join(key.scopes), ", ".join(key.adapters), ", ".join(key.indexes),
-                _state(key),
+                ", ".join(f"{name}={amount}" for name, amount in key.limits.named().items()), _state(key),
             )  # fmt: skip
         Console().print(table)
 

@@ -5,6 +5,7 @@
     llama-platform adapters split support 3=90 4=10
     llama-platform indexes rollback docs
     llama-platform keys create ada --tenant acme --scopes generate,rag --adapters support
+    llama-platform usage --tenant acme
     llama-platform prune --keep 5 --older-than-days 30
     llama-platform fit --base 7b --gpu A10G --adapters 8 --rank 64
 
@@ -28,6 +29,7 @@ from llama_platform.artifacts.refs import resolve
 from llama_platform.cli.exit_codes import run_command
 from llama_platform.cli.keys import key_commands
 from llama_platform.cli.stores import Store, open_store
+from llama_platform.cli.usage import add_usage
 from llama_platform.errors import InputError, NotFoundError, UnavailableError
 from llama_platform.inference.gpu_memory import (
     GIB,
@@ -63,6 +65,7 @@ def build_cli() -> typer.Typer:
     cli.add_typer(adapters, name="adapters")
     cli.add_typer(alias_commands("index", "List and alias indexes."), name="indexes")
     cli.add_typer(key_commands(), name="keys")
+    add_usage(cli)
     _add_prune(cli)
     _add_fit(cli)
     return cli

@@ -18,7 +18,7 @@ class EngineConfig(Config):
     max_running: Annotated[int, Field(ge=1, le=256)] = 16
     """Requests that generate at the same time."""
     max_waiting: Annotated[int, Field(ge=0)] = 64
-    """Requests that may wait for that; more are refused with 429."""
+    """Requests that may wait for that; more are refused with 503."""
     context_length: Positive | None = None
     """Tokens of prompt and answer together; None for what the base was trained for."""
     kv_cache_mib: Positive | None = None

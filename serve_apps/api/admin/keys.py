@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from llama_platform.access.keys import ApiKey, Name, Scope
+from llama_platform.access.quotas import Quotas
 from llama_platform.access.registry import KeyRegistry
 from llama_platform.errors import ForbiddenError, NotFoundError
 from serve_apps.api.access import caller_of
@@ -30,6 +31,8 @@ class NewKey(BaseModel):
     """Names of adapters that it sees, `*` for any letters; none for those of its tenant."""
     indexes: Annotated[list[Pattern], Field(max_length=100)] = []
     """Names of indexes that it sees, `*` for any letters; none for those of its tenant."""
+    limits: Quotas = Quotas()
+    """How much it may use; none for what its tenant gives each key."""
     expires_days: Annotated[float, Field(gt=0, le=36_500)] | None = None
 
 
@@ -60,7 +63,14 @@ async def create_key(body: NewKey, request: Request, state: WithState) -> dict[s
             raise ForbiddenError("a key makes keys of its own tenant only, that may and see no more than itself")
     expires = None if body.expires_days is None else datetime.now(UTC) + timedelta(days=body.expires_days)
     work = partial(
-        registry.create, body.name, body.tenant, tuple(body.scopes), tuple(body.adapters), tuple(body.indexes), expires
+        registry.create,
+        body.name,
+        body.tenant,
+        tuple(body.scopes),
+        tuple(body.adapters),
+        tuple(body.indexes),
+        expires,
+        body.limits,
     )
     key, text = await state.pools.store(work)
     return {**shown(key), "key": text}

@@ -17,6 +17,7 @@ from serve_apps.api.access import caller_of, check_admin, require
 from serve_apps.api.errors import error_responses
 from serve_apps.api.state import AppState, WithState
 from serve_apps.generation.service import NO_REPLICA
+from serve_apps.routing.replica_status import ReplicaStatus
 from serve_apps.routing.table import KINDS, Route
 
 routes = APIRouter()
@@ -79,9 +80,17 @@ async def model_info(request: Request, state: WithState) -> dict[str, Any]:
         "default_adapter": default if default and sees(caller, "adapter", parse_ref(default).name) else None,
         "adapters": _artifacts(_seen(state, "adapter", caller)),
         "indexes": _artifacts(_seen(state, "index", caller)),
-        "replicas": [asdict(status) for status in state.generation.replicas()],
+        "replicas": [_replica(status, caller) for status in state.generation.replicas()],
         "versions": {"llama-platform": __version__} | {n: importlib.metadata.version(n) for n in VERSIONS},
     }
+
+
+def _replica(status: ReplicaStatus, caller: Caller | None) -> dict[str, Any]:
+    """Return what a replica told of itself; which adapters it holds is for those alone who may see all."""
+    facts = asdict(status)
+    if caller is not None and "admin:read" not in caller.scopes:
+        facts = {name: value for name, value in facts.items() if name not in ("adapters_loaded", "adapters_refused")}
+    return facts
 
 
 def _seen(state: AppState, kind: ArtifactKind, caller: Caller | None) -> list[Route]:

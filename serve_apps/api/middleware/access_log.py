@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from fastapi import Request
 
+from llama_platform.access.usage import UsageCounts
 from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.inference.protocol import FinishEvent, TokenEvent
 
@@ -103,6 +104,19 @@ class RequestRecord:
         self._outcome = "client_gone"
         self._tokens["prompt_tokens"] += prompt_tokens
         self._tokens["completion_tokens"] += completion_tokens
+
+    def embedded(self, tokens: int) -> None:
+        """Note the tokens of texts that were embedded."""
+        self._tokens["prompt_tokens"] += tokens
+
+    def usage(self) -> UsageCounts:
+        """Return the tokens so far."""
+        return UsageCounts(**self._tokens)
+
+    @property
+    def adapter(self) -> str:
+        """Name of the adapter that answers; empty for the base."""
+        return str(self._facts.get("adapter", ""))
 
     def capped(self, max_tokens: int) -> None:
         """Note that a longer answer was asked for than the server allows."""

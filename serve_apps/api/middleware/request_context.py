@@ -5,8 +5,11 @@ Gives every request its id, deadline and record, answers what nobody expected, a
 
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from typing import Any
 
+from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llama_platform.errors import InputError
@@ -14,14 +17,25 @@ from serve_apps.api.errors import describe, respond
 from serve_apps.api.middleware.access_log import Observer, RequestRecord
 from serve_apps.generation.deadline import Deadline
 
+State = dict[str, Any]
+"""What is known of a request: its id, deadline, record, and what routes have added."""
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
 class RequestContextMiddleware:
-    """ASGI middleware; leaves `request_id`, `deadline` and `record` in the request's state."""
+    """ASGI middleware; leaves `request_id`, `deadline`, `record` and `closing` in the request's state.
+
+    What is pushed on `closing`, an AsyncExitStack, is done when the response has been sent.
+    """
 
     def __init__(
-        self, app: ASGIApp, new_deadline: Callable[[], Deadline], retry_after_s: Callable[[], int], observer: Observer
+        self,
+        app: ASGIApp,
+        new_deadline: Callable[[], Deadline],
+        retry_after_s: Callable[[], int],
+        observer: Observer,
+        fields: Callable[[State], Mapping[str, str]] = lambda state: {},
+        ended: Callable[[State, RequestRecord, int], None] = lambda state, record, status: None,
     ) -> None:
         """Stand before `app`.
 
@@ -30,7 +44,10 @@ class RequestContextMiddleware:
             new_deadline: returns the deadline of a request that arrives now.
             retry_after_s: returns in how many seconds a client that is refused should ask again.
             observer: receives the figures of every request.
+            fields: returns header fields of a response from the request's state, when the response begins.
+            ended: is told the state, record and status of a request that has ended; status 0 without a response.
         """
+        self._fields, self._ended = fields, ended
         self._app, self._observer = app, observer
         self._new_deadline, self._retry_after_s = new_deadline, retry_after_s
 
@@ -46,7 +63,10 @@ class RequestContextMiddleware:
         request_id = given.decode() if valid else uuid.uuid4().hex
         trace = headers.get(b"traceparent", b"").decode("latin-1")
         record = RequestRecord(request_id, scope["method"], scope["path"], trace, self._observer)
-        state = {"request_id": request_id, "record": record, "deadline": self._new_deadline()}
+        closing = AsyncExitStack()
+        state = {
+            "request_id": request_id, "record": record, "deadline": self._new_deadline(), "closing": closing,
+        }  # fmt: skip
         scope.setdefault("state", {}).update(state)
         status = 0
 
@@ -54,12 +74,14 @@ class RequestContextMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                MutableHeaders(scope=message).update(self._fields(scope["state"]))
             await send(message)
 
         try:
             if given and not valid:
                 raise InputError("X-Request-ID: 1 to 64 letters, digits, '.', '_' and '-' are allowed")
-            await self._app(scope, receive, watched)
+            async with closing:
+                await self._app(scope, receive, watched)
         except Exception as error:  # whatever nobody expected: the client gets an answer, the log the reason
             if status:
                 raise  # too late for another status: the connection is cut
@@ -70,3 +92,4 @@ class RequestContextMiddleware:
             if (route := scope.get("route")) is not None:
                 record.routed(route.path)
             record.close(status)
+            self._ended(scope["state"], record, status)

@@ -8,7 +8,9 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from llama_platform.errors import InputError, NotFoundError
+from llama_platform.inference.protocol import Usage
 from llama_platform.inference.requests import Text
+from serve_apps.api.access import allowance_of
 from serve_apps.api.errors import openai_error_responses
 from serve_apps.api.middleware.access_log import record_of
 from serve_apps.api.state import WithState
@@ -50,7 +52,12 @@ async def embed(body: EmbeddingRequest, request: Request, state: WithState) -> d
         raise InputError(f"input: {len(texts)} texts, over the limit of {limit}")
     record_of(request).asked("\n".join(texts), state.config.log_prompts)
     deadline: Deadline = request.state.deadline
+    if (allowance := allowance_of(request)) is not None:
+        await allowance.reserve(len(texts))  # at least; how many tokens they have is known when they are embedded
     found = await deadline.within(state.searcher.embed(texts, deadline.at))
+    record_of(request).embedded(found.tokens)
+    if allowance is not None:
+        allowance.use(Usage(found.tokens, 0))
     if body.dimensions not in (None, found.vectors.shape[1]):
         raise InputError(f"dimensions: the model has {found.vectors.shape[1]}, and no others")
     data = [

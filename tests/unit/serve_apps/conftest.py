@@ -8,7 +8,9 @@ import pytest
 
 from fake_embedder import FakeEmbedder
 from fake_engine import FakeEngine
+from llama_platform.access.meter import Meter
 from llama_platform.access.registry import KeyRegistry
+from llama_platform.access.usage import UsageBook
 from llama_platform.artifacts.location import StoreConfig, repository_from
 from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.errors import EngineError
@@ -122,9 +124,9 @@ class FakeJobs:
 class Http:
     """A client of the application, in this process, and what stands behind it."""
 
-    def __init__(self, api, generator, observed, router, searcher, jobs):
+    def __init__(self, api, generator, observed, router, searcher, jobs, usage):
         self.api, self.generator, self.observed, self.router = api, generator, observed, router
-        self.searcher, self.jobs = searcher, jobs
+        self.searcher, self.jobs, self.usage = searcher, jobs, usage
 
     def client(self):
         return httpx.AsyncClient(transport=httpx.ASGITransport(self.api), base_url="http://test")
@@ -169,12 +171,12 @@ def make_http(tiny_template, repository, adapter_folder):
         searcher, jobs = LocalSearcher(FakeEmbedder()), FakeJobs()
         keys = None
         if config.auth.mode == "keys":
-            seen = {name: (tenant.adapters, tenant.indexes) for name, tenant in config.tenants.items()}
-            keys = KeyBook(None, seen)
+            keys = KeyBook(None, config.tenant_defaults())
             keys.document = KeyRegistry(repository.store).read()
         searched = searcher if config.index else None
-        state = AppState(config, repository, router, generation, searched, jobs, pools, keys)
-        return Http(make_api(state, observed), generator, observed, router, searcher, jobs)
+        meter, usage = Meter(), UsageBook(repository.store, "this")
+        state = AppState(config, repository, router, generation, searched, jobs, pools, meter, usage, keys)
+        return Http(make_api(state, observed), generator, observed, router, searcher, jobs, usage)
 
     return make
 

@@ -3,7 +3,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from llama_platform.access.keys import AccessDocument, ApiKey, Caller, Secret, authenticate
+from llama_platform.access.keys import AccessDocument, ApiKey, Caller, Secret, TenantDefaults, authenticate
+from llama_platform.access.quotas import Quotas
 from llama_platform.errors import ForbiddenError, UnauthorizedError
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -15,9 +16,9 @@ KEY = ApiKey(
 TEXT = f"lp_{KEY.id}_{SECRET}"
 
 
-def caller(text=TEXT, of_tenants=None, **changes):
+def caller(text=TEXT, tenants=None, **changes):
     document = AccessDocument(keys={KEY.id: KEY.model_copy(update=changes)})
-    return authenticate(document, text, NOW, of_tenants or {})
+    return authenticate(document, text, NOW, tenants or {})
 
 
 def test_a_key_says_who_asks():
@@ -31,7 +32,10 @@ def test_a_key_says_who_asks():
 
 def test_a_key_that_names_nothing_sees_what_its_tenant_does():
     assert not caller().sees("adapter", "support")
-    found = caller(of_tenants={"acme": (("support",), ("docs",)), "other": (("*",), ("*",))})
+    acme = TenantDefaults(adapters=("support",), indexes=("docs",), limits=Quotas(requests_per_minute=5))
+    found = caller(tenants={"acme": acme, "other": TenantDefaults(adapters=("*",), indexes=("*",))})
+    assert found.limits == acme.limits
+    assert caller(tenants={"acme": acme}, limits=Quotas(tokens_per_day=1)).limits == Quotas(tokens_per_day=1)
     assert (found.sees("adapter", "support"), found.sees("index", "docs")) == (True, True)
     assert not found.sees("adapter", "other")
 

@@ -16,7 +16,18 @@ def test_a_key_is_made_listed_rotated_and_revoked(tmp_path):
         command = [PROGRAM, "keys", *arguments, "--store", str(tmp_path)]
         return subprocess.run(command, capture_output=True, text=True, env={"COLUMNS": "200"})
 
-    made = run("create", "ada", "--tenant", "acme", "--scopes", "rag,generate", "--adapters", "support, acme-*")
+    made = run(
+        "create",
+        "ada",
+        "--tenant",
+        "acme",
+        "--scopes",
+        "rag,generate",
+        "--adapters",
+        "support, acme-*",
+        "--limits",
+        "requests_per_minute=60,tokens_per_day=9",
+    )
     text, described, _ = made.stdout.splitlines()
     key_id = re.fullmatch(r"lp_([0-9a-f]{12})_[0-9a-f]{64}", text)[1]
     assert described == f"{key_id}  acme/ada  generate, rag  taken"
@@ -27,6 +38,7 @@ def test_a_key_is_made_listed_rotated_and_revoked(tmp_path):
     assert "revoked" in run("revoke", key_id).stdout
     listed = run("list").stdout
     assert key_id in listed
+    assert "requests_per_minute=60, tokens_per_day=9" in listed
     assert "revoked" in listed
     assert text.rpartition("_")[2] not in listed
     wrong = run("create", "bob", "--tenant", "acme", "--scopes", "all")

@@ -23,7 +23,7 @@ from serve_apps.api.errors import describe, openai_error, respond
         (ForbiddenError("x"), 403, "forbidden"),
         (ConflictError("x"), 409, "conflict"),
         (IntegrityError("x"), 422, "integrity"),
-        (OverloadedError("x"), 429, "overloaded"),
+        (OverloadedError("x"), 503, "overloaded"),
         (ReplicaLostError("x"), 502, "replica_lost"),
         (UnavailableError("x"), 503, "unavailable"),
         (DeadlineError("x"), 504, "deadline"),

@@ -57,7 +57,7 @@ def test_what_was_begun_is_not_replaced_by_extracts(rag, monkeypatch):
 def test_a_full_queue_is_said_and_not_papered_over(rag, monkeypatch):
     answer_with(rag, monkeypatch, [OverloadedError("full")])
     for stream in (False, True):
-        assert rag.post("/rag", {"question": "install the operator with helm", "stream": stream}).status_code == 429
+        assert rag.post("/rag", {"question": "install the operator with helm", "stream": stream}).status_code == 503
 
 
 def test_without_any_replica_extracts_come_at_once(rag):
