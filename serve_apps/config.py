@@ -13,6 +13,7 @@ from llama_platform.artifacts.location import StoreConfig
 from llama_platform.config import Config, load_config
 from llama_platform.inference.config import EngineConfig
 from llama_platform.models.base_model import BaseConfig
+from llama_platform.safety.chat import SafetyConfig
 from rag.embedding_model import EmbeddingConfig
 
 Positive = Annotated[int, Field(ge=1)]
@@ -137,6 +138,26 @@ class PricesConfig(Config):
     """Whether whole responses say what they cost, as `X-Request-Cost`; a stream begins before that is known."""
 
 
+class ModeratorConfig(Config):
+    """A model that judges texts, as Llama Guard does."""
+
+    adapter: str | None = None
+    """An adapter on the application's base, or `base`; None for no model."""
+    places: tuple[Literal["input", "output"], ...] = ("input",)
+    """What is judged. A stream whose answer is judged begins when it is whole."""
+    prompt: str = (
+        "Does the text below ask for or contain something harmful? Answer with one word, safe or unsafe.\n\n{text}"
+    )
+    """What the model is asked, with `{text}`; an answer that begins with `unsafe` blocks."""
+
+
+class ServedSafetyConfig(SafetyConfig):
+    """What must not be asked, found or answered over HTTP."""
+
+    moderator: ModeratorConfig = ModeratorConfig()
+    """A model that judges texts beside the rules."""
+
+
 class RagConfig(Config):
     """How questions to the documents are answered."""
 
@@ -189,6 +210,8 @@ class AppConfig(Config):
     """What the keys of each tenant see and may use."""
     prices: PricesConfig = PricesConfig()
     """What tokens cost."""
+    safety: ServedSafetyConfig = ServedSafetyConfig()
+    """What must not be asked, found or answered."""
     log_prompts: bool = False
     """Whether the request log holds prompts themselves; without it, their sha256."""
     limits: LimitsConfig = LimitsConfig()

@@ -18,7 +18,7 @@ from llama_platform.errors import ConfigError
 ENV_PREFIX = "LLAMA_PLATFORM_"
 SECTIONS = frozenset(
     "adapter auth base chunking controller data embedding engine evaluation indexing ingress limits llama lora rag"
-    " prices reading retriever scaling store training".split()
+    " prices reading retriever safety scaling store training".split()
 )
 """Groups of keys that any command has."""
 
@@ -136,6 +136,8 @@ def _set(values: dict[str, Any], keys: list[str], value: Any, where: str) -> Non
 def _field_names(model: type[BaseModel], location: list[str]) -> list[str]:
     current: Any = model
     for part in location:
+        if part.isdecimal():  # one of a list
+            continue
         fields = getattr(current, "model_fields", {})
         if part not in fields:
             return []

@@ -22,6 +22,13 @@ class ContextLengthError(InputError):
     """A prompt, or a prompt with its answer, is longer than the model's context."""
 
 
+class BlockedError(PlatformError):
+    """A text holds what a rule of the organisation does not allow."""
+
+    exit_code = 2
+    code = "content_blocked"
+
+
 class ConfigError(InputError):
     """A configuration file, environment variable or `--set` override is wrong."""
 

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from llama_platform.errors import (
+    BlockedError,
     BodyError,
     BodyTooLargeError,
     BodyTooSlowError,
@@ -39,6 +40,7 @@ log = logging.getLogger(__name__)
 
 STATUSES: tuple[tuple[type[PlatformError], int], ...] = (
     (InputError, 400),
+    (BlockedError, 422),
     (UnauthorizedError, 401),
     (ForbiddenError, 403),
     (NotFoundError, 404),

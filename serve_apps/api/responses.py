@@ -17,22 +17,24 @@ from serve_apps.api.state import AppState
 from serve_apps.generation.service import PreparedRequest, RequestContext
 
 
-def context_of(request: Request, user: str | None) -> RequestContext:
+def context_of(state: AppState, request: Request, user: str | None) -> RequestContext:
     """Return the context in which an HTTP request makes the model generate.
 
     Args:
+        state: the application's collaborators.
         request: the HTTP request.
         user: the body's `user`. It decides the side of a split; else the session does, else every request is alone.
     """
     session = request.headers.get("x-session-id", "")[:200]
-    request_id = str(request.state.request_id)
+    request_id, caller = str(request.state.request_id), caller_of(request)
     return RequestContext(
         request_id,
         user or session or request_id,
         request.state.deadline,
         record_of(request),
-        caller=caller_of(request),
+        caller=caller,
         allowance=allowance_of(request),
+        screens=state.safety.screens(caller.tenant if caller is not None else ""),
     )
 
 

@@ -13,6 +13,7 @@ from rag.documents.document import Document
 from rag.embedding import EmbeddingResult
 from rag.search.retriever import Query, SearchResult
 from serve_apps.config import AppConfig, PricesConfig
+from serve_apps.generation.safety import Safety
 from serve_apps.generation.service import GenerationService
 from serve_apps.routing.key_book import KeyBook
 from serve_apps.routing.router import AliasRouter
@@ -79,6 +80,8 @@ class AppState:
     """Counts what keys and tenants use."""
     usage: UsageBook
     """What was used, for reports."""
+    safety: Safety
+    """Rules for texts, by tenant."""
     keys: KeyBook | None = None
     """Keys of clients; None where whoever reaches the port may ask."""
 

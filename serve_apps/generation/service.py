@@ -27,11 +27,14 @@ from llama_platform.models.lineage import check_lineage
 from llama_platform.models.prompt import STRIPS, PromptTemplate
 from serve_apps.config import AppConfig
 from serve_apps.generation.allowance import Allowance
-from serve_apps.generation.completion import TextTrimmer
+from serve_apps.generation.answer_screen import AnswerScreen
 from serve_apps.generation.deadline import Deadline
+from serve_apps.generation.safety import NO_SCREENS, Screens
 from serve_apps.routing.replica_status import ReplicaStatus
 from serve_apps.routing.router import AliasRouter
 
+MODERATOR = "moderator"
+"""Stands for a rule's name where a moderator blocks."""
 NO_REPLICA = "no replica has answered; it may still be loading its model"
 
 
@@ -42,6 +45,18 @@ class Generator(Protocol):
         self, requests: Sequence[GenerationRequest], adapter: ArtifactVersion | None
     ) -> AsyncGenerator[list[IndexedEvent], None]:
         """Yield the events of the answers, numbered as the requests; closing it stops the work."""
+        ...
+
+
+class Moderator(Protocol):
+    """A model that judges texts beside the rules."""
+
+    async def is_harmful(self, text: str, context: "RequestContext") -> bool:
+        """Return whether a text must not pass, on behalf of a request.
+
+        Raises:
+            PlatformError: nobody can judge; what nobody has judged does not pass.
+        """
         ...
 
 
@@ -62,6 +77,21 @@ class Record(Protocol):
 
     def left(self, prompt_tokens: int, completion_tokens: int) -> None:
         """Note that the client has left before its answers ended, and the tokens of these."""
+        ...
+
+    def screened(self, place: str, rule: str, action: str) -> None:
+        """Note what a rule has found: at `input`, `sources` or `output`, and what happened then."""
+        ...
+
+    def noted(self, place: str, blocked_by: str | None, redacted: Sequence[str], flagged: Sequence[str]) -> None:
+        """Note what rules made of one text.
+
+        Args:
+            place: `input`, `sources` or `output`.
+            blocked_by: the rule that blocked it.
+            redacted: rules that redacted something, once for each place.
+            flagged: rules that only note something.
+        """
         ...
 
     def capped(self, max_tokens: int) -> None:
@@ -85,6 +115,8 @@ class RequestContext:
     """Whose key it came with; None where none is asked for."""
     allowance: Allowance | None = None
     """What it may use; None for as much as there is."""
+    screens: Screens = NO_SCREENS
+    """Rules for its texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +147,8 @@ class GenerationService:
     template: PromptTemplate
     router: AliasRouter
     generator: Generator
+    moderator: Moderator | None = field(init=False, default=None)
+    """A model that judges texts; None where rules alone do."""
     fingerprint: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -204,6 +238,8 @@ class GenerationService:
                     f"the prompt has {len(prompt)} tokens; the context of {context_length} leaves no room"
                 )
             chosen = sampling(min(room, limits.max_new_tokens))
+            if chosen.logprobs is not None and context.screens.changes_output:
+                raise InputError("logprobs: they would show what rules of the application take out of answers")
             if chosen.max_new_tokens > limits.max_new_tokens and rules.cap:
                 capped = limits.max_new_tokens
                 chosen = replace(chosen, max_new_tokens=min(capped, room))
@@ -227,38 +263,59 @@ class GenerationService:
     async def stream(
         self, request: PreparedRequest, context: RequestContext
     ) -> AsyncGenerator[list[IndexedEvent], None]:
-        """Yield the events of a request's answers; closing it stops the work.
+        """Yield the events of a request's answers as rules and moderator let them pass; closing it stops the work.
 
         Raises:
             LimitError: the tokens that it may need are more than its key or tenant has left.
             DeadlineError: the deadline has passed.
             PlatformError: a replica refuses or fails.
         """
+        judges = self.moderator is not None and "output" in self.config.safety.moderator.places
+        if not judges or context.internal:
+            async with aclosing(self._screened(request, context)) as batches:
+                async for batch in batches:
+                    yield batch
+            return
+        async with aclosing(self._screened(request, context)) as batches:
+            whole = [event async for batch in batches for event in batch]
+        yield await self._judged(whole, context)
+
+    async def _judged(self, events: list[IndexedEvent], context: RequestContext) -> list[IndexedEvent]:
+        """Return whole answers, those that a moderator does not let pass without their texts."""
+        assert self.moderator is not None
+        texts: dict[int, str] = {}
+        for number, event in events:
+            texts[number] = texts.get(number, "") + (event.text if isinstance(event, TokenEvent) else "")
+        harmful = {number for number, text in texts.items() if text and await self.moderator.is_harmful(text, context)}
+        for _ in harmful:
+            context.record.noted("output", MODERATOR, (), ())
+        return [
+            (number, replace(event, reason="content_filter") if isinstance(event, FinishEvent) else event)
+            if number in harmful
+            else (number, event)
+            for number, event in events
+            if number not in harmful or isinstance(event, FinishEvent)
+        ]
+
+    async def _screened(
+        self, request: PreparedRequest, context: RequestContext
+    ) -> AsyncGenerator[list[IndexedEvent], None]:
         if context.allowance is not None:
             needed = sum(len(one.prompt_ids) + one.sampling.max_new_tokens for one in request.requests)
             await context.allowance.reserve(needed)
-        unfinished = {number: 0 for number in range(len(request.requests))}
         strip = STRIPS[self.template.style]
-        trimmers = {n: TextTrimmer(strip) for n, one in enumerate(request.requests) if not one.continues}
+        unfinished = {
+            number: AnswerScreen(one, context.screens.output, None if one.continues else strip)
+            for number, one in enumerate(request.requests)
+        }
         async with aclosing(self.generator.generate(request.requests, request.adapter)) as stream:
             while unfinished:
-                batch: list[IndexedEvent] = []
                 try:
                     events = await context.deadline.within(anext(stream))
                 except asyncio.CancelledError:
                     _leave(context, request, unfinished)
                     raise
-                for number, event in events:
-                    if isinstance(event, FinishEvent):
-                        del unfinished[number]
-                        if event.reason == "deadline":
-                            raise context.deadline.passed()
-                    else:
-                        unfinished[number] += len(event.token_ids)
-                    if isinstance(event, TokenEvent) and number in trimmers:
-                        event = replace(event, text=trimmers[number].feed(event.text))
-                    _record(context, number, event)
-                    batch.append((number, event))
+                batch = _sent(context, unfinished, events)
                 try:
                     yield batch
                 except GeneratorExit:
@@ -267,12 +324,36 @@ class GenerationService:
                     raise
 
 
-def _leave(context: RequestContext, request: PreparedRequest, unfinished: Mapping[int, int]) -> None:
+def _sent(
+    context: RequestContext, unfinished: dict[int, AnswerScreen], events: Sequence[IndexedEvent]
+) -> list[IndexedEvent]:
+    """Return what is sent on for some events; answers that end with them are taken out of `unfinished`."""
+    batch: list[IndexedEvent] = []
+    for number, event in events:
+        if number not in unfinished:  # a rule has ended this answer
+            continue
+        if isinstance(event, FinishEvent) and event.reason == "deadline":
+            raise context.deadline.passed()
+        for sent in unfinished[number].events(event):
+            _record(context, number, sent)
+            batch.append((number, sent))
+            if isinstance(sent, FinishEvent):
+                _note_screen(context, unfinished.pop(number))
+    return batch
+
+
+def _note_screen(context: RequestContext, screen: AnswerScreen) -> None:
+    found = screen.filter
+    context.record.noted("output", found.blocked_by, found.redacted, found.flagged())
+
+
+def _leave(context: RequestContext, request: PreparedRequest, unfinished: Mapping[int, AnswerScreen]) -> None:
     """Note the answers that nobody waits for any more, with the tokens that each has by now."""
     prompts = sum(len(request.requests[number].prompt_ids) for number in unfinished)
-    context.record.left(prompts, sum(unfinished.values()))
+    answers = sum(screen.tokens for screen in unfinished.values())
+    context.record.left(prompts, answers)
     if context.allowance is not None:
-        context.allowance.use(Usage(prompts, sum(unfinished.values())))
+        context.allowance.use(Usage(prompts, answers))
 
 
 def _record(context: RequestContext, number: int, event: TokenEvent | FinishEvent) -> None:

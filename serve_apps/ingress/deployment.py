@@ -21,6 +21,8 @@ from serve_apps.api.access import check_token_file
 from serve_apps.api.application import make_api
 from serve_apps.api.state import AppState
 from serve_apps.config import AppConfig
+from serve_apps.generation.moderator import AdapterModerator
+from serve_apps.generation.safety import Safety
 from serve_apps.generation.service import GenerationService
 from serve_apps.ingress.exposure import check_exposure
 from serve_apps.ingress.index_jobs import RayIndexJobs
@@ -64,6 +66,8 @@ class Ingress:
         router = AliasRouter(RemoteController(controller), repository, pools)
         template = await asyncio.to_thread(load_template, parsed.base)
         generation = GenerationService(parsed, template, router, RemoteGenerator(llama))
+        if parsed.safety.moderator.adapter is not None:
+            generation.moderator = AdapterModerator(generation, parsed.safety.moderator)
         searcher = RemoteRetriever(retriever) if retriever is not None else None
         jobs = RayIndexJobs(parsed)
         await asyncio.to_thread(check_exposure, parsed.auth)
@@ -73,7 +77,19 @@ class Ingress:
         limits = parsed.limits
         meter = Meter(limits.storage, limits.on_failure, limits.request_timeout_s + LEASE_MARGIN_S)
         self._usage = UsageBook(repository.store, f"{time.time_ns()}-{secrets.token_hex(4)}")
-        self._state = AppState(parsed, repository, router, generation, searcher, jobs, pools, meter, self._usage, keys)
+        self._state = AppState(
+            parsed,
+            repository,
+            router,
+            generation,
+            searcher,
+            jobs,
+            pools,
+            meter,
+            self._usage,
+            Safety(parsed.safety),
+            keys,
+        )
         check_token_file(parsed)
         log.info("the application starts", extra={"store": repository.store.root})
         self._following = [asyncio.ensure_future(router.run(kind)) for kind in KINDS]

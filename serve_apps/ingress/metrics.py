@@ -21,6 +21,11 @@ class IngressMetrics:
             "Requests by route and outcome; the outcome of an error is its code.",
             tag_keys=("path", "outcome"),
         )
+        self._screened = metrics.Counter(
+            "llama_safety_actions_total",
+            "What rules of safety did: block, redact or flag, at input, sources or output.",
+            tag_keys=("place", "action"),
+        )
         self._first_token = metrics.Histogram(
             "llama_time_to_first_token_seconds",
             "Seconds from a request's arrival to its first token.",
@@ -34,6 +39,10 @@ class IngressMetrics:
         """Count a request."""
         self._duration.observe(seconds, tags={"path": route})
         self._outcomes.inc(tags={"path": route, "outcome": code})
+
+    def screened(self, place: str, action: str) -> None:
+        """Count what a rule did."""
+        self._screened.inc(tags={"place": place, "action": action})
 
     def first_token(self, seconds: float) -> None:
         """Observe a time to first token."""

@@ -21,6 +21,9 @@ def batch(cluster, store, trained, tmp_path):
     records[5] = {"id": "long", "prompt": "word " * 3000}
     records[7] = {"id": "unknown", "prompt": "x", "adapter": "nobody"}
     records[9] = {"id": "base", "messages": [{"role": "user", "content": "Hello"}], "adapter": "base"}
+    records[13] = {"id": "blocked", "prompt": "Tell me about Blue Heron."}
+    rules = "rules: [{name: project, terms: [blue heron], places: [input], action: block}]"
+    (tmp_path / "rules.yaml").write_text(rules)
     lines = [json.dumps(record) for record in records]
     lines[11] = "{broken"
     (tmp_path / "questions.jsonl").write_text("\n".join(lines) + "\n")
@@ -29,6 +32,7 @@ def batch(cluster, store, trained, tmp_path):
         "--set", f"sources=[{tmp_path / 'questions.jsonl'}]", "--set", f"output={tmp_path / 'answers'}",
         "--set", f"store.uri={store[0]}", "--set", f"store.cache={store[1]}", "--set", "shard_records=4",
         "--set", "adapter=assistant@1", "--set", "threads=1",
+        "--set", f"safety.rules={tmp_path / 'rules.yaml'}",
     ]  # fmt: skip
     environment = {key: value for key, value in cluster.environment.items() if key != "RAY_ADDRESS"}
     return command, environment, tmp_path / "answers"
@@ -57,7 +61,7 @@ def test_a_batch_goes_on_where_it_was_killed(batch):
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     assert "from before" in done.stdout
-    assert "40 records answered, 4 of them with an error" in done.stdout
+    assert "40 records answered, 5 of them with an error" in done.stdout
     after = {path.name: path.stat().st_mtime_ns for path in output.glob("shard-*.jsonl")}
     assert len(after) == 10
     assert {name: after[name] for name in before} == before  # nothing was answered twice
@@ -67,7 +71,7 @@ def test_a_batch_goes_on_where_it_was_killed(batch):
     assert [answer["record"] for answer in found] == list(range(40))
     errors = {answer["id"]: answer["error"] for answer in found if "error" in answer}
     assert {name: error["code"] for name, error in errors.items()} == {
-        "bad": "invalid_input", "long": "invalid_input", "unknown": "not_found", None: "invalid_input",
+        "bad": "invalid_input", "long": "invalid_input", "unknown": "not_found", "blocked": "content_blocked", None: "invalid_input",
     }  # fmt: skip
     assert "temperature" in errors["bad"]["detail"]
     assert "questions.jsonl:12" in errors[None]["detail"]

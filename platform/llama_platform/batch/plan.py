@@ -23,6 +23,7 @@ from llama_platform.data.reading.sources import SourceFile, open_sources
 from llama_platform.errors import ConfigError, ConflictError, InputError
 from llama_platform.inference.config import EngineConfig
 from llama_platform.models.base_model import BaseConfig
+from llama_platform.safety.chat import SafetyConfig
 from llama_platform.storage.base import ObjectStore, PreconditionFailedError
 from llama_platform.storage.open_store import open_store
 
@@ -46,6 +47,8 @@ class BatchConfig(Config):
     """Answers records that name none: `name`, `name@alias` or `name@3`. None for the base alone."""
     engine: EngineConfig = EngineConfig(max_waiting=256)
     """Memory, batch and queue of each engine."""
+    safety: SafetyConfig = SafetyConfig()
+    """What must not be asked or answered."""
     shard_records: Positive = 128
     """Records that are answered and committed together."""
     workers: Positive = 1

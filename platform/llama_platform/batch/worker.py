@@ -14,11 +14,15 @@ from llama_platform.artifacts.location import repository_from
 from llama_platform.artifacts.refs import BASE, resolve
 from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.batch.plan import Batch, BatchConfig, BatchProgress, answers_key, count, open_output, records_key
-from llama_platform.errors import EngineError, InputError, PlatformError, StorageError, UnavailableError
+from llama_platform.errors import BlockedError, EngineError, InputError, PlatformError, StorageError, UnavailableError
 from llama_platform.inference.adapter_holder import AdapterHolder
 from llama_platform.inference.protocol import FinishEvent, GenerationRequest
 from llama_platform.inference.requests import PredictRequest
 from llama_platform.models.base_model import load_template
+from llama_platform.models.prompt import STRIPS
+from llama_platform.safety.chat import screen_messages
+from llama_platform.safety.rules import RuleSet
+from llama_platform.safety.stream_filter import screen
 from llama_platform.storage.base import PreconditionFailedError
 
 
@@ -74,6 +78,7 @@ class ShardWorker:
             self._config.base, self._template.tokenizer, threads, self._config.engine, assigned_device()
         )
         self._adapters = AdapterHolder(self._engine, self._repository.fetched)
+        self._rules = RuleSet.read(self._config.safety.rules)
         self._versions: dict[str, ArtifactVersion] = {}
         self._loop = asyncio.new_event_loop()
 
@@ -106,7 +111,10 @@ class ShardWorker:
         try:
             asked = PredictRequest.model_validate(row["value"])
             adapter = await self._adapter(asked.adapter or self._config.adapter)
-            prompt = tuple(self._template.encode_prompt(asked.to_messages()))
+            chat = screen_messages(asked.to_messages(), self._rules.of("", "input"), self._config.safety.turns)
+            if chat.blocked_by is not None:
+                raise BlockedError(f"the record holds what the rule '{chat.blocked_by}' does not allow")
+            prompt = tuple(self._template.encode_prompt(chat.messages))
             if len(prompt) + asked.max_new_tokens > self._engine.context_length:
                 raise InputError(
                     f"the prompt has {len(prompt)} tokens; with max_new_tokens {asked.max_new_tokens} that is over the "
@@ -128,12 +136,14 @@ class ShardWorker:
             raise  # the engine or the store, not the record: the shard is answered again
         except PlatformError as error:
             return answer | _error(error.code, str(error))
+        screened = screen(text, self._rules.of("", "output"))
+        reason = finish.reason if screened.blocked_by is None else "content_filter"
         model = {"adapter": adapter.name, "version": adapter.version, "digest": adapter.digest} if adapter else None
         usage = {
             "prompt_tokens": finish.usage.prompt_tokens,
             "completion_tokens": finish.usage.completion_tokens,
         }
-        return answer | {"text": text, "finish_reason": finish.reason, "usage": usage, "model": model}
+        return answer | {"text": screened.text, "finish_reason": reason, "usage": usage, "model": model}
 
     async def _generate(self, request: GenerationRequest) -> tuple[str, FinishEvent]:
         texts: list[str] = []
@@ -142,7 +152,7 @@ class ShardWorker:
             if isinstance(event, FinishEvent):
                 if event.reason == "error":
                     raise EngineError(event.error or "the engine failed")
-                return "".join(texts).strip(), event
+                return STRIPS[self._template.style]("".join(texts)), event
             texts.append(event.text)
         raise EngineError("the engine ended an answer without saying so")
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 
 from llama_platform.errors import InputError
 
-FinishReason = Literal["stop", "length", "cancelled", "deadline", "error"]
+FinishReason = Literal["stop", "length", "content_filter", "cancelled", "deadline", "error"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,8 @@ import logging
 import re
 import time
 import uuid
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from fastapi import Request
@@ -25,6 +27,10 @@ class Observer(Protocol):
 
     def request(self, route: str, code: str, seconds: float) -> None:
         """Count a request that has ended."""
+        ...
+
+    def screened(self, place: str, action: str) -> None:
+        """Count what a rule did at `input`, `sources` or `output`."""
         ...
 
     def first_token(self, seconds: float) -> None:
@@ -62,6 +68,7 @@ class RequestRecord:
         self._last_token_at: dict[int, float] = {}
         self._tokens = {"prompt_tokens": 0, "completion_tokens": 0, "cached_tokens": 0}
         self._outcome: str | None = None
+        self._safety = Counter[str]()
 
     def asked(self, prompt: str, keep: bool) -> None:
         """Note the prompt: its text if `keep`, else its sha256."""
@@ -118,6 +125,20 @@ class RequestRecord:
         """Name of the adapter that answers; empty for the base."""
         return str(self._facts.get("adapter", ""))
 
+    def screened(self, place: str, rule: str, action: str) -> None:
+        """Note what a rule has found: at `input`, `sources` or `output`, and what happened then."""
+        self._safety[f"{place}:{rule}:{action}"] += 1
+        self._observer.screened(place, action)
+
+    def noted(self, place: str, blocked_by: str | None, redacted: Sequence[str], flagged: Sequence[str]) -> None:
+        """Note what rules made of one text; see Record."""
+        if blocked_by is not None:
+            self.screened(place, blocked_by, "block")
+        for rule in redacted:
+            self.screened(place, rule, "redact")
+        for rule in flagged:
+            self.screened(place, rule, "flag")
+
     def capped(self, max_tokens: int) -> None:
         """Note that a longer answer was asked for than the server allows."""
         self._facts["max_tokens_capped"] = max_tokens
@@ -135,6 +156,8 @@ class RequestRecord:
         seconds = time.monotonic() - self._start
         outcome = self._outcome or ("client_gone" if status == 0 else "ok" if status < 400 else f"http_{status}")
         facts = {**self._facts, "status": status, "outcome": outcome, "total_ms": round(1000 * seconds, 1)}
+        if self._safety:
+            facts["safety"] = dict(self._safety)
         if any(self._tokens.values()):
             facts |= self._tokens
         log.info("request", extra=facts)

@@ -12,6 +12,7 @@ from serve_apps.api.openai.logprobs import TokenTexts, chat_logprobs
 from serve_apps.api.openai.rendering import frame_of, resolve_model, respond, usage_of
 from serve_apps.api.openai.schemas import ChatRequest
 from serve_apps.api.responses import context_of
+from serve_apps.api.screening import screen_chat
 from serve_apps.api.state import AppState, WithState
 from serve_apps.generation.completion import Completion
 from serve_apps.generation.service import LengthRules
@@ -22,9 +23,10 @@ routes = APIRouter(prefix="/v1")
 @routes.post("/chat/completions", responses=openai_error_responses())
 async def chat(body: ChatRequest, request: Request, state: WithState) -> Any:
     """Answer a chat; one that ends with the assistant's turn is continued."""
-    service, context, messages = state.generation, context_of(request, body.user), body.to_messages()
+    service, context, messages = state.generation, context_of(state, request, body.user), body.to_messages()
     record_of(request).asked("\n".join(turn.content for turn in messages), state.config.log_prompts)
     adapter = await resolve_model(state, context, body.model)
+    messages = await screen_chat(state, context, messages)
     continues = messages[-1].role == "assistant"
     encode = service.template.encode_prefix if continues else service.template.encode_prompt
     prompt_ids = await context.deadline.within(state.pools.compute(encode, messages))

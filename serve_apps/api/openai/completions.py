@@ -12,9 +12,10 @@ from serve_apps.api.openai.logprobs import TextOffsets, TokenTexts, completion_l
 from serve_apps.api.openai.rendering import frame_of, resolve_model, respond, usage_of
 from serve_apps.api.openai.schemas import CompletionRequest
 from serve_apps.api.responses import context_of
+from serve_apps.api.screening import screen_texts
 from serve_apps.api.state import AppState, WithState
 from serve_apps.generation.completion import Completion
-from serve_apps.generation.service import LengthRules, PreparedRequest
+from serve_apps.generation.service import LengthRules, PreparedRequest, RequestContext
 
 routes = APIRouter(prefix="/v1")
 DEFAULT_TOKENS = 16
@@ -24,9 +25,10 @@ DEFAULT_TOKENS = 16
 @routes.post("/completions", responses=openai_error_responses())
 async def complete(body: CompletionRequest, request: Request, state: WithState) -> Any:
     """Go on with a text."""
-    service, context, prompts = state.generation, context_of(request, body.user), body.prompts()
+    service, context, prompts = state.generation, context_of(state, request, body.user), body.prompts()
     record_of(request).asked("\n".join(map(str, prompts)), state.config.log_prompts)
     adapter = await resolve_model(state, context, body.model)
+    prompts = await _screened(state, context, prompts)
     encode = service.template.encode_text
     encoding = state.pools.compute(lambda: [encode(p) if isinstance(p, str) else p for p in prompts])
     ids = await context.deadline.within(encoding)
@@ -50,6 +52,18 @@ async def complete(body: CompletionRequest, request: Request, state: WithState) 
         echoed = [text for text in texts for _ in range(body.n or 1)]
     form = CompletionForm(state, body, context.request_id, prepared, echoed)
     return await respond(state, request, context, body, prepared, form)
+
+
+async def _screened(
+    state: AppState, context: RequestContext, prompts: Sequence[str | list[int]]
+) -> list[str | list[int]]:
+    """Return prompts as the model may read them; token ids are screened as the text that they are."""
+    if not context.screens.input and state.generation.moderator is None:
+        return list(prompts)
+    decode = state.generation.template.tokenizer.decode
+    texts = await state.pools.compute(lambda: [p if isinstance(p, str) else decode(p) for p in prompts])
+    kept = await screen_texts(state, context, texts)
+    return [new if new != text else prompt for prompt, text, new in zip(prompts, texts, kept, strict=True)]
 
 
 class CompletionForm:

@@ -13,6 +13,8 @@ from llama_platform.inference.requests import Text
 from serve_apps.api.access import allowance_of
 from serve_apps.api.errors import openai_error_responses
 from serve_apps.api.middleware.access_log import record_of
+from serve_apps.api.responses import context_of
+from serve_apps.api.screening import screen_texts
 from serve_apps.api.state import WithState
 from serve_apps.generation.deadline import Deadline
 
@@ -51,6 +53,7 @@ async def embed(body: EmbeddingRequest, request: Request, state: WithState) -> d
     if len(texts) > limit:
         raise InputError(f"input: {len(texts)} texts, over the limit of {limit}")
     record_of(request).asked("\n".join(texts), state.config.log_prompts)
+    texts = await screen_texts(state, context_of(state, request, body.user), texts)
     deadline: Deadline = request.state.deadline
     if (allowance := allowance_of(request)) is not None:
         await allowance.reserve(len(texts))  # at least; how many tokens they have is known when they are embedded

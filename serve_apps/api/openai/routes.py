@@ -35,7 +35,7 @@ async def get_model(model: str, request: Request, state: WithState) -> dict[str,
     """Tell whether a model exists."""
     if state.searcher is not None and model == state.config.embedding.model:
         return {**_model(state, model), "root": model}
-    return _model(state, model, await resolve_model(state, context_of(request, None), model))
+    return _model(state, model, await resolve_model(state, context_of(state, request, None), model))
 
 
 def _model(state: AppState, model: str, version: ArtifactVersion | None = None) -> dict[str, Any]:

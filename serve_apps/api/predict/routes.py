@@ -12,6 +12,7 @@ from serve_apps.api.errors import error_responses
 from serve_apps.api.middleware.access_log import record_of
 from serve_apps.api.predict.schemas import PredictResponse
 from serve_apps.api.responses import context_of, error_event, prepare_one, response_metadata
+from serve_apps.api.screening import screen_chat
 from serve_apps.api.sse import event_stream, message
 from serve_apps.api.state import WithState
 from serve_apps.generation.completion import gather
@@ -22,8 +23,9 @@ routes = APIRouter()
 @routes.post("/predict", response_model=PredictResponse, responses=error_responses())
 async def predict(body: PredictRequest, request: Request, state: WithState) -> Any:
     """Answer a prompt or messages; with `stream`, as server-sent events."""
-    service, messages, context = state.generation, body.to_messages(), context_of(request, body.user)
+    service, messages, context = state.generation, body.to_messages(), context_of(state, request, body.user)
     record_of(request).asked("\n".join(m.content for m in messages), state.config.log_prompts)
+    messages = await screen_chat(state, context, messages)
     encoding = state.pools.compute(service.template.encode_prompt, messages)
     prompt_ids = await context.deadline.within(encoding)
     prepared = await prepare_one(state, context, body, prompt_ids, body.adapter or state.config.adapter)

@@ -15,6 +15,7 @@ from rag.search.retriever import Hit
 from serve_apps.api.rag.retrieval import Sources
 from serve_apps.api.rag.schemas import RagRequest
 from serve_apps.api.responses import prepare_one, response_metadata
+from serve_apps.api.screening import screen_extract
 from serve_apps.api.sse import message
 from serve_apps.api.state import AppState
 from serve_apps.generation.service import NO_REPLICA, PreparedRequest, RequestContext
@@ -74,6 +75,10 @@ class RagAnswer:
                 raise
             yield await self._without_model()
             return
+        if self._finish.reason == "content_filter":  # what is left of it is no answer to be judged
+            if config.min_grounded:
+                yield self._checker.text
+            return
         self._grounded = await self._state.pools.compute(grounded, self._checker.text, self._chunks)
         if config.min_grounded:
             yield self._checker.text if self._grounded >= config.min_grounded else await self._without_model()
@@ -85,6 +90,7 @@ class RagAnswer:
         text = config.not_found
         if config.extracts:
             text = await self._state.pools.compute(extracts, self._chunks, self._sources.question)
+            text = await screen_extract(self._state, self._context, text)
         return self._checker.feed(text) + self._checker.finish()
 
     async def events(self) -> AsyncGenerator[str, None]:

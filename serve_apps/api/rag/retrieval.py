@@ -21,6 +21,7 @@ from rag.prompt import RagPrompt, fit_prompt
 from rag.search.retriever import Hit, Query, SearchResult
 from serve_apps.api.middleware.access_log import record_of
 from serve_apps.api.rag.schemas import InlineDocument, RagRequest
+from serve_apps.api.screening import screen_chat, screen_hits
 from serve_apps.api.state import AppState
 from serve_apps.config import LimitsConfig
 from serve_apps.generation.completion import gather
@@ -74,6 +75,7 @@ async def retrieve_context(state: AppState, request: Request, context: RequestCo
     arrived, config, timings = time.perf_counter(), state.config, dict[str, float]()
     *history, last = [turn.to_message() for turn in body.messages or ()] or [Message("user", body.question or "")]
     record_of(request).asked("\n".join(turn.content for turn in (*history, last)), config.log_prompts)
+    *history, last = await screen_chat(state, context, [*history, last])
     inline = await state.pools.compute(_inline, body.documents or [], config.limits)
     version = await _index(state, context, body.index or (None if inline else config.index), bool(inline))
     begun = time.perf_counter()
@@ -84,6 +86,7 @@ async def retrieve_context(state: AppState, request: Request, context: RequestCo
     found = await _search(
         state, context, version, Query(searched, body.top_k, body.mode, body.filters), inline, timings
     )
+    found = replace(found, hits=await screen_hits(state, context, found.hits))
     near = await state.pools.compute(_near_enough, found.hits, inline, config.rag.min_score, searched)
     if not near:
         return Sources(question, (), (), version, timings, arrived, 0, found.question_parts)

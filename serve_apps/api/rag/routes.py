@@ -20,7 +20,7 @@ routes = APIRouter()
 @routes.post("/rag", response_model=RagResponse, responses=error_responses())
 async def rag(body: RagRequest, request: Request, state: WithState) -> Any:
     """Answer a question from the documents, with its sources; with `stream`, as server-sent events."""
-    context = context_of(request, body.user)
+    context = context_of(state, request, body.user)
     sources = await context.deadline.within(retrieve_context(state, request, context, body))
     answer = RagAnswer(state, context, sources)
     if sources.prompt_ids:

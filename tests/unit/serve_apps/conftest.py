@@ -24,6 +24,8 @@ from rag.search.retriever import SearchResult, merge
 from serve_apps.api.application import make_api
 from serve_apps.api.state import AppState, JobState
 from serve_apps.config import AppConfig
+from serve_apps.generation.moderator import AdapterModerator
+from serve_apps.generation.safety import Safety
 from serve_apps.generation.service import GenerationService
 from serve_apps.llama.stream_batching import batch_streams
 from serve_apps.routing.key_book import KeyBook
@@ -41,10 +43,13 @@ class Observed:
     """An observer that remembers."""
 
     def __init__(self):
-        self.requests, self.first_tokens, self.gaps = [], [], []
+        self.requests, self.first_tokens, self.gaps, self.screenings = [], [], [], []
 
     def request(self, route, code, seconds):
         self.requests.append((route, code))
+
+    def screened(self, place, action):
+        self.screenings.append((place, action))
 
     def first_token(self, seconds):
         self.first_tokens.append(seconds)
@@ -168,6 +173,8 @@ def make_http(tiny_template, repository, adapter_folder):
         asyncio.run(engine.load_adapter(version.digest, adapter_folder))
         generator, observed = LocalGenerator(engine), Observed()
         generation = GenerationService(config, tiny_template, router, generator)
+        if config.safety.moderator.adapter is not None:
+            generation.moderator = AdapterModerator(generation, config.safety.moderator)
         searcher, jobs = LocalSearcher(FakeEmbedder()), FakeJobs()
         keys = None
         if config.auth.mode == "keys":
@@ -175,7 +182,8 @@ def make_http(tiny_template, repository, adapter_folder):
             keys.document = KeyRegistry(repository.store).read()
         searched = searcher if config.index else None
         meter, usage = Meter(), UsageBook(repository.store, "this")
-        state = AppState(config, repository, router, generation, searched, jobs, pools, meter, usage, keys)
+        safety = Safety(config.safety)
+        state = AppState(config, repository, router, generation, searched, jobs, pools, meter, usage, safety, keys)
         return Http(make_api(state, observed), generator, observed, router, searcher, jobs, usage)
 
     return make

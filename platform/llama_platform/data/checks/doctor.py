@@ -16,8 +16,8 @@ from pydantic import Field, field_validator
 
 from llama_platform.config import Config
 from llama_platform.data.checks.near_duplicates import words
-from llama_platform.data.checks.personal_data import PersonalKind, find_personal_data, redact
 from llama_platform.models.prompt import Message, frames, neutralize
+from llama_platform.safety.personal_data import PersonalKind, find_personal_data, redact
 
 Action = Literal["fail", "drop", "fix", "warn"]
 FailDrop = Literal["fail", "drop"]

@@ -6,8 +6,11 @@ from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.inference.protocol import FinishEvent, Timings, Usage
 from serve_apps.api.responses import context_of, model_of, response_metadata, usage_of
 from serve_apps.config import AppConfig
+from serve_apps.generation.safety import Safety
 
-STATE = SimpleNamespace(config=AppConfig(), generation=SimpleNamespace(fingerprint="f" * 64))
+STATE = SimpleNamespace(
+    config=AppConfig(), generation=SimpleNamespace(fingerprint="f" * 64), safety=Safety(AppConfig().safety)
+)
 
 
 def request(session: str | None) -> SimpleNamespace:
@@ -20,7 +23,7 @@ def request(session: str | None) -> SimpleNamespace:
     [("ada", "s", "ada"), (None, "s", "s"), (None, None, "r-1"), ("", "", "r-1"), (None, "x" * 300, "x" * 200)],
 )
 def test_the_user_decides_a_split_before_the_session_and_the_request(user, session, key):
-    assert context_of(request(session), user).split_key == key
+    assert context_of(STATE, request(session), user).split_key == key
 
 
 def test_a_response_ends_with_what_it_cost_and_who_answered():

@@ -1,6 +1,6 @@
 import pytest
 
-from llama_platform.data.checks.personal_data import find_personal_data, redact
+from llama_platform.safety.personal_data import find_personal_data, redact
 
 
 @pytest.mark.parametrize(
