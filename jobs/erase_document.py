@@ -3,8 +3,9 @@ r"""Erases a document from an index: deletes every version that holds it.
 python -m jobs.build_index --set mode=update --set 'delete=[contract.pdf]' --set promote=production
 python -m jobs.erase_document contract.pdf --index docs --reason 'request of 3 May'
 
-The first makes a version without it; versions that aliases point at are never deleted. A line in the store's `audit/`
-says what was erased. Copies in the caches of nodes go when these are full, or with the nodes.
+The first makes a version without it; versions that aliases point at are never deleted. The audit trail
+says what was erased: `llama-platform audit export`. Copies in the caches of nodes go when these are full, or with
+the nodes.
 """
 
 import argparse
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
         parser.add_argument("document", help="id of the document, as the index lists it")
         parser.add_argument("--index", default="docs", help="name of the index")
-        parser.add_argument("--reason", required=True, help="why, for the audit line")
+        parser.add_argument("--reason", required=True, help="why, for the audit trail")
         parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="such as store.uri=…")
         arguments = parser.parse_args(argv)
         setup_logging()

@@ -158,6 +158,20 @@ class ServedSafetyConfig(SafetyConfig):
     """A model that judges texts beside the rules."""
 
 
+class AuditConfig(Config):
+    """The audit trail: one record for each request and each act of administration."""
+
+    enabled: bool = True
+    """Whether there is one."""
+    content: Literal["hashed", "full"] = "hashed"
+    """Whether records hold prompts and answers themselves, as a replay needs, or their sha256."""
+    folder: Path | None = None
+    """Folder of a node's disk that records are written to before they are in the store; None for one beside the
+    store's cache."""
+    on_failure: Literal["allow", "refuse"] = "refuse"
+    """Whether requests are refused with 503 or answered without a record while that folder cannot be written."""
+
+
 class RagConfig(Config):
     """How questions to the documents are answered."""
 
@@ -212,6 +226,8 @@ class AppConfig(Config):
     """What tokens cost."""
     safety: ServedSafetyConfig = ServedSafetyConfig()
     """What must not be asked, found or answered."""
+    audit: AuditConfig = AuditConfig()
+    """The audit trail."""
     log_prompts: bool = False
     """Whether the request log holds prompts themselves; without it, their sha256."""
     limits: LimitsConfig = LimitsConfig()

@@ -1,11 +1,8 @@
-"""Erasing a document from an index: every version that holds it is deleted, and a line says so for audits."""
-
-import json
-import secrets
-from datetime import UTC, datetime
+"""Erasing a document from an index: every version that holds it is deleted, and the audit trail says so."""
 
 from llama_platform.artifacts.aliases import Aliases
 from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
+from llama_platform.audit.acts import acted
 from llama_platform.errors import ConflictError, InputError, NotFoundError
 from rag.snapshot import DOCUMENTS_FILE, read_documents
 
@@ -34,7 +31,7 @@ def erase_document(repository: ArtifactRepository, index: str, document: str, re
         repository: holds the index.
         index: name of the index.
         document: id of the document.
-        reason: why it has to go, for the audit line.
+        reason: why it has to go, for the audit trail.
 
     Raises:
         NotFoundError: no version holds it.
@@ -59,7 +56,8 @@ def erase_document(repository: ArtifactRepository, index: str, document: str, re
             "version without it first"
         )
     staying = [version.version for version in holding if not _delete(repository, version)]
-    _write_audit_line(repository, index, document, reason, sorted(numbers - set(staying)))
+    facts = {"index": index, "document": document, "versions": sorted(numbers - set(staying)), "reason": reason}
+    acted(repository.store, "document.erase", **facts)
     if staying:
         raise ConflictError(
             f"index '{index}': an alias has come to point at version {staying[0]}, which holds {document!r}: it stays; "
@@ -78,15 +76,3 @@ def _delete(repository: ArtifactRepository, version: ArtifactVersion) -> bool:
         return any(version.version in found for found in _pointed(repository, version.name).values())
 
     return repository.delete(version, pointed)
-
-
-def _write_audit_line(
-    repository: ArtifactRepository, index: str, document: str, reason: str, versions: list[int]
-) -> None:
-    now = datetime.now(UTC)
-    line = {
-        "at": now.isoformat(timespec="milliseconds"), "action": "erase", "index": index, "document": document,
-        "versions": versions, "reason": reason,
-    }  # fmt: skip
-    key = f"audit/{now:%Y-%m-%dT%H-%M-%S}-{secrets.token_hex(4)}.json"
-    repository.store.write(key, json.dumps(line, ensure_ascii=False).encode(), if_absent=True)

@@ -51,7 +51,8 @@ def make_api(state: AppState, observer: Observer) -> FastAPI:
         retry_after_s=retry_after,
         observer=observer,
         fields=partial(_fields, state),
-        ended=partial(_count, state),
+        answering=state.auditor.answering,
+        ended=partial(_ended, state),
     )
     for module in (health_routes, openai_routes, admin_routes):  # these say for each route who may use it
         api.include_router(module.routes)
@@ -71,8 +72,9 @@ def _fields(state: AppState, known: State) -> dict[str, str]:
     return fields
 
 
-def _count(state: AppState, known: State, record: RequestRecord, status: int) -> None:
-    """Count a request that has ended for the reports of use; what asks for no key's scope counts nothing."""
+def _ended(state: AppState, known: State, record: RequestRecord, status: int) -> None:
+    """Finish the record of a request, and count it for the reports of use; only what a scope opens counts there."""
+    state.auditor.ended(known, record, status)
     caller: Caller | None = known.get("caller")
     if "allowance" not in known and (state.keys is not None or not record.usage().prompt_tokens):
         return

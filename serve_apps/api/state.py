@@ -12,6 +12,7 @@ from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVers
 from rag.documents.document import Document
 from rag.embedding import EmbeddingResult
 from rag.search.retriever import Query, SearchResult
+from serve_apps.api.auditing import Auditor
 from serve_apps.config import AppConfig, PricesConfig
 from serve_apps.generation.safety import Safety
 from serve_apps.generation.service import GenerationService
@@ -82,6 +83,8 @@ class AppState:
     """What was used, for reports."""
     safety: Safety
     """Rules for texts, by tenant."""
+    auditor: Auditor
+    """Writes the audit trail."""
     keys: KeyBook | None = None
     """Keys of clients; None where whoever reaches the port may ask."""
 

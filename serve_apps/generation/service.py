@@ -67,6 +67,10 @@ class Record(Protocol):
         """Note which adapter answers; None for the base."""
         ...
 
+    def generates(self, requests: Sequence[GenerationRequest]) -> None:
+        """Note what the model is asked for the client."""
+        ...
+
     def note(self, number: int, event: TokenEvent | FinishEvent) -> None:
         """Note an event of one of the answers."""
         ...
@@ -300,6 +304,8 @@ class GenerationService:
     async def _screened(
         self, request: PreparedRequest, context: RequestContext
     ) -> AsyncGenerator[list[IndexedEvent], None]:
+        if not context.internal:
+            context.record.generates(request.requests)
         if context.allowance is not None:
             needed = sum(len(one.prompt_ids) + one.sampling.max_new_tokens for one in request.requests)
             await context.allowance.reserve(needed)

@@ -3,15 +3,12 @@
 import asyncio
 import logging
 import os
-import secrets
-import time
 from typing import Any
 
 from fastapi import FastAPI
 from ray.serve.handle import DeploymentHandle
 
 from llama_platform.access.meter import Meter
-from llama_platform.access.usage import UsageBook
 from llama_platform.artifacts.location import repository_from
 from llama_platform.artifacts.repository import ArtifactRepository
 from llama_platform.errors import PlatformError
@@ -19,6 +16,7 @@ from llama_platform.logs import setup_logging
 from llama_platform.models.base_model import load_template
 from serve_apps.api.access import check_token_file
 from serve_apps.api.application import make_api
+from serve_apps.api.auditing import Auditor
 from serve_apps.api.state import AppState
 from serve_apps.config import AppConfig
 from serve_apps.generation.moderator import AdapterModerator
@@ -26,6 +24,7 @@ from serve_apps.generation.safety import Safety
 from serve_apps.generation.service import GenerationService
 from serve_apps.ingress.exposure import check_exposure
 from serve_apps.ingress.index_jobs import RayIndexJobs
+from serve_apps.ingress.ledgers import Ledgers
 from serve_apps.ingress.metrics import IngressMetrics
 from serve_apps.ingress.remote import RemoteController, RemoteGenerator, RemoteRetriever
 from serve_apps.routing.key_book import KeyBook
@@ -35,8 +34,6 @@ from serve_apps.worker_pools import WorkerPools
 
 log = logging.getLogger(__name__)
 RESUME_TIMEOUT_S = 120.0
-USAGE_INTERVAL_S = 10.0
-"""How often what was used is written; a process that is killed loses what it counted since."""
 LEASE_MARGIN_S = 30.0
 """How long a place that is counted in Redis is kept beyond a request's deadline."""
 
@@ -76,7 +73,7 @@ class Ingress:
             keys = KeyBook(RemoteController(controller), parsed.tenant_defaults())
         limits = parsed.limits
         meter = Meter(limits.storage, limits.on_failure, limits.request_timeout_s + LEASE_MARGIN_S)
-        self._usage = UsageBook(repository.store, f"{time.time_ns()}-{secrets.token_hex(4)}")
+        self._ledgers = await asyncio.to_thread(Ledgers, parsed, repository.store, generation.fingerprint)
         self._state = AppState(
             parsed,
             repository,
@@ -85,17 +82,18 @@ class Ingress:
             searcher,
             jobs,
             pools,
-            meter,
-            self._usage,
-            Safety(parsed.safety),
-            keys,
+            meter=meter,
+            usage=self._ledgers.usage,
+            safety=Safety(parsed.safety),
+            auditor=Auditor(self._ledgers.journal, parsed.audit, generation.fingerprint),
+            keys=keys,
         )
         check_token_file(parsed)
         log.info("the application starts", extra={"store": repository.store.root})
         self._following = [asyncio.ensure_future(router.run(kind)) for kind in KINDS]
         if keys is not None:
             self._following.append(asyncio.ensure_future(keys.run()))
-        self._following.append(asyncio.ensure_future(_keep(pools, self._usage)))
+        self._following.append(asyncio.ensure_future(self._ledgers.run(pools)))
         self._resuming = asyncio.ensure_future(_resume(pools, jobs, repository))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
@@ -104,7 +102,9 @@ class Ingress:
 
     async def __del__(self) -> None:
         """Write what is not in the store yet; Serve awaits this when it stops the replica."""
-        await asyncio.to_thread(self._usage.write)
+        if not hasattr(self, "_state"):  # its start has failed
+            return
+        await self._ledgers.close()
         await self._state.meter.close()
 
     def check_health(self) -> None:
@@ -116,20 +116,6 @@ class Ingress:
         for task in self._following:
             if task.done():
                 raise RuntimeError(f"following the routing tables has ended: {task.exception()}")
-
-
-async def _keep(pools: WorkerPools, usage: UsageBook) -> None:
-    """Write what was used, for ever; what cannot be written now is written the next time."""
-    away = False
-    while True:
-        await asyncio.sleep(USAGE_INTERVAL_S)
-        try:
-            await pools.store(usage.write)
-            away = False
-        except PlatformError as error:
-            if not away:
-                log.error("what was used cannot be written; it is kept", extra={"reason": str(error)})
-            away = True
 
 
 async def _resume(pools: WorkerPools, jobs: RayIndexJobs, repository: ArtifactRepository) -> None:

@@ -211,6 +211,7 @@ def app(cluster, versions, index, store, tmp_path_factory):
         alias_interval_s=0.2,
         admin_token_file=str(folder / "token"),
         limits={"request_timeout_s": 20},
+        audit={"content": "full"},
     )
     return deployed
 

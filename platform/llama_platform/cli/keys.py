@@ -10,6 +10,7 @@ from rich.table import Table
 from llama_platform.access.keys import SCOPES, ApiKey, Scope
 from llama_platform.access.quotas import parse_quotas
 from llama_platform.access.registry import KeyRegistry
+from llama_platform.audit.acts import acted
 from llama_platform.cli.stores import Store, open_store
 from llama_platform.errors import InputError
 
@@ -33,16 +34,18 @@ def key_commands() -> typer.Typer:
     ) -> None:
         """Make a key NAME, and print it; nobody can read it again."""
         expires = None if expires_days is None else datetime.now(UTC) + timedelta(days=expires_days)
-        key, text = _registry(store).create(
+        opened = open_store(store).store
+        key, text = KeyRegistry(opened).create(
             name, tenant, _scopes(scopes), _listed(adapters), _listed(indexes), expires, parse_quotas(limits)
         )
+        acted(opened, "keys.create", key=key.id, name=name, tenant=tenant, scopes=list(key.scopes))
         print(f"{text}\n{_line(key)}\nkeep it: it is not shown again")
 
     @commands.command("list")
     def list_keys(store: Store = None) -> None:
         """List keys, without their secrets."""
         table = Table("id", "name", "tenant", "scopes", "adapters", "indexes", "limits", "state")
-        for key in _registry(store).read().keys.values():
+        for key in KeyRegistry(open_store(store).store).read().keys.values():
             table.add_row(
                 key.id, key.name, key.tenant, ", ".join(key.scopes), ", ".join(key.adapters), ", ".join(key.indexes),
                 ", ".join(f"{name}={amount}" for name, amount in key.limits.named().items()), _state(key),
@@ -56,19 +59,20 @@ def key_commands() -> typer.Typer:
         store: Store = None,
     ) -> None:
         """Give the key KEY_ID another secret, and print it."""
-        key, text = _registry(store).rotate(key_id, timedelta(hours=overlap_hours))
+        opened = open_store(store).store
+        key, text = KeyRegistry(opened).rotate(key_id, timedelta(hours=overlap_hours))
+        acted(opened, "keys.rotate", key=key_id, overlap_hours=overlap_hours)
         print(f"{text}\n{_line(key)}\nthe one before is taken for {overlap_hours:g} hours more")
 
     @commands.command("revoke")
     def revoke(key_id: str, store: Store = None) -> None:
         """Stop taking the key KEY_ID."""
-        print(_line(_registry(store).revoke(key_id)))
+        opened = open_store(store).store
+        key = KeyRegistry(opened).revoke(key_id)
+        acted(opened, "keys.revoke", key=key_id)
+        print(_line(key))
 
     return commands
-
-
-def _registry(store: str | None) -> KeyRegistry:
-    return KeyRegistry(open_store(store).store)
 
 
 def _listed(text: str) -> tuple[str, ...]:

@@ -6,6 +6,7 @@
     llama-platform indexes rollback docs
     llama-platform keys create ada --tenant acme --scopes generate,rag --adapters support
     llama-platform usage --tenant acme
+    llama-platform audit verify
     llama-platform prune --keep 5 --older-than-days 30
     llama-platform fit --base 7b --gpu A10G --adapters 8 --rank 64
 
@@ -26,11 +27,13 @@ from llama_platform.artifacts.catalog import list_artifacts, show_version
 from llama_platform.artifacts.manifest import ArtifactKind
 from llama_platform.artifacts.prune import delete_garbage, find_garbage
 from llama_platform.artifacts.refs import resolve
+from llama_platform.audit.acts import acted
+from llama_platform.cli.audit import add_replay, audit_commands
 from llama_platform.cli.exit_codes import run_command
 from llama_platform.cli.keys import key_commands
 from llama_platform.cli.stores import Store, open_store
 from llama_platform.cli.usage import add_usage
-from llama_platform.errors import InputError, NotFoundError, UnavailableError
+from llama_platform.errors import InputError, NotFoundError, UnauthorizedError, UnavailableError
 from llama_platform.inference.gpu_memory import (
     GIB,
     GPUS,
@@ -43,6 +46,7 @@ from llama_platform.models.prompt import PromptStyle
 
 Alias = Annotated[str, typer.Option("--alias", help="the alias to change")]
 App = Annotated[str | None, typer.Option("--app", help="http://host:port of an application to wait for")]
+Key = Annotated[str | None, typer.Option("--key", envvar="LP_KEY", help="a key of that application")]
 FOLLOWED_S = 30.0
 """How long an application may take to follow an alias, in seconds."""
 Ref = Annotated[str, typer.Argument(help="NAME, NAME@ALIAS or NAME@VERSION")]
@@ -65,6 +69,8 @@ def build_cli() -> typer.Typer:
     cli.add_typer(adapters, name="adapters")
     cli.add_typer(alias_commands("index", "List and alias indexes."), name="indexes")
     cli.add_typer(key_commands(), name="keys")
+    cli.add_typer(audit_commands(), name="audit")
+    add_replay(cli)
     add_usage(cli)
     _add_prune(cli)
     _add_fit(cli)
@@ -113,6 +119,8 @@ def _add_prune(cli: typer.Typer) -> None:
             size = f"{garbage.size_bytes / 1e6:,.1f}"
             table.add_row(garbage.kind, garbage.label, str(len(garbage.keys)), size, "yes" if went else "no: in use")
         Console().print(table)
+        if found and delete:
+            acted(repository.store, "prune", deleted=[f"{garbage.kind} {garbage.label}" for garbage in found])
         if found and not delete:
             print("nothing was deleted; run it again with --delete")
 
@@ -140,26 +148,34 @@ def alias_commands(kind: ArtifactKind, help_text: str) -> typer.Typer:
         Console().print_json(data=show_version(repository, resolve(repository, kind, ref)))
 
     @commands.command("promote")
-    def promote(name: str, version: int, alias: Alias = "production", store: Store = None, app: App = None) -> None:
+    def promote(
+        name: str, version: int, alias: Alias = "production", store: Store = None, app: App = None, key: Key = None
+    ) -> None:
         """Point an alias of NAME at VERSION."""
-        document = Aliases(open_store(store), kind, name).promote(alias, version)
+        repository = open_store(store)
+        document = Aliases(repository, kind, name).promote(alias, version)
+        acted(repository.store, f"{kind}.promote", name=name, alias=alias, version=version)
         _print_alias(name, alias, document)
         if app:
-            _wait_until_followed(app, name, document)
+            _wait_until_followed(app, name, document, key)
 
     @commands.command("rollback")
-    def rollback(name: str, alias: Alias = "production", store: Store = None, app: App = None) -> None:
+    def rollback(name: str, alias: Alias = "production", store: Store = None, app: App = None, key: Key = None) -> None:
         """Point an alias of NAME at what it was before; again, and it goes one further back."""
-        document = Aliases(open_store(store), kind, name).rollback(alias)
+        repository = open_store(store)
+        document = Aliases(repository, kind, name).rollback(alias)
+        acted(repository.store, f"{kind}.rollback", name=name, alias=alias, now=_shares(document.aliases[alias]))
         _print_alias(name, alias, document)
         if app:
-            _wait_until_followed(app, name, document)
+            _wait_until_followed(app, name, document, key)
 
     @commands.command("split")
     def split(name: str, shares: list[str], alias: Alias = "production", store: Store = None) -> None:
         """Spread an alias of NAME over versions: SHARES such as 3=90 4=10."""
-        weights = dict(_parse_share(share) for share in shares)
-        _print_alias(name, alias, Aliases(open_store(store), kind, name).split(alias, weights))
+        weights, repository = dict(_parse_share(share) for share in shares), open_store(store)
+        document = Aliases(repository, kind, name).split(alias, weights)
+        acted(repository.store, f"{kind}.split", name=name, alias=alias, shares=shares)
+        _print_alias(name, alias, document)
 
     return commands
 
@@ -171,7 +187,9 @@ def _add_folder_commands(adapters: typer.Typer) -> None:
         """Publish a PEFT FOLDER, local or s3://bucket/folder, as the next version of NAME."""
         from llama_platform.models.adapter_transfer import import_adapter
 
-        version = import_adapter(open_store(store), name, folder, prompt_style)
+        repository = open_store(store)
+        version = import_adapter(repository, name, folder, prompt_style)
+        acted(repository.store, "adapter.import", name=name, version=version.version, digest=version.digest)
         print(f"{name}@{version.version} {version.digest}")
 
     @adapters.command("export")
@@ -194,18 +212,30 @@ def _print_alias(name: str, alias: str, document: AliasDocument) -> None:
     print(f"{name}@{alias} → {_shares(document.aliases[alias])} (generation {document.generation})")
 
 
-def _wait_until_followed(app: str, name: str, document: AliasDocument) -> None:
+def _wait_until_followed(app: str, name: str, document: AliasDocument, key: str | None = None) -> None:
     """Return when an application knows this state of an artifact's aliases.
+
+    Args:
+        app: URL of the application.
+        name: name of the artifact.
+        document: the state.
+        key: a key of the application that sees the artifact; None where it asks for none.
 
     Raises:
         UnavailableError: it does not within the time.
     """
     import httpx
 
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
     deadline, said = time.monotonic() + FOLLOWED_S, "it does not answer"
     while time.monotonic() < deadline:
         try:
-            info = httpx.get(f"{app.rstrip('/')}/model/info", timeout=5).raise_for_status().json()
+            answer = httpx.get(f"{app.rstrip('/')}/model/info", timeout=5, headers=headers)
+            if answer.status_code == 401:
+                raise UnauthorizedError(
+                    f"the alias has been changed, but {app} asks for a key to say so: --key, or LP_KEY"
+                )
+            info = answer.raise_for_status().json()
         except (httpx.HTTPError, ValueError) as error:
             said = f"it does not answer ({type(error).__name__})"
         else:

@@ -10,13 +10,14 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, Protocol
 
 from fastapi import Request
 
 from llama_platform.access.usage import UsageCounts
 from llama_platform.artifacts.repository import ArtifactVersion
-from llama_platform.inference.protocol import FinishEvent, TokenEvent
+from llama_platform.inference.protocol import FinishEvent, GenerationRequest, TokenEvent
 
 log = logging.getLogger(__name__)
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
@@ -58,7 +59,10 @@ class RequestRecord:
         self.request_id = request_id
         self._start = time.monotonic()
         self._observer = observer
-        self._route = "none"
+        self.route = "none"
+        """Template of the route."""
+        self._generations: tuple[GenerationRequest, ...] = ()
+        self._answers: list[list[str]] = []
         self._facts: dict[str, Any] = {"request": request_id, "method": method, "path": path}
         trace = _TRACEPARENT.fullmatch(traceparent)
         valid = trace is not None and trace[1].strip("0") != "" and trace[2].strip("0") != ""
@@ -72,12 +76,48 @@ class RequestRecord:
 
     def asked(self, prompt: str, keep: bool) -> None:
         """Note the prompt: its text if `keep`, else its sha256."""
-        digest = hashlib.sha256(prompt.encode(errors="replace")).hexdigest()
-        self._facts |= {"prompt": prompt} if keep else {"prompt_sha256": digest}
+        self._facts |= {"prompt": prompt} if keep else {"prompt_sha256": _sha256(prompt)}
 
     def routed(self, route: str) -> None:
         """Note the route's template, such as `/v1/models/{model}`: a metric has one line for each."""
-        self._route = route
+        self.route = route
+
+    def generates(self, requests: Sequence[GenerationRequest]) -> None:
+        """Note what the model is asked for the client; the events of the answers have these numbers."""
+        self._generations, self._answers = tuple(requests), [[] for _ in requests]
+
+    def searched(self, index: ArtifactVersion) -> None:
+        """Note the index that sources are searched in."""
+        self._facts["index"] = {"name": index.name, "version": index.version, "digest": index.digest}
+
+    def audit(self, status: int, full: bool) -> dict[str, Any]:
+        """Return what the audit trail keeps of the request so far.
+
+        Args:
+            status: HTTP status of the response; 0 where there is none.
+            full: whether prompts and answers themselves are kept, or their sha256.
+        """
+        told = ["method", "adapter", "version", "digest", "index"]
+        if self.route.startswith("/admin"):
+            told.append("path")
+        kept = {name: value for name, value in self._facts.items() if name in told}
+        generations = []
+        for number, request in enumerate(self._generations):
+            text = "".join(self._answers[number])
+            ids = list(request.prompt_ids)
+            said: dict[str, Any] = {"prompt_ids": ids, "answer": text}
+            if not full:
+                said = {"prompt_sha256": _sha256(str(ids)), "answer_sha256": _sha256(text)}
+            generations.append({**said, "continues": request.continues, "sampling": asdict(request.sampling)})
+        return {
+            **kept,
+            "route": self.route,
+            "status": status,
+            "outcome": self._outcome_of(status),
+            "tokens": {name: count for name, count in self._tokens.items() if count},
+            "safety": dict(self._safety),
+            "generations": generations,
+        }
 
     def answered_by(self, adapter: ArtifactVersion | None) -> None:
         """Note the adapter that answers; None for the base."""
@@ -88,6 +128,7 @@ class RequestRecord:
         """Note an event of one of the answers."""
         now = time.monotonic()
         if isinstance(event, TokenEvent):
+            self._answers[number].append(event.text)
             last = self._last_token_at.get(number)
             if last is None:
                 self._facts.setdefault("first_token_ms", round(1000 * (now - self._start), 1))
@@ -154,14 +195,21 @@ class RequestRecord:
             status: HTTP status that was sent; 0 where the client left before.
         """
         seconds = time.monotonic() - self._start
-        outcome = self._outcome or ("client_gone" if status == 0 else "ok" if status < 400 else f"http_{status}")
+        outcome = self._outcome_of(status)
         facts = {**self._facts, "status": status, "outcome": outcome, "total_ms": round(1000 * seconds, 1)}
         if self._safety:
             facts["safety"] = dict(self._safety)
         if any(self._tokens.values()):
             facts |= self._tokens
         log.info("request", extra=facts)
-        self._observer.request(self._route, outcome, seconds)
+        self._observer.request(self.route, outcome, seconds)
+
+    def _outcome_of(self, status: int) -> str:
+        return self._outcome or ("client_gone" if status == 0 else "ok" if status < 400 else f"http_{status}")
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="replace")).hexdigest()
 
 
 def record_of(request: Request) -> RequestRecord:

@@ -12,7 +12,7 @@ from typing import Any
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from llama_platform.errors import InputError
+from llama_platform.errors import InputError, PlatformError
 from serve_apps.api.errors import describe, respond
 from serve_apps.api.middleware.access_log import Observer, RequestRecord
 from serve_apps.generation.deadline import Deadline
@@ -35,6 +35,7 @@ class RequestContextMiddleware:
         retry_after_s: Callable[[], int],
         observer: Observer,
         fields: Callable[[State], Mapping[str, str]] = lambda state: {},
+        answering: Callable[[State, RequestRecord, int, bool], None] = lambda state, record, status, streams: None,
         ended: Callable[[State, RequestRecord, int], None] = lambda state, record, status: None,
     ) -> None:
         """Stand before `app`.
@@ -45,9 +46,11 @@ class RequestContextMiddleware:
             retry_after_s: returns in how many seconds a client that is refused should ask again.
             observer: receives the figures of every request.
             fields: returns header fields of a response from the request's state, when the response begins.
+            answering: is told state, record, status and whether it streams of a response that is about to begin; it
+                may raise a PlatformError, which is answered instead.
             ended: is told the state, record and status of a request that has ended; status 0 without a response.
         """
-        self._fields, self._ended = fields, ended
+        self._fields, self._answering, self._ended = fields, answering, ended
         self._app, self._observer = app, observer
         self._new_deadline, self._retry_after_s = new_deadline, retry_after_s
 
@@ -68,13 +71,19 @@ class RequestContextMiddleware:
             "request_id": request_id, "record": record, "deadline": self._new_deadline(), "closing": closing,
         }  # fmt: skip
         scope.setdefault("state", {}).update(state)
-        status = 0
+        status, asked = 0, False
 
         async def watched(message: Message) -> None:
-            nonlocal status
+            nonlocal status, asked
             if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                _note_route(record, scope)
+                if not asked:  # what is answered since this failed has its record in the log
+                    asked = True
+                    streams = headers.get("content-type", "").startswith("text/event-stream")
+                    self._answering(scope["state"], record, message["status"], streams)
                 status = message["status"]
-                MutableHeaders(scope=message).update(self._fields(scope["state"]))
+                headers.update(self._fields(scope["state"]))
             await send(message)
 
         try:
@@ -85,11 +94,17 @@ class RequestContextMiddleware:
         except Exception as error:  # whatever nobody expected: the client gets an answer, the log the reason
             if status:
                 raise  # too late for another status: the connection is cut
+            if isinstance(error.__cause__, PlatformError):  # starlette's own, for what was raised by `watched`
+                error = error.__cause__
             problem = describe(error, request_id)
             record.failed(problem.code)
             await respond(problem, scope["path"], self._retry_after_s())(scope, receive, watched)
         finally:
-            if (route := scope.get("route")) is not None:
-                record.routed(route.path)
+            _note_route(record, scope)
             record.close(status)
             self._ended(scope["state"], record, status)
+
+
+def _note_route(record: RequestRecord, scope: Scope) -> None:
+    if (route := scope.get("route")) is not None:
+        record.routed(route.path)

@@ -78,6 +78,8 @@ async def retrieve_context(state: AppState, request: Request, context: RequestCo
     *history, last = await screen_chat(state, context, [*history, last])
     inline = await state.pools.compute(_inline, body.documents or [], config.limits)
     version = await _index(state, context, body.index or (None if inline else config.index), bool(inline))
+    if version is not None:
+        record_of(request).searched(version)
     begun = time.perf_counter()
     searched = question = last.content
     if history:

@@ -1,6 +1,7 @@
 """The HTTP application around a fake engine and a controller that knows what the test says; no Ray."""
 
 import asyncio
+import json
 from contextlib import aclosing
 
 import httpx
@@ -13,7 +14,7 @@ from llama_platform.access.registry import KeyRegistry
 from llama_platform.access.usage import UsageBook
 from llama_platform.artifacts.location import StoreConfig, repository_from
 from llama_platform.artifacts.repository import ArtifactVersion
-from llama_platform.errors import EngineError
+from llama_platform.errors import EngineError, StorageError
 from llama_platform.inference.protocol import FinishEvent
 from rag.documents.chunking import ChunkingConfig
 from rag.documents.sandbox import make_cutter
@@ -22,6 +23,7 @@ from rag.embedding_model import OFFLINE_MODEL, EmbeddingModel
 from rag.search.inline import search_inline
 from rag.search.retriever import SearchResult, merge
 from serve_apps.api.application import make_api
+from serve_apps.api.auditing import Auditor
 from serve_apps.api.state import AppState, JobState
 from serve_apps.config import AppConfig
 from serve_apps.generation.moderator import AdapterModerator
@@ -37,6 +39,18 @@ from serve_apps.worker_pools import WorkerPools
 STATUS = ReplicaStatus(
     context_length=512, memory={}, healthy=True, failed_steps=0, running=1, waiting=0, response_s=4.0
 )
+
+
+class Trail:
+    """A journal in memory."""
+
+    def __init__(self):
+        self.records, self.broken = [], False
+
+    def append(self, kind, facts):
+        if self.broken:
+            raise StorageError("the disk is full")
+        self.records.append((kind, json.loads(json.dumps(facts))))
 
 
 class Observed:
@@ -129,9 +143,9 @@ class FakeJobs:
 class Http:
     """A client of the application, in this process, and what stands behind it."""
 
-    def __init__(self, api, generator, observed, router, searcher, jobs, usage):
+    def __init__(self, api, generator, observed, router, searcher, jobs, usage, trail):
         self.api, self.generator, self.observed, self.router = api, generator, observed, router
-        self.searcher, self.jobs, self.usage = searcher, jobs, usage
+        self.searcher, self.jobs, self.usage, self.trail = searcher, jobs, usage, trail
 
     def client(self):
         return httpx.AsyncClient(transport=httpx.ASGITransport(self.api), base_url="http://test")
@@ -183,8 +197,11 @@ def make_http(tiny_template, repository, adapter_folder):
         searched = searcher if config.index else None
         meter, usage = Meter(), UsageBook(repository.store, "this")
         safety = Safety(config.safety)
-        state = AppState(config, repository, router, generation, searched, jobs, pools, meter, usage, safety, keys)
-        return Http(make_api(state, observed), generator, observed, router, searcher, jobs, usage)
+        auditor = Auditor(Trail() if config.audit.enabled else None, config.audit, generation.fingerprint)
+        state = AppState(
+            config, repository, router, generation, searched, jobs, pools, meter, usage, safety, auditor, keys
+        )
+        return Http(make_api(state, observed), generator, observed, router, searcher, jobs, usage, auditor._journal)
 
     return make
 
