@@ -128,7 +128,14 @@ def write_segment(store: ObjectStore, records: list[dict[str, Any]]) -> None:
 
 
 def record_act(store: ObjectStore, writer: str, what: str, facts: Mapping[str, Any]) -> None:
-    """Write an act of administration beside HTTP, such as of the command line, as a chain of its own."""
+    """Write an act of administration beside HTTP, such as of the command line, as a chain of its own.
+
+    Args:
+        store: where the trail is.
+        writer: name of the chain, which no other ever has.
+        what: what was done, such as `keys.revoke`.
+        facts: on what; values are JSON's.
+    """
     act = make_record(writer, 1, BEFORE_THE_FIRST, "act", {"what": what, **facts})
     write_segment(store, [act, make_record(writer, 2, act["hash"], "stop", {})])
 
