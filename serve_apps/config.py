@@ -123,6 +123,10 @@ class TenantConfig(Config):
     """How much the tenant's keys may use together."""
     key_limits: Quotas = Quotas()
     """How much each of its keys may use that has no limits of its own."""
+    weight: Annotated[float, Field(gt=0, le=1000)] = 1
+    """How much of the engines it may have, compared with others, while there is not enough for all."""
+    priority: Annotated[int, Field(ge=-100, le=100)] = 0
+    """Requests of tenants with a larger one are begun first, whatever the weights."""
 
 
 class PricesConfig(Config):

@@ -6,9 +6,11 @@ from contextlib import AsyncExitStack
 from typing import Literal
 
 from fastapi import Request
+from starlette.datastructures import Headers
+from starlette.types import Scope as ASGIScope
 
 from llama_platform.access.keys import Caller, Scope, check_sees
-from llama_platform.errors import ConfigError, ForbiddenError, InputError, UnauthorizedError
+from llama_platform.errors import ConfigError, ForbiddenError, InputError, PlatformError, UnauthorizedError
 from serve_apps.api.state import AppState, WithState
 from serve_apps.config import AppConfig, TenantConfig
 from serve_apps.generation.allowance import Allowance
@@ -89,6 +91,16 @@ def allowance_of(request: Request) -> Allowance | None:
     """Return what a request may use; None for as much as there is."""
     allowance: Allowance | None = getattr(request.state, "allowance", None)
     return allowance
+
+
+def tenant_of(state: AppState, scope: ASGIScope) -> str:
+    """Return whose a request is, before its route is known; the empty text where no valid key says so."""
+    if state.keys is None:
+        return ""
+    try:
+        return _caller(state, Headers(scope=scope).get("authorization", "")).tenant
+    except PlatformError:  # its route says what is wrong
+        return ""
 
 
 async def _admit(request: Request, state: AppState, caller: Caller) -> None:

@@ -9,7 +9,7 @@ from fastapi_offline import FastAPIOffline
 from llama_platform import __version__
 from llama_platform.access.keys import Caller
 from llama_platform.access.usage import UsageKey
-from serve_apps.api.access import check_admin, require
+from serve_apps.api.access import check_admin, require, tenant_of
 from serve_apps.api.admin import routes as admin_routes
 from serve_apps.api.admin.documents import UPLOAD_PATH
 from serve_apps.api.errors import install
@@ -42,7 +42,12 @@ def make_api(state: AppState, observer: Observer) -> FastAPI:
     limits, ingress = state.config.limits, state.config.ingress
     uploads = Uploads(UPLOAD_PATH, limits.max_upload_bytes, partial(check_admin, state))
     # The last one added stands outermost.
-    api.add_middleware(Admission, max_ongoing=ingress.max_ongoing_requests, max_queued=ingress.max_queued_requests)
+    api.add_middleware(
+        Admission,
+        max_ongoing=ingress.max_ongoing_requests,
+        max_queued=ingress.max_queued_requests,
+        tenant_of=partial(tenant_of, state),
+    )
     reading = ingress.max_ongoing_requests + ingress.max_queued_requests
     api.add_middleware(BodyLimit, max_body_bytes=limits.max_body_bytes, uploads=uploads, max_reading=reading)
     api.add_middleware(

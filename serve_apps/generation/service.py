@@ -25,7 +25,7 @@ from llama_platform.inference.protocol import (
 from llama_platform.models.base_model import max_positions
 from llama_platform.models.lineage import check_lineage
 from llama_platform.models.prompt import STRIPS, PromptTemplate
-from serve_apps.config import AppConfig
+from serve_apps.config import AppConfig, TenantConfig
 from serve_apps.generation.allowance import Allowance
 from serve_apps.generation.answer_screen import AnswerScreen
 from serve_apps.generation.deadline import Deadline
@@ -234,6 +234,7 @@ class GenerationService:
             raise InputError(
                 f"{len(prompts)} prompts with {answers_each} answers each are over the limit of {limits.max_answers}"
             )
+        tenant, weight, priority = self._share(context)
         requests: list[GenerationRequest] = []
         for prompt in prompts:
             room = context_length - len(prompt)
@@ -257,12 +258,22 @@ class GenerationService:
                         sampling=replace(chosen, seed=seed),
                         adapter_digest=adapter.digest if adapter else None,
                         deadline=context.deadline.at,
+                        priority=priority,
+                        tenant=tenant,
+                        weight=weight,
                         continues=continues,
                     )
                 )
         if capped is not None:
             context.record.capped(capped)
         return PreparedRequest(tuple(requests), adapter, capped)
+
+    def _share(self, context: RequestContext) -> tuple[str, float, int]:
+        """Return (tenant, weight, priority) of a request."""
+        if context.caller is None:
+            return "", 1.0, 0
+        settings = self.config.tenants.get(context.caller.tenant, TenantConfig())
+        return context.caller.tenant, settings.weight, settings.priority
 
     async def stream(
         self, request: PreparedRequest, context: RequestContext

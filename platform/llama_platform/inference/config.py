@@ -19,6 +19,8 @@ class EngineConfig(Config):
     """Requests that generate at the same time."""
     max_waiting: Annotated[int, Field(ge=0)] = 64
     """Requests that may wait for that; more are refused with 503."""
+    max_waiting_tokens: Positive | None = None
+    """Tokens that prompts and answers of waiting requests may have together; None for as many as `max_waiting` have."""
     context_length: Positive | None = None
     """Tokens of prompt and answer together; None for what the base was trained for."""
     kv_cache_mib: Positive | None = None

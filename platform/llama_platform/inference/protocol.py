@@ -57,6 +57,10 @@ class GenerationRequest:
     """`time.time()` after which the answer ends with `deadline`."""
     priority: int = 0
     """Requests with a larger one are begun first."""
+    tenant: str = ""
+    """Who shares the engine: of those with the same priority, the one with the fewest tokens so far is next."""
+    weight: float = 1.0
+    """How much of the engine its tenant may have, compared with others."""
     continues: bool = False
     """Whether the answer goes on with the prompt's text, so that a space at its beginning counts; an answer in a chat
     is a text of its own, and begins without one."""

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llama_platform.errors import EngineError, InputError, IntegrityError, OverloadedError
+from llama_platform.errors import EngineError, InputError, IntegrityError
 from llama_platform.inference.config import EngineConfig
 from llama_platform.inference.detokenizer import Detokenizer
+from llama_platform.inference.fair_share import FairShare
 from llama_platform.inference.gpu_memory import GIB, check_fits, read_shape
 from llama_platform.inference.protocol import (
     EngineStats,
@@ -28,9 +29,12 @@ from llama_platform.inference.protocol import (
     Usage,
     check_prompt,
 )
+from llama_platform.inference.queue_bounds import check_queue
 from llama_platform.models.adapter_folder import check_adapter, check_plain
 from llama_platform.models.base_model import BaseConfig, base_folder, end_ids
 
+PRIORITY_STEP = 10**9
+"""Tokens that no counter reaches: a higher priority counts for more than any share."""
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """Bounds on the rank that vLLM can be set up for."""
 
@@ -93,7 +97,9 @@ class VllmEngine:
         self._adapters: dict[str, Any] = {}
         self._numbers = itertools.count(1)
         self._load_lock = asyncio.Lock()
-        self._in_flight = self._completion_tokens = self._failures = 0
+        self._share = FairShare()
+        self._in_flight: dict[_Answer, None] = {}
+        self._completion_tokens = self._failures = 0
         self._closed = False
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[TokenEvent | FinishEvent]:
@@ -105,7 +111,13 @@ class VllmEngine:
             self._tokenizer, sampling.stop, prompt, sampling.min_new_tokens, continues=request.continues
         )
         answer = _Answer(request, detokenizer)
-        self._in_flight += 1
+        expected = min(sampling.max_new_tokens, self.context_length - len(prompt))
+        self._share.arrive(request.tenant)
+        # vLLM orders what waits by numbers that stay as they were: those are the counters at arrival, with what the
+        # requests before may need at most.
+        answer.priority = int(self._share.used(request.tenant)) - request.priority * PRIORITY_STEP
+        self._share.charge(request.tenant, request.weight, len(prompt), expected)
+        self._in_flight[answer] = None
         reason: FinishReason = "cancelled"
         error = None
         try:
@@ -118,7 +130,9 @@ class VllmEngine:
                         yield event
                 reason, error = answer.reason, answer.error
         finally:
-            self._in_flight -= 1
+            self._in_flight.pop(answer, None)
+            self._share.charge(request.tenant, request.weight, answer_tokens=answer.generated - expected)
+            self._share.leave(request.tenant)
             self._completion_tokens += answer.generated
             self._failures += answer.error is not None
         if reason != "error" and (last := answer.rest()) is not None:
@@ -166,10 +180,10 @@ class VllmEngine:
 
     def stats(self) -> EngineStats:
         """Return the load as seen from here: what is beyond `max_running` waits; see Engine."""
-        running = min(self._in_flight, self._config.max_running)
+        running = min(len(self._in_flight), self._config.max_running)
         return EngineStats(
             running=running,
-            waiting=self._in_flight - running,
+            waiting=len(self._in_flight) - running,
             adapters=tuple(self._adapters),
             completion_tokens=self._completion_tokens,
             memory={},
@@ -188,9 +202,9 @@ class VllmEngine:
         check_prompt(request.prompt_ids, self.context_length, self._vocabulary)
         if request.sampling.prompt_logprobs is not None and self._on_cpu:
             raise InputError("vLLM's CPU build cannot score prompts (its LoRA breaks on it); use engine.kind torch")
-        if self._in_flight >= self._config.max_running + self._config.max_waiting:
-            waiting = self._in_flight - self._config.max_running
-            raise OverloadedError(f"{waiting} requests are waiting already; try again in a moment")
+        # What has no token yet waits, as far as is seen from here.
+        queued = [answer.request for answer in self._in_flight if answer.first_token_s is None]
+        check_queue(self._config, request, queued, self._config.max_running - (len(self._in_flight) - len(queued)))
 
     async def _tokens(self, answer: "_Answer", params: Any) -> AsyncIterator[TokenEvent]:
         """Yield what becomes final, and leave the reason in `answer`; leaving the generator stops vLLM's work."""
@@ -200,7 +214,7 @@ class VllmEngine:
             params,
             request.request_id,
             lora_request=self._adapters.get(request.adapter_digest or ""),
-            priority=-request.priority,
+            priority=answer.priority,
         )
         async with aclosing(stream):
             try:
@@ -223,13 +237,15 @@ class VllmEngine:
                 answer.reason, answer.error = "error", f"{type(error).__name__}: {error}"
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class _Answer:
     """The state of one request."""
 
     request: GenerationRequest
     detokenizer: Detokenizer
     start: float = field(default_factory=time.monotonic)
+    priority: int = 0
+    """The smaller, the earlier vLLM begins it."""
     reason: FinishReason = "stop"
     error: str | None = None
     generated: int = 0

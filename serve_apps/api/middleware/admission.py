@@ -5,10 +5,12 @@ these.
 """
 
 import asyncio
+from collections import Counter
+from collections.abc import Callable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from llama_platform.errors import OverloadedError
+from llama_platform.errors import LimitError, OverloadedError
 from serve_apps.generation.deadline import Deadline
 
 EXEMPT = ("/health",)
@@ -18,14 +20,19 @@ EXEMPT = ("/health",)
 class Admission:
     """ASGI middleware."""
 
-    def __init__(self, app: ASGIApp, max_ongoing: int, max_queued: int) -> None:
+    def __init__(
+        self, app: ASGIApp, max_ongoing: int, max_queued: int, tenant_of: Callable[[Scope], str] = lambda scope: ""
+    ) -> None:
         """Stand before `app`.
 
         Args:
             app: the next layer.
             max_ongoing: requests that are worked on at once.
             max_queued: requests that wait for their turn; more are refused.
+            tenant_of: returns whose a request is, which may have half of these places together; the empty text for
+                nobody's.
         """
+        self._tenant_of, self._share, self._held = tenant_of, max(1, (max_ongoing + max_queued) // 2), Counter[str]()
         self._app, self._max_queued = app, max_queued
         self._places, self._queued = asyncio.Semaphore(max_ongoing), 0
 
@@ -34,6 +41,7 @@ class Admission:
 
         Raises:
             OverloadedError: too many requests wait already.
+            LimitError: its tenant has half of all places.
             DeadlineError: the request's turn does not come before its deadline.
         """
         if scope["type"] != "http" or scope["path"].startswith(EXEMPT):
@@ -41,6 +49,18 @@ class Admission:
             return
         if self._places.locked() and self._queued >= self._max_queued:
             raise OverloadedError(f"{self._queued} requests are waiting already; try again shortly")
+        tenant = self._tenant_of(scope)
+        if tenant and self._held[tenant] >= self._share:
+            raise LimitError("concurrent_requests", self._share, "tenant", 1)
+        self._held[tenant] += 1
+        try:
+            await self._in_turn(scope, receive, send)
+        finally:
+            self._held[tenant] -= 1
+            if not self._held[tenant]:
+                del self._held[tenant]
+
+    async def _in_turn(self, scope: Scope, receive: Receive, send: Send) -> None:
         deadline: Deadline = scope["state"]["deadline"]
         self._queued += 1
         try:

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from llama_platform.errors import EngineError, InputError, NotFiniteError, OverloadedError
+from llama_platform.errors import EngineError, InputError, NotFiniteError
 from llama_platform.inference.config import EngineConfig
 from llama_platform.inference.detokenizer import Detokenizer
 from llama_platform.inference.protocol import (
@@ -30,6 +30,7 @@ from llama_platform.inference.protocol import (
     Usage,
     check_prompt,
 )
+from llama_platform.inference.queue_bounds import check_queue
 from llama_platform.inference.torch_engine.adapter_pool import AdapterPool
 from llama_platform.inference.torch_engine.batch import Batch, Chunk, arrange
 from llama_platform.inference.torch_engine.kv_cache import PagePool
@@ -161,6 +162,8 @@ class TorchEngine:
             request.adapter_digest,
             request.priority,
             scored=sampling.prompt_logprobs is not None,
+            tenant=request.tenant,
+            weight=request.weight,
         )
         answer = _Answer(
             request,
@@ -174,16 +177,24 @@ class TorchEngine:
                 raise EngineError(
                     "the engine is closed" if self._closing else "the engine has broken and needs a restart"
                 )
-            waiting = len(self._arrived) + len(self._answers) - len(self._scheduler.running)
-            free = self._config.max_running - len(self._scheduler.running)
-            if waiting >= self._config.max_waiting + free:
-                raise OverloadedError(f"{waiting} requests are waiting already; try again in a moment")
+            self._check_queue(request)
             if request.adapter_digest is not None:
                 # Here and not in the engine's thread: until that looks, another adapter could take its place.
                 answer.adapter = self._adapters.acquire(request.adapter_digest)
             self._arrived.append(answer)
             self._change.notify()
         return answer
+
+    def _check_queue(self, request: GenerationRequest) -> None:
+        """Check that there is a place to wait.
+
+        Raises:
+            OverloadedError: there is none, or others of the tenant have half of the places already.
+        """
+        running = set(map(id, self._scheduler.running))
+        queued = [*self._arrived, *(one for one in self._answers.values() if id(one.sequence) not in running)]
+        free = self._config.max_running - len(running)
+        check_queue(self._config, request, [one.request for one in queued], free)
 
     def _run(self) -> None:
         torch.set_num_threads(self._threads)  # the count belongs to a thread

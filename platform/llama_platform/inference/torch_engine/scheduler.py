@@ -3,17 +3,22 @@
 Every running sequence that generates gets its token in every step. What is left of the step goes to prompts, in chunks:
 half of it to the one that was admitted first, so that none starves, the rest to the shortest, so that a short prompt
 never waits for the end of a long one and joins the others soon. A sequence is admitted when there is a slot
-and the KV cache has room for its prompt and its longest answer: nothing that runs is ever thrown out again. Admission
-is in order of priority, then of arrival. Where there is no room for a long request, shorter ones behind it may go
-first, but only MOST_OVERTAKES of them: it cannot starve.
+and the KV cache has room for its prompt and its longest answer. Admission is in order of priority, then of the tokens
+that were computed for its tenant (FairShare), then of arrival. Where there is no room for a long request, shorter ones
+behind it may go first, but only MOST_OVERTAKES of them: it cannot starve.
+
+What runs is thrown out for one reason only: a tenant with fewer sequences waits, and another one holds more than its
+share of the slots. Its youngest sequence waits again, and goes on where it was: its tokens are kept, and most of its
+pages are found again in the cache.
 """
 
-import heapq
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import count
 
 from llama_platform.errors import InputError
+from llama_platform.inference.fair_share import FairShare
 from llama_platform.inference.torch_engine.batch import PAGE
 from llama_platform.inference.torch_engine.kv_cache import PagePool
 
@@ -43,10 +48,16 @@ class Sequence:
     """Pages that other sequences can find."""
     content: int = 0
     """The pool's name for what these hold."""
+    arrival: int = 0
+    """Number of its arrival; set at admission."""
     overtaken: int = 0
     """Later sequences that were admitted before it."""
     scored: bool = False
     """Whether logits are wanted after every token of the prompt."""
+    tenant: str = ""
+    """Who shares the engine."""
+    weight: float = 1.0
+    """How much of it the tenant may have, compared with others."""
 
     def __post_init__(self) -> None:
         self.tokens = list(self.prompt_ids)
@@ -89,7 +100,9 @@ class Scheduler:
         """
         self._pool, self._max_running = pool, max_running
         self.running: list[Sequence] = []
-        self._waiting: list[tuple[int, int, Sequence]] = []
+        self._waiting: dict[Sequence, int] = {}
+        """With the number of each arrival."""
+        self._share = FairShare()
         self._looked = False
         """Whether nothing has come or gone since no room was found for what waits."""
         self._arrivals = count()
@@ -97,7 +110,7 @@ class Scheduler:
     @property
     def waiting(self) -> list[Sequence]:
         """Return the sequences that wait, in order."""
-        return [sequence for _, _, sequence in sorted(self._waiting, key=lambda entry: entry[:2])]
+        return sorted(self._waiting, key=self._turn)
 
     def add(self, sequence: Sequence) -> None:
         """Let a sequence wait for its turn.
@@ -111,18 +124,17 @@ class Scheduler:
                 f"{sequence.total_pages} pages; the KV cache has {self._pool.pages}"
             )
         self._looked = False
-        heapq.heappush(self._waiting, (-sequence.priority, next(self._arrivals), sequence))
+        self._waiting[sequence] = next(self._arrivals)
+        self._share.arrive(sequence.tenant)
 
     def remove(self, sequence: Sequence) -> None:
         """Take a sequence out, wherever it is, and free what it holds; nothing happens if it is not here."""
         self._looked = False
         if sequence in self.running:
-            self.running.remove(sequence)
-            self._pool.release(sequence.pages)
-            sequence.pages = []
-        else:
-            self._waiting = [entry for entry in self._waiting if entry[2] is not sequence]
-            heapq.heapify(self._waiting)
+            self._stop(sequence)
+        elif self._waiting.pop(sequence, None) is None:
+            return
+        self._share.leave(sequence.tenant)
 
     def schedule(self, prompt_tokens: int) -> list[ScheduledChunk]:
         """Admit what can be admitted, and return the chunks of the next step; empty if there are none.
@@ -149,42 +161,96 @@ class Scheduler:
         for chunk in chunks:
             sequence = chunk.sequence
             sequence.computed += chunk.tokens
+            if chunk.samples:
+                self._share.charge(sequence.tenant, sequence.weight, answer_tokens=1)
             for place in range(sequence.cached_pages, sequence.computed // PAGE):
                 tokens = sequence.tokens[place * PAGE : (place + 1) * PAGE]
                 sequence.content = self._pool.cache_full_page(sequence.content, tokens, sequence.pages[place])
                 sequence.cached_pages = place + 1
 
+    def _turn(self, sequence: Sequence) -> tuple[int, float, int, int]:
+        """Return what waiting sequences are ordered by; of tenants that have used as much, who runs less is first."""
+        running = sum(other.tenant == sequence.tenant for other in self.running) if sequence.tenant else 0
+        return -sequence.priority, self._share.used(sequence.tenant), running, self._waiting[sequence]
+
     def _admit(self) -> None:
         if self._looked:
             return
-        passed: list[tuple[int, int, Sequence]] = []
-        while self._waiting and len(self.running) < self._max_running and len(passed) < MOST_LOOKED_AT:
-            entry = heapq.heappop(self._waiting)
-            if self._start(entry[2]):
-                for _, _, earlier in passed:
+        passed: list[Sequence] = []
+        without: set[str] = set()
+        """Tenants that get no slot while there is none and they have their share."""
+        while len(passed) < MOST_LOOKED_AT:
+            waiting = [s for s in self._waiting if s not in passed and s.tenant not in without]
+            if not waiting:
+                break
+            sequence = min(waiting, key=self._turn)  # anew each time: who was admitted has used up its turn
+            if self._make_room(sequence):
+                for earlier in passed:
                     earlier.overtaken += 1
+            elif len(self.running) >= self._max_running:
+                without.add(sequence.tenant)
             else:
-                passed.append(entry)
-            if passed and max(earlier.overtaken for _, _, earlier in passed) >= MOST_OVERTAKES:
+                passed.append(sequence)
+            if passed and max(earlier.overtaken for earlier in passed) >= MOST_OVERTAKES:
                 break
         self._looked = True
-        for entry in passed:
-            heapq.heappush(self._waiting, entry)
+
+    def _make_room(self, sequence: Sequence) -> bool:
+        """Admit a sequence, if need be in the place of others whose tenants have more than their share."""
+        if len(self.running) < self._max_running and self._start(sequence):
+            return True
+        staying, victims = list(self.running), list[Sequence]()
+        pages = self._pool.available
+        while len(staying) >= self._max_running or pages < sequence.total_pages:
+            victim = _victim(sequence, staying)
+            if victim is None:
+                return False
+            staying.remove(victim)
+            victims.append(victim)
+            pages += len(victim.pages)  # as many at most: what others share stays
+        for victim in victims:
+            self._stop(victim)
+            self._waiting[victim] = victim.arrival
+        return self._start(sequence)
+
+    def _stop(self, sequence: Sequence) -> None:
+        self.running.remove(sequence)
+        self._pool.release(sequence.pages)
+        sequence.pages = []
 
     def _start(self, sequence: Sequence) -> bool:
         """Admit a sequence if there is room for it, and return whether there was."""
         # The last token of a prompt is always computed: its logits are the first answer.
-        known = () if sequence.scored else sequence.prompt_ids[:-1]
+        known = () if sequence.scored else sequence.tokens[:-1]
         shared, content = self._pool.match(sequence.adapter, known)
         needed = sequence.total_pages - len(shared)
         if needed > self._pool.available:
             self._pool.release(shared)
             return False
         sequence.pages = shared + self._pool.allocate(needed)
-        sequence.computed = sequence.cached = len(shared) * PAGE
+        sequence.computed = len(shared) * PAGE
         sequence.cached_pages, sequence.content = len(shared), content
+        if not sequence.generated:  # what it finds of itself, after it was thrown out, is no saving
+            sequence.cached = sequence.computed
+            self._share.charge(sequence.tenant, sequence.weight, len(sequence.prompt_ids) - sequence.cached)
+        sequence.arrival = self._waiting.pop(sequence)
         self.running.append(sequence)
         return True
+
+
+def _victim(waiting: Sequence, running: list[Sequence]) -> Sequence | None:
+    """Return the youngest sequence of the tenant that has most, if that is more than a waiting one's would have."""
+    slots = Counter(sequence.tenant for sequence in running)
+    own = (slots[waiting.tenant] + 1) / waiting.weight
+    candidates = [
+        s
+        for s in running
+        if s.tenant != waiting.tenant
+        and not s.scored
+        and s.priority <= waiting.priority
+        and slots[s.tenant] / s.weight > own
+    ]
+    return max(candidates, key=lambda s: (slots[s.tenant] / s.weight, s.arrival), default=None)
 
 
 def _share(reading: list[Sequence], prompt_tokens: int, most_scored: int) -> dict[Sequence, int]:

@@ -119,7 +119,9 @@ def test_a_response_says_what_it_cost(make_key, make_http):
     headers = make_key()
     http = make_http(auth={"mode": "keys"}, prices={"prompt": 1, "completion": 1000, "header": True})
     answer = http.post("/predict", BODIES["/predict"], headers=headers)
-    assert 8 <= float(answer.headers["x-request-cost"]) < 9
+    usage = answer.json()["usage"]
+    cost = usage["prompt_tokens"] * 0.001 + usage["completion_tokens"]
+    assert float(answer.headers["x-request-cost"]) == pytest.approx(cost, abs=1e-6)
     assert "x-request-cost" not in http.post("/predict", {}, headers=headers).headers
 
 

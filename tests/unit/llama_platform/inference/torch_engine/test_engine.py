@@ -222,3 +222,44 @@ def test_one_wake_up_of_the_event_loop_per_step(small, run):
 def test_float16_on_a_cpu_is_refused(tiny_config, tiny_template):
     with pytest.raises(InputError, match="float16 needs a GPU"):
         make(tiny_config.model_copy(update={"dtype": "float16"}), tiny_template)
+
+
+def test_an_answer_that_was_thrown_out_for_another_tenant_is_the_same(tiny_config, tiny_template, run, adapter_folder):
+    engine = make(tiny_config, tiny_template, max_running=2, max_waiting=20)
+    run(engine.load_adapter("d" * 64, adapter_folder))
+
+    def asked(number, tenant, seed=None):
+        sampling = SamplingParams(
+            temperature=0.0 if seed is None else 1.0, seed=seed, max_new_tokens=60, ignore_eos=True
+        )
+        return GenerationRequest(
+            request_id=f"{tenant}{number}", prompt_ids=tuple(range(5, 45 + number)), sampling=sampling, tenant=tenant,
+            adapter_digest="d" * 64 if number % 2 else None,
+        )  # fmt: skip
+
+    async def text(request, wait_s=0.0):
+        await asyncio.sleep(wait_s)
+        return ids_of(await answer(engine, request))
+
+    async def together():
+        flood = [text(asked(number, "a", seed)) for number, seed in ((0, None), (1, None), (2, 3), (3, 4))]
+        others = [text(asked(number, "b"), 0.1 + 0.05 * number) for number in range(6)]
+        return await asyncio.gather(*flood, *others)
+
+    async def alone():
+        found = [await text(asked(number, "a", seed)) for number, seed in ((0, None), (1, None), (2, 3), (3, 4))]
+        return found + [await text(asked(number, "b")) for number in range(6)]
+
+    thrown_out = []
+    stop = engine._scheduler._stop
+
+    def watched(sequence):
+        thrown_out.append(sequence.generated < sequence.max_new_tokens)
+        stop(sequence)
+
+    engine._scheduler._stop = watched
+    company = run(together())
+    assert any(thrown_out)
+    assert company == run(alone())
+    assert run(until_idle(engine))
+    run(engine.close())

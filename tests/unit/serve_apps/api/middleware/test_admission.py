@@ -59,3 +59,14 @@ def test_waiting_ends_with_the_deadline(serve):
 def test_health_is_answered_however_much_there_is_to_do(serve):
     answers = serve(9, ("/predict", "/predict", "/health/live"), max_ongoing=1, max_queued=0)
     assert [answer.status_code for answer in answers[2::3]] == [200] * 3
+
+
+def test_a_tenant_has_half_of_the_places(serve):
+    def tenant_of(scope):
+        return scope["path"][1:].partition("/")[0].replace("nobody", "")
+
+    paths = ("/acme/x",) * 9 + ("/other/x",) + ("/nobody/x",)
+    answers = serve(11, paths, max_ongoing=4, max_queued=8, tenant_of=tenant_of)
+    assert [answer.status_code for answer in answers] == [200] * 6 + [429] * 3 + [200] * 2
+    assert answers[6].json()["limit"] == {"quota": "concurrent_requests", "limit": 6, "of": "tenant", "resets_in_s": 1}
+    assert answers[6].headers["retry-after"] == "1"
