@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from llama_platform.access.keys import TenantDefaults
+from llama_platform.access.oidc import OidcConfig
 from llama_platform.access.quotas import MEMORY, Quotas
 from llama_platform.artifacts.location import StoreConfig
 from llama_platform.config import Config, load_config
@@ -106,10 +107,19 @@ class LimitsConfig(Config):
 class AuthConfig(Config):
     """Who may ask."""
 
-    mode: Literal["none", "keys"] = "none"
-    """`none`: whoever reaches the port. `keys`: whoever has a key, `llama-platform keys create`."""
+    mode: Literal["none", "keys", "oidc", "keys+oidc"] = "none"
+    """`none`: whoever reaches the port. `keys`: whoever has a key, `llama-platform keys create`. `oidc`: whoever has a
+    token of the identity provider. `keys+oidc`: both."""
+    oidc: OidcConfig = OidcConfig()
+    """The identity provider."""
     allow_open: bool = False
     """Whether an application without keys may listen beyond the loopback address."""
+
+    @model_validator(mode="after")
+    def _names_its_provider(self) -> "AuthConfig":
+        if "oidc" in self.mode and self.oidc.issuer is None:
+            raise ValueError(f"mode {self.mode} needs oidc.issuer, the identity provider")
+        return self
 
 
 class TenantConfig(Config):

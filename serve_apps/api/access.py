@@ -14,9 +14,9 @@ from llama_platform.errors import ConfigError, ForbiddenError, InputError, Platf
 from serve_apps.api.state import AppState, WithState
 from serve_apps.config import AppConfig, TenantConfig
 from serve_apps.generation.allowance import Allowance
+from serve_apps.routing.key_book import KEY_PREFIX
 
 Check = Callable[[Request, AppState], Awaitable[None]]
-KEY_PREFIX = "lp_"
 
 
 def require(scope: Scope | None) -> Check:
@@ -55,7 +55,8 @@ def check_admin(
 ) -> Caller | None:
     """Check a header `Authorization`; see `require_admin`. Return whose key it is; None of the token."""
     file, given = state.config.admin_token_file, _bearer(authorization)
-    if state.keys is not None and (given.startswith(KEY_PREFIX) or file is None):
+    is_callers = given.startswith(KEY_PREFIX) or given.count(".") == 2  # a key, or a JWT
+    if state.keys is not None and (is_callers or file is None):
         caller = _caller(state, authorization)
         caller.require(scope)
         return caller

@@ -8,7 +8,9 @@ from typing import Any
 from fastapi import FastAPI
 from ray.serve.handle import DeploymentHandle
 
+from llama_platform.access.keys import AccessDocument
 from llama_platform.access.meter import Meter
+from llama_platform.access.oidc import TokenVerifier
 from llama_platform.artifacts.location import repository_from
 from llama_platform.artifacts.repository import ArtifactRepository
 from llama_platform.errors import PlatformError
@@ -68,9 +70,13 @@ class Ingress:
         searcher = RemoteRetriever(retriever) if retriever is not None else None
         jobs = RayIndexJobs(parsed)
         await asyncio.to_thread(check_exposure, parsed.auth)
-        keys = None
-        if parsed.auth.mode == "keys":
-            keys = KeyBook(RemoteController(controller), parsed.tenant_defaults())
+        keys = tokens = None
+        if parsed.auth.mode != "none":
+            if "oidc" in parsed.auth.mode:
+                tokens = TokenVerifier(parsed.auth.oidc, parsed.tenant_defaults())
+            keys = KeyBook(RemoteController(controller), parsed.tenant_defaults(), tokens)
+            if "keys" not in parsed.auth.mode:
+                keys.document = AccessDocument()  # no key is taken, and none is waited for
         limits = parsed.limits
         meter = Meter(limits.storage, limits.on_failure, limits.request_timeout_s + LEASE_MARGIN_S)
         self._ledgers = await asyncio.to_thread(Ledgers, parsed, repository.store, generation.fingerprint)
@@ -91,8 +97,10 @@ class Ingress:
         check_token_file(parsed)
         log.info("the application starts", extra={"store": repository.store.root})
         self._following = [asyncio.ensure_future(router.run(kind)) for kind in KINDS]
-        if keys is not None:
+        if keys is not None and "keys" in parsed.auth.mode:
             self._following.append(asyncio.ensure_future(keys.run()))
+        if tokens is not None:
+            self._following.append(asyncio.ensure_future(tokens.run()))
         self._following.append(asyncio.ensure_future(self._ledgers.run(pools)))
         self._resuming = asyncio.ensure_future(_resume(pools, jobs, repository))
 

@@ -72,7 +72,7 @@ class AliasController:
         self._followed = {kind: Followed(kind, repository, self._config, fingerprint, defaults[kind]) for kind in KINDS}
         self._keys = KeysFollower(repository.store, self._config.alias_interval_s)
         self._tasks = [asyncio.ensure_future(followed.run()) for followed in self._followed.values()]
-        if self._config.auth.mode == "keys":
+        if "keys" in self._config.auth.mode:
             self._tasks.append(asyncio.ensure_future(self._keys.run()))
 
     async def follow(

@@ -8,11 +8,13 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from llama_platform.access.keys import AccessDocument, Caller, TenantDefaults, authenticate
+from llama_platform.access.oidc import TokenVerifier
 from llama_platform.access.registry import KeyRegistry
 from llama_platform.errors import NotFoundError, PlatformError, UnavailableError
 from llama_platform.storage.base import ObjectStore
 
 log = logging.getLogger(__name__)
+KEY_PREFIX = "lp_"
 WAIT_S = 1.0
 """How long a caller that waits for news waits at most."""
 PAUSE_S = 0.5
@@ -78,14 +80,17 @@ class KeysSource(Protocol):
 class KeyBook:
     """An ingress's part: knows the keys as the controller last told them."""
 
-    def __init__(self, source: KeysSource, tenants: Mapping[str, TenantDefaults]) -> None:
+    def __init__(
+        self, source: KeysSource, tenants: Mapping[str, TenantDefaults], tokens: TokenVerifier | None = None
+    ) -> None:
         """Know nothing yet; `run` keeps it up to date.
 
         Args:
             source: the controller.
             tenants: what each tenant gives its keys.
+            tokens: verifies tokens of an identity provider; None where only keys are taken.
         """
-        self._source, self._tenants = source, tenants
+        self._source, self._tenants, self._tokens = source, tenants, tokens
         self.document: AccessDocument | None = None
         """None until the controller has told."""
 
@@ -100,12 +105,14 @@ class KeyBook:
                 await asyncio.sleep(PAUSE_S)
 
     def caller(self, text: str) -> Caller:
-        """Return who a key is of.
+        """Return who a key, or a token of the identity provider, is of.
 
         Raises:
-            UnauthorizedError: it is no key that is taken.
+            UnauthorizedError: it is none that is taken.
             UnavailableError: the keys are not known yet.
         """
+        if self._tokens is not None and not text.startswith(KEY_PREFIX):
+            return self._tokens.caller(text)
         if self.document is None:
             raise UnavailableError("the keys are not known here yet; try again in a moment")
         return authenticate(self.document, text, datetime.now(UTC), self._tenants)

@@ -51,8 +51,8 @@ class FairShare:
         Args:
             tenant: whose.
             weight: how much of the engine it may have, compared with others.
-            prompt_tokens: of a prompt.
-            answer_tokens: of an answer.
+            prompt_tokens: number of tokens of prompts.
+            answer_tokens: number of generated tokens.
         """
         cost = PROMPT_COST * prompt_tokens + ANSWER_COST * answer_tokens
         self._used[tenant] = self.used(tenant) + cost / weight

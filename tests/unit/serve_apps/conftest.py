@@ -191,7 +191,7 @@ def make_http(tiny_template, repository, adapter_folder):
             generation.moderator = AdapterModerator(generation, config.safety.moderator)
         searcher, jobs = LocalSearcher(FakeEmbedder()), FakeJobs()
         keys = None
-        if config.auth.mode == "keys":
+        if config.auth.mode != "none":
             keys = KeyBook(None, config.tenant_defaults())
             keys.document = KeyRegistry(repository.store).read()
         searched = searcher if config.index else None

@@ -2,6 +2,7 @@ import asyncio
 
 import pytest
 
+from llama_platform.access.keys import AccessDocument
 from llama_platform.access.registry import KeyRegistry
 from llama_platform.errors import StorageError, UnauthorizedError, UnavailableError
 from serve_apps.routing.key_book import KeyBook, KeysFollower
@@ -65,3 +66,17 @@ def test_while_the_store_is_away_what_is_known_counts(followed, monkeypatch):
         assert is_taken(book, text)
 
     followed(story)
+
+
+def test_tokens_of_an_identity_provider_are_told_from_keys():
+    class Tokens:
+        def caller(self, text):
+            return f"token {text}"
+
+    book = KeyBook(None, {}, Tokens())
+    assert book.caller("a.b.c") == "token a.b.c"
+    with pytest.raises(UnavailableError):
+        book.caller("lp_x")
+    book.document = AccessDocument()
+    with pytest.raises(UnauthorizedError):
+        book.caller("lp_x")
