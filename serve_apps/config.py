@@ -206,6 +206,21 @@ class RagConfig(Config):
     value above 0, a stream begins when the whole answer has been checked."""
 
 
+class CorsConfig(Config):
+    """Pages of other hosts that may ask from a browser."""
+
+    origins: tuple[str, ...] = ()
+    """Such as `https://chat.example.com`; none switches this off, `*` is for every page."""
+    credentials: bool = False
+    """Whether browsers send cookies along; never with `*`."""
+
+    @model_validator(mode="after")
+    def _not_everybody_with_credentials(self) -> "CorsConfig":
+        if self.credentials and "*" in self.origins:
+            raise ValueError("credentials: with '*' every page could ask in its visitor's name; name the origins")
+        return self
+
+
 class AppConfig(Config):
     """The whole application."""
 
@@ -242,6 +257,8 @@ class AppConfig(Config):
     """What must not be asked, found or answered."""
     audit: AuditConfig = AuditConfig()
     """The audit trail."""
+    cors: CorsConfig = CorsConfig()
+    """Pages of other hosts that may ask from a browser."""
     log_prompts: bool = False
     """Whether the request log holds prompts themselves; without it, their sha256."""
     limits: LimitsConfig = LimitsConfig()

@@ -56,6 +56,13 @@ class ConflictError(PlatformError):
     code = "conflict"
 
 
+class KeyReusedError(PlatformError):
+    """A request's Idempotency-Key came with another body before."""
+
+    exit_code = 2
+    code = "idempotency_key_reused"
+
+
 class IntegrityError(PlatformError):
     """Content does not match its digest, or an artifact breaks the rules; it is never loaded."""
 

@@ -104,6 +104,17 @@ def tenant_of(state: AppState, scope: ASGIScope) -> str:
         return ""
 
 
+def name_of(state: AppState, scope: ASGIScope) -> str | None:
+    """Return a name of who asks, before its route is known; None where keys are asked for and none is valid."""
+    if state.keys is None:
+        return "anybody"
+    authorization = Headers(scope=scope).get("authorization", "")
+    try:
+        return _caller(state, authorization).key
+    except PlatformError:  # its route says what is wrong
+        return None
+
+
 async def _admit(request: Request, state: AppState, caller: Caller) -> None:
     """Count a request against the quotas of its key and tenant; what it reserves is settled when it has ended."""
     of_tenant = state.config.tenants.get(caller.tenant, TenantConfig()).limits

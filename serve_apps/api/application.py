@@ -4,12 +4,13 @@ from datetime import UTC, datetime
 from functools import partial
 
 from fastapi import Depends, FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 
 from llama_platform import __version__
 from llama_platform.access.keys import Caller
 from llama_platform.access.usage import UsageKey
-from serve_apps.api.access import check_admin, require, tenant_of
+from serve_apps.api.access import check_admin, name_of, require, tenant_of
 from serve_apps.api.admin import routes as admin_routes
 from serve_apps.api.admin.documents import UPLOAD_PATH
 from serve_apps.api.errors import install
@@ -17,6 +18,7 @@ from serve_apps.api.health import routes as health_routes
 from serve_apps.api.middleware.access_log import Observer, RequestRecord
 from serve_apps.api.middleware.admission import Admission
 from serve_apps.api.middleware.body_limit import BodyLimit, Uploads
+from serve_apps.api.middleware.idempotency import Idempotency
 from serve_apps.api.middleware.request_context import RequestContextMiddleware, State
 from serve_apps.api.openai import routes as openai_routes
 from serve_apps.api.predict import routes as predict_routes
@@ -25,6 +27,16 @@ from serve_apps.api.rate_limit_fields import rate_limit_fields
 from serve_apps.api.schemas import Problem
 from serve_apps.api.state import AppState, prices_of, retry_after_s
 from serve_apps.generation.allowance import Allowance
+
+LEASE_MARGIN_S = 30.0
+"""How long what a request holds, such as its Idempotency-Key, is kept beyond its deadline."""
+SECURITY_FIELDS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+"""For browsers that come to see an answer: it is data, no page. The description of the routes is one."""
 
 
 def make_api(state: AppState, observer: Observer) -> FastAPI:
@@ -42,6 +54,8 @@ def make_api(state: AppState, observer: Observer) -> FastAPI:
     limits, ingress = state.config.limits, state.config.ingress
     uploads = Uploads(UPLOAD_PATH, limits.max_upload_bytes, partial(check_admin, state))
     # The last one added stands outermost.
+    lease_s = limits.request_timeout_s + LEASE_MARGIN_S
+    api.add_middleware(Idempotency, replies=state.replies, caller_of=partial(name_of, state), lease_s=lease_s)
     api.add_middleware(
         Admission,
         max_ongoing=ingress.max_ongoing_requests,
@@ -59,6 +73,16 @@ def make_api(state: AppState, observer: Observer) -> FastAPI:
         answering=state.auditor.answering,
         ended=partial(_ended, state),
     )
+    if state.config.cors.origins:
+        api.add_middleware(
+            CORSMiddleware,
+            allow_origins=state.config.cors.origins,
+            allow_credentials=state.config.cors.credentials,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Request-ID", "X-Session-ID"],
+            expose_headers=["X-Request-ID", "Retry-After", "RateLimit", "RateLimit-Policy", "X-Request-Cost"],
+            max_age=600,
+        )
     for module in (health_routes, openai_routes, admin_routes):  # these say for each route who may use it
         api.include_router(module.routes)
     api.include_router(predict_routes.routes, dependencies=[Depends(require("generate"))])
@@ -70,7 +94,8 @@ def make_api(state: AppState, observer: Observer) -> FastAPI:
 def _fields(state: AppState, known: State) -> dict[str, str]:
     """Return the header fields of a response that follow from what is known of its request."""
     allowance: Allowance | None = known.get("allowance")
-    fields = rate_limit_fields(allowance.standings()) if allowance is not None else {}
+    fields = dict(SECURITY_FIELDS) if not known["path"].startswith("/docs") else {}
+    fields |= rate_limit_fields(allowance.standings()) if allowance is not None else {}
     prices, record = state.config.prices, known["record"]
     if prices.header and record.usage().completion_tokens:
         fields["X-Request-Cost"] = f"{prices_of(prices).cost(record.usage()):.6f}"

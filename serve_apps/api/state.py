@@ -7,6 +7,7 @@ from typing import Annotated, Protocol
 from fastapi import Depends, Request
 
 from llama_platform.access.meter import Meter
+from llama_platform.access.replies import Replies
 from llama_platform.access.usage import Prices, UsageBook
 from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
 from rag.documents.document import Document
@@ -83,6 +84,8 @@ class AppState:
     """What was used, for reports."""
     safety: Safety
     """Rules for texts, by tenant."""
+    replies: Replies
+    """Answers that are kept for their Idempotency-Key."""
     auditor: Auditor
     """Writes the audit trail."""
     keys: KeyBook | None = None

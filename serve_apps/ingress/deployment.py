@@ -11,13 +11,15 @@ from ray.serve.handle import DeploymentHandle
 from llama_platform.access.keys import AccessDocument
 from llama_platform.access.meter import Meter
 from llama_platform.access.oidc import TokenVerifier
+from llama_platform.access.quotas import MEMORY
+from llama_platform.access.replies import RepliesInMemory, RepliesInRedis
 from llama_platform.artifacts.location import repository_from
 from llama_platform.artifacts.repository import ArtifactRepository
 from llama_platform.errors import PlatformError
 from llama_platform.logs import setup_logging
 from llama_platform.models.base_model import load_template
 from serve_apps.api.access import check_token_file
-from serve_apps.api.application import make_api
+from serve_apps.api.application import LEASE_MARGIN_S, make_api
 from serve_apps.api.auditing import Auditor
 from serve_apps.api.state import AppState
 from serve_apps.config import AppConfig
@@ -36,8 +38,6 @@ from serve_apps.worker_pools import WorkerPools
 
 log = logging.getLogger(__name__)
 RESUME_TIMEOUT_S = 120.0
-LEASE_MARGIN_S = 30.0
-"""How long a place that is counted in Redis is kept beyond a request's deadline."""
 
 
 class Ingress:
@@ -91,6 +91,7 @@ class Ingress:
             meter=meter,
             usage=self._ledgers.usage,
             safety=Safety(parsed.safety),
+            replies=RepliesInMemory() if limits.storage == MEMORY else RepliesInRedis(limits.storage),
             auditor=Auditor(self._ledgers.journal, parsed.audit, generation.fingerprint),
             keys=keys,
         )

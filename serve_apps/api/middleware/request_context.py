@@ -68,8 +68,12 @@ class RequestContextMiddleware:
         record = RequestRecord(request_id, scope["method"], scope["path"], trace, self._observer)
         closing = AsyncExitStack()
         state = {
-            "request_id": request_id, "record": record, "deadline": self._new_deadline(), "closing": closing,
-        }  # fmt: skip
+            "request_id": request_id,
+            "record": record,
+            "path": scope["path"],
+            "deadline": self._new_deadline(),
+            "closing": closing,
+        }
         scope.setdefault("state", {}).update(state)
         status, asked = 0, False
 
@@ -83,7 +87,8 @@ class RequestContextMiddleware:
                     streams = headers.get("content-type", "").startswith("text/event-stream")
                     self._answering(scope["state"], record, message["status"], streams)
                 status = message["status"]
-                headers.update(self._fields(scope["state"]))
+                for name, value in self._fields(scope["state"]).items():
+                    headers.setdefault(name, value)
             await send(message)
 
         try:

@@ -11,6 +11,7 @@ from fake_embedder import FakeEmbedder
 from fake_engine import FakeEngine
 from llama_platform.access.meter import Meter
 from llama_platform.access.registry import KeyRegistry
+from llama_platform.access.replies import RepliesInMemory
 from llama_platform.access.usage import UsageBook
 from llama_platform.artifacts.location import StoreConfig, repository_from
 from llama_platform.artifacts.repository import ArtifactVersion
@@ -199,7 +200,19 @@ def make_http(tiny_template, repository, adapter_folder):
         safety = Safety(config.safety)
         auditor = Auditor(Trail() if config.audit.enabled else None, config.audit, generation.fingerprint)
         state = AppState(
-            config, repository, router, generation, searched, jobs, pools, meter, usage, safety, auditor, keys
+            config,
+            repository,
+            router,
+            generation,
+            searched,
+            jobs,
+            pools,
+            meter,
+            usage,
+            safety,
+            RepliesInMemory(),
+            auditor,
+            keys,
         )
         return Http(make_api(state, observed), generator, observed, router, searcher, jobs, usage, auditor._journal)
 
