@@ -46,6 +46,9 @@ test-chaos: $(VENV)/.dev  ## killed workers, drivers, nodes and replicas, rollin
 	@$(BIN)/python -m pytest tests/unit tests/integration -m slow
 	@$(BIN)/python -m pytest tests/chaos
 
+test-load: $(VENV)/.dev  ## twenty tenants, overload, fairness, leaks, and what the guard costs; ten minutes
+	@$(BIN)/python -m benchmarks.load
+
 test-gpu: $(VENV)/.dev  ## on a machine with a GPU: training step with the shapes of 7B
 	@$(BIN)/python -m pytest tests/gpu
 

@@ -201,6 +201,9 @@ class RagConfig(Config):
     extracts: bool = True
     """Whether sentences of the sources are the answer, marked as `degraded`, while no replica can generate one, or
     where what it generates is not grounded."""
+    without_retriever: Literal["refuse", "answer"] = "refuse"
+    """Whether a question is refused with 503 or answered without sources, marked as `degraded` with `retrieval:
+    unavailable`, while no replica can search."""
     min_grounded: Annotated[float, Field(ge=0, le=1)] = 0
     """Share of an answer's words that its sources must hold; below, sentences of the sources are the answer. With a
     value above 0, a stream begins when the whole answer has been checked."""

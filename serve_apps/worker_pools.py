@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
+from llama_platform.breaker import Breaker
 from llama_platform.errors import StorageError, UnavailableError
 
 STORE_THREADS = 8
@@ -24,6 +25,8 @@ class WorkerPools:
         self._compute = ThreadPoolExecutor(2, "compute")
         self._store = ThreadPoolExecutor(STORE_THREADS, "store")
         self._calls = 0
+        self.breaker = Breaker("store")
+        """Opens when the store gives no answers; what it answers, errors too, closes it."""
 
     async def compute(self, function: Callable[..., T], *args: Any) -> T:
         """Run work on texts, such as tokenizing, off the event loop."""
@@ -38,19 +41,21 @@ class WorkerPools:
             timeout_s: how long its answer is waited for; more for what moves whole artifacts.
 
         Raises:
-            UnavailableError: too many calls wait already.
+            UnavailableError: too many calls wait already, or the store has not answered for a while.
             StorageError: the store does not answer in time.
         """
         if self._calls >= STORE_THREADS + STORE_WAITING:
             raise UnavailableError("the store answers slowly, and too many requests wait for it; try again shortly")
-        self._calls += 1
-        call = asyncio.get_running_loop().run_in_executor(self._store, partial(function, *args))
-        call.add_done_callback(self._ended)
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await asyncio.shield(call)
-        except TimeoutError as error:
-            raise StorageError(f"the store gave no answer within {timeout_s:g} s") from error
+        with self.breaker.guarding():
+            self._calls += 1
+            call = asyncio.get_running_loop().run_in_executor(self._store, partial(function, *args))
+            call.add_done_callback(self._ended)
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await asyncio.wait((call,))
+            except TimeoutError as error:
+                raise StorageError(f"the store gave no answer within {timeout_s:g} s") from error
+        return call.result()
 
     def _ended(self, call: "asyncio.Future[Any]") -> None:
         self._calls -= 1

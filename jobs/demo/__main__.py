@@ -61,6 +61,7 @@ def run(demo: Demo, *, keep_serving: bool) -> None:
         demo.finish()
         if keep_serving:
             print(f"Serving at {demo.url}, every route described at {demo.url}/docs. Ctrl-C stops it.")
+            print(f"Its key is in {WORK / 'key'}: send it as Authorization: Bearer …")
             print(f"Administration at {demo.url}/admin/adapters and /admin/indexes, token in {WORK / 'admin_token'}.")
             print(f"Ray dashboard at http://{dashboard}, token in {token}.", flush=True)
             wait_for_signal()

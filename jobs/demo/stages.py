@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from rich.markup import escape
 from jobs import prepare_data
 from jobs.demo.summary import summarize
 from jobs.demo.waiting_notes import WaitingNotes
+from llama_platform.access.registry import KeyRegistry
 from llama_platform.artifacts.aliases import Aliases
 from llama_platform.artifacts.location import StoreConfig, absolute, repository_from
 from llama_platform.artifacts.repository import ArtifactVersion
@@ -247,14 +249,14 @@ class Demo:
         port = free_port(PORT)
         config["http_options"]["port"] = port
         store = absolute(self.config.store, os.environ).model_dump(mode="json")
-        token_file = WORK / "admin_token"
-        token_file.unlink(missing_ok=True)
-        token_file.touch(mode=0o600)
-        token_file.write_text(secrets.token_hex(32))
+        token_file = write_secret(WORK / "admin_token", secrets.token_hex(32))
+        self._key = self._make_key()
+        write_secret(WORK / "key", self._key)
         config["applications"][0]["args"] |= {
             "store": store,
             "adapter": self.config.adapter.name,
             "admin_token_file": str(token_file.absolute()),
+            "auth": {"mode": "keys"},
         }
         (WORK / "serve.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
         client = ServeSubmissionClient(f"http://{self.dashboard}")
@@ -262,6 +264,14 @@ class Demo:
         self.url = f"http://127.0.0.1:{port}"
         self._wait_until_ready(client)
         return f"ready at {self.url}, deployed from {WORK / 'serve.yaml'}"
+
+    def _make_key(self) -> str:
+        """Make a key that sees everything, or give the one of an earlier run another secret."""
+        registry = KeyRegistry(self.repository.store)
+        for key in registry.read().keys.values():
+            if (key.tenant, key.name, key.revoked) == ("demo", "demo", None):
+                return registry.rotate(key.id, timedelta(0))[1]
+        return registry.create("demo", "demo", ("generate", "rag", "embed", "feedback"), ("*",), ("*",))[1]
 
     def predict(self) -> str:
         """Ask the model over HTTP."""
@@ -317,7 +327,16 @@ class Demo:
         return self._adapter
 
     def _post(self, route: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        response = httpx.post(self.url + route, json=body, timeout=90)
+        headers = {"Authorization": f"Bearer {self._key}"}
+        response = httpx.post(self.url + route, json=body, headers=headers, timeout=90)
         if response.status_code != 200:
             raise PlatformError(f"{route} answered {response.status_code}: {response.text[:500]}")
         return response.status_code, response.json()
+
+
+def write_secret(path: Path, text: str) -> Path:
+    """Write a text to a file that nobody else can read, and return its path."""
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(text)
+    return path

@@ -5,7 +5,7 @@ pause one request is let through as a probe; its success closes the breaker, its
 are purgatory's; that there is one probe at a time is ours.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
@@ -24,16 +24,23 @@ class OpenBreakerError(UnavailableError):
 class Breaker:
     """The breaker before one thing that is asked; of one event loop."""
 
-    def __init__(self, name: str, failures: int, pause_s: float, counted: type[Exception] = Exception) -> None:
+    def __init__(
+        self,
+        name: str,
+        failures: int = 5,
+        pause_s: float = 5.0,
+        counts: Callable[[BaseException], bool] = lambda error: True,
+    ) -> None:
         """Begin closed.
 
         Args:
             name: what is asked, for messages.
             failures: failures in a row after which it opens.
             pause_s: seconds that it stays open before a probe.
-            counted: the errors that count as failures; with others, what was asked has answered.
+            counts: returns whether an error counts as a failure; with others, what was asked has answered.
         """
-        others = (BaseException, lambda error: not isinstance(error, counted))
+        others = (BaseException, lambda error: not counts(error))
+        self.name = name
         self._context = Context(name, failures, pause_s, exclude=[others])
         self._probing = False
 

@@ -71,7 +71,7 @@ def make_api(state: AppState, observer: Observer) -> FastAPI:
         observer=observer,
         fields=partial(_fields, state),
         answering=state.auditor.answering,
-        ended=partial(_ended, state),
+        ended=partial(_ended, state, observer),
     )
     if state.config.cors.origins:
         api.add_middleware(
@@ -102,9 +102,10 @@ def _fields(state: AppState, known: State) -> dict[str, str]:
     return fields
 
 
-def _ended(state: AppState, known: State, record: RequestRecord, status: int) -> None:
+def _ended(state: AppState, observer: Observer, known: State, record: RequestRecord, status: int) -> None:
     """Finish the record of a request, and count it for the reports of use; only what a scope opens counts there."""
     state.auditor.ended(known, record, status)
+    observer.breakers({breaker.name: breaker.state for breaker in state.breakers})
     caller: Caller | None = known.get("caller")
     if "allowance" not in known and (state.keys is not None or not record.usage().prompt_tokens):
         return

@@ -10,6 +10,7 @@ from llama_platform.access.meter import Meter
 from llama_platform.access.replies import Replies
 from llama_platform.access.usage import Prices, UsageBook
 from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
+from llama_platform.breaker import Breaker
 from rag.documents.document import Document
 from rag.embedding import EmbeddingResult
 from rag.search.retriever import Query, SearchResult
@@ -88,6 +89,8 @@ class AppState:
     """Answers that are kept for their Idempotency-Key."""
     auditor: Auditor
     """Writes the audit trail."""
+    breakers: Sequence[Breaker] = ()
+    """Those before what this replica asks."""
     keys: KeyBook | None = None
     """Keys of clients; None where whoever reaches the port may ask."""
 

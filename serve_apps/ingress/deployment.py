@@ -64,7 +64,8 @@ class Ingress:
         pools = WorkerPools()
         router = AliasRouter(RemoteController(controller), repository, pools)
         template = await asyncio.to_thread(load_template, parsed.base)
-        generation = GenerationService(parsed, template, router, RemoteGenerator(llama))
+        generator = RemoteGenerator(llama)
+        generation = GenerationService(parsed, template, router, generator)
         if parsed.safety.moderator.adapter is not None:
             generation.moderator = AdapterModerator(generation, parsed.safety.moderator)
         searcher = RemoteRetriever(retriever) if retriever is not None else None
@@ -93,6 +94,7 @@ class Ingress:
             safety=Safety(parsed.safety),
             replies=RepliesInMemory() if limits.storage == MEMORY else RepliesInRedis(limits.storage),
             auditor=Auditor(self._ledgers.journal, parsed.audit, generation.fingerprint),
+            breakers=[one.breaker for one in (generator, searcher, pools, meter) if one is not None],
             keys=keys,
         )
         check_token_file(parsed)

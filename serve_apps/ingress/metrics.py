@@ -1,7 +1,10 @@
 """Metrics of the ingress, on Ray's Prometheus endpoint."""
 
+from collections.abc import Mapping
+
 from ray.serve import metrics
 
+from llama_platform.breaker import STATES, BreakerState
 from serve_apps.llama.metrics import SECONDS
 
 
@@ -26,6 +29,12 @@ class IngressMetrics:
             "What rules of safety did: block, redact or flag, at input, sources or output.",
             tag_keys=("place", "action"),
         )
+        self._breakers = metrics.Gauge(
+            "llama_breaker_state",
+            "State of the circuit breaker before what the ingress asks: 0 closed, 1 half-open, 2 open.",
+            tag_keys=("name",),
+        )
+        self._known: dict[str, BreakerState] = {}
         self._first_token = metrics.Histogram(
             "llama_time_to_first_token_seconds",
             "Seconds from a request's arrival to its first token.",
@@ -43,6 +52,13 @@ class IngressMetrics:
     def screened(self, place: str, action: str) -> None:
         """Count what a rule did."""
         self._screened.inc(tags={"place": place, "action": action})
+
+    def breakers(self, states: Mapping[str, BreakerState]) -> None:
+        """Set the states of the circuit breakers that have changed."""
+        for name, state in states.items():
+            if self._known.get(name) != state:
+                self._known[name] = state
+                self._breakers.set(STATES.index(state), tags={"name": name})
 
     def first_token(self, seconds: float) -> None:
         """Observe a time to first token."""

@@ -11,7 +11,8 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from llama_platform.access.keys import AccessDocument
 from llama_platform.artifacts.manifest import ArtifactKind
 from llama_platform.artifacts.repository import ArtifactVersion
-from llama_platform.errors import OverloadedError, ReplicaLostError, UnavailableError
+from llama_platform.breaker import Breaker
+from llama_platform.errors import OverloadedError, PlatformError, ReplicaLostError, StorageError, UnavailableError
 from llama_platform.inference.protocol import GenerationRequest, IndexedEvent
 from rag.documents.document import Document
 from rag.embedding import EmbeddingResult
@@ -38,19 +39,35 @@ def translated() -> Iterator[None]:
         raise ReplicaLostError("the replica was lost while it answered; ask again") from error
 
 
+def is_failure(error: BaseException) -> bool:
+    """Return whether an error says that a deployment is in trouble, rather than something of the request."""
+    if isinstance(error, OverloadedError):
+        return False
+    return isinstance(error, UnavailableError | ReplicaLostError | StorageError) or not isinstance(error, PlatformError)
+
+
 class RemoteGenerator:
     """The Llama deployment; see Generator."""
 
     def __init__(self, handle: Any) -> None:
         """Ask through `handle`."""
         self._handle = handle.options(stream=True)
+        self.breaker = Breaker("model", counts=is_failure)
 
     async def generate(
         self, requests: Sequence[GenerationRequest], adapter: ArtifactVersion | None
     ) -> AsyncGenerator[list[IndexedEvent], None]:
         """Yield the events of the answers; closing it cancels them."""
-        stream = self._handle.generate.remote(requests, adapter)
+        with self.breaker.guarding():  # until it begins to answer; an answer that breaks off has begun
+            stream = self._handle.generate.remote(requests, adapter)
+            try:
+                with translated():
+                    first = await anext(stream)
+            except BaseException:
+                _cancel(stream)
+                raise
         try:
+            yield first
             with translated():
                 async for batch in stream:
                     yield batch
@@ -64,17 +81,20 @@ class RemoteRetriever:
     def __init__(self, handle: Any) -> None:
         """Ask through `handle`."""
         self._handle = handle
+        self.breaker = Breaker("retriever", counts=is_failure)
 
     async def search(
         self, version: ArtifactVersion | None, query: Query, inline: Sequence[Document], deadline: float
     ) -> SearchResult:
         """Return the best chunks of an index and of inline documents; see Searcher."""
-        found: SearchResult = await _cancelling(self._handle.search.remote(version, query, inline, deadline))
+        with self.breaker.guarding():
+            found: SearchResult = await _cancelling(self._handle.search.remote(version, query, inline, deadline))
         return found
 
     async def embed(self, texts: Sequence[str], deadline: float) -> EmbeddingResult:
         """Return the vectors of texts; see Searcher."""
-        found: EmbeddingResult = await _cancelling(self._handle.embed.remote(texts, deadline))
+        with self.breaker.guarding():
+            found: EmbeddingResult = await _cancelling(self._handle.embed.remote(texts, deadline))
         return found
 
 

@@ -145,7 +145,7 @@ class Meter:
             self._places = PlacesInRedis(self._pool)
         assert isinstance(counters, Storage)
         self._windows = FixedWindowRateLimiter(counters)
-        self.breaker = Breaker("counter of limits", BREAKER_FAILURES, BREAKER_PAUSE_S, UnavailableError)
+        self.breaker = Breaker("counter of limits", BREAKER_FAILURES, BREAKER_PAUSE_S, _is_away)
 
     async def close(self) -> None:
         """Close the connections to Redis."""
@@ -258,6 +258,11 @@ class Meter:
             if not isinstance(error, OpenBreakerError):
                 log.error("limits are not counted: Redis is away", extra={"reason": str(error.__cause__)})
             return None
+
+
+def _is_away(error: BaseException) -> bool:
+    """Return whether an error says that nothing can be counted, rather than that a limit is reached."""
+    return isinstance(error, UnavailableError)
 
 
 def _window(holder: Holder, quota: QuotaName, limit: int) -> tuple[RateLimitItem, tuple[str, ...], float | None]:

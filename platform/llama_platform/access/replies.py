@@ -42,8 +42,8 @@ class Replies(Protocol):
         """Take a name, or return what is kept under it.
 
         Args:
-            name: of the request.
-            body_sha256: of its body.
+            name: what the request is called.
+            body_sha256: sha256 of its body.
             lease_s: seconds after which the name is free, should the process have died meanwhile.
 
         Raises:

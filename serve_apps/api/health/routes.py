@@ -129,10 +129,12 @@ def _report(state: AppState) -> dict[str, Any]:
     healthy = [status for status in replicas if status.healthy]
     shown = (healthy or replicas)[0]
     readable = all(state.router.table(kind).store_problem is None for kind in KINDS)
+    closed = all(breaker.state == "closed" for breaker in state.breakers)
     return {
-        "status": "ok" if len(healthy) == len(replicas) and readable else "degraded",
+        "status": "ok" if len(healthy) == len(replicas) and readable and closed else "degraded",
         "store_readable": readable,
         "model_loaded": True,
         "replicas": len(replicas),
+        "breakers": {breaker.name: breaker.state for breaker in state.breakers},
         **{key: getattr(shown, key) for key in HEALTH_KEYS},
     }

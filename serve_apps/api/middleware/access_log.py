@@ -9,7 +9,7 @@ import re
 import time
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from fastapi import Request
 
 from llama_platform.access.usage import UsageCounts
 from llama_platform.artifacts.repository import ArtifactVersion
+from llama_platform.breaker import BreakerState
 from llama_platform.inference.protocol import FinishEvent, GenerationRequest, TokenEvent
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,10 @@ class Observer(Protocol):
 
     def screened(self, place: str, action: str) -> None:
         """Count what a rule did at `input`, `sources` or `output`."""
+        ...
+
+    def breakers(self, states: Mapping[str, BreakerState]) -> None:
+        """Take note of the states of the circuit breakers, by name."""
         ...
 
     def first_token(self, seconds: float) -> None:

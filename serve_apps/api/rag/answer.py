@@ -35,7 +35,7 @@ class RagAnswer:
         self._grounded: float | None = None
         self._prepared: PreparedRequest | None = None
         self._finish = FinishEvent("stop", Usage(0, 0), Timings(0.0, None, 0.0))
-        self._degraded = False
+        self._degraded = not sources.retrieved
 
     async def ask(self, body: RagRequest) -> None:
         """Prepare to ask the model, so that what it would refuse is refused before anything is sent.
@@ -59,21 +59,23 @@ class RagAnswer:
         Raises:
             PlatformError: a replica refuses or fails, and extracts are no answer.
         """
-        if not self._sources.hits:
+        if not self._sources.hits and self._sources.retrieved:
             yield self._checker.feed(self._state.config.rag.not_found) + self._checker.finish()
             return
         config = self._state.config.rag
         try:
             async with aclosing(self._generated()) as pieces:
                 async for piece in pieces:
-                    if not config.min_grounded:
+                    if not config.min_grounded or not self._sources.retrieved:
                         yield piece
         except (UnavailableError, ReplicaLostError, EngineError) as error:
             waits = isinstance(error, OverloadedError)  # the model works, and can be asked again
             shown = self._checker.text and not config.min_grounded
-            if waits or not config.extracts or shown:
+            if waits or not config.extracts or shown or not self._sources.retrieved:
                 raise
             yield await self._without_model()
+            return
+        if not self._sources.retrieved:
             return
         if self._finish.reason == "content_filter":  # what is left of it is no answer to be judged
             if config.min_grounded:
@@ -122,6 +124,7 @@ class RagAnswer:
             "question": self._sources.question,
             "in_documents": bool(self._sources.hits),
             "degraded": self._degraded,
+            "retrieval": "ok" if self._sources.retrieved else "unavailable",
             "grounded": self._grounded,
             "sources": self._listed(),
             "sources_folded": sum(len(hit.same) for hit in self._sources.hits),

@@ -11,7 +11,14 @@ from fastapi import Request
 from llama_platform.access.keys import check_sees
 from llama_platform.artifacts.refs import parse_ref
 from llama_platform.artifacts.repository import ArtifactVersion
-from llama_platform.errors import InputError, NotFoundError, PlatformError
+from llama_platform.errors import (
+    InputError,
+    NotFoundError,
+    OverloadedError,
+    PlatformError,
+    ReplicaLostError,
+    UnavailableError,
+)
 from llama_platform.inference.protocol import SamplingParams
 from llama_platform.models.prompt import Message
 from rag.documents.blocks import markdown_blocks, plain_blocks
@@ -57,6 +64,8 @@ class Sources:
     """Hits that did not fit into the prompt."""
     question_parts: int = 1
     """How many parts the question was embedded in."""
+    retrieved: bool = True
+    """Whether anybody has searched; else the model answers by itself."""
 
 
 async def retrieve_context(state: AppState, request: Request, context: RequestContext, body: RagRequest) -> Sources:
@@ -85,9 +94,15 @@ async def retrieve_context(state: AppState, request: Request, context: RequestCo
     if history:
         question, searched = await _standalone(state, context, history, last.content)
         timings["standalone_ms"] = _since(begun)
-    found = await _search(
-        state, context, version, Query(searched, body.top_k, body.mode, body.filters), inline, timings
-    )
+    query = Query(searched, body.top_k, body.mode, body.filters)
+    try:
+        found = await _search(state, context, version, query, inline, timings)
+    except (UnavailableError, ReplicaLostError) as error:
+        if config.rag.without_retriever == "refuse" or isinstance(error, OverloadedError):
+            raise
+        encode = state.generation.template.encode_prompt
+        prompt_ids = await state.pools.compute(encode, [*history, last])
+        return Sources(question, (), prompt_ids, version, timings, arrived, retrieved=False)
     found = replace(found, hits=await screen_hits(state, context, found.hits))
     near = await state.pools.compute(_near_enough, found.hits, inline, config.rag.min_score, searched)
     if not near:

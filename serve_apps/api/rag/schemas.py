@@ -131,6 +131,9 @@ class RagResponse(BaseModel):
     degraded: bool = Field(
         description="whether the answer is extracts, because no model could be asked or its answer was not grounded"
     )
+    retrieval: Literal["ok", "unavailable"] = Field(
+        description="`unavailable` where nobody could search, and the model answered without sources"
+    )
     grounded: float | None = Field(
         description="share of the answer's words that its sources hold, 0 to 1; null without sources"
     )

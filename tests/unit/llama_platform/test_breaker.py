@@ -59,7 +59,7 @@ def test_a_cancelled_probe_decides_nothing():
 
 
 def test_only_the_errors_that_count_open_it():
-    breaker = Breaker("retriever", 1, 60, OSError)
+    breaker = Breaker("retriever", 1, 60, lambda error: isinstance(error, OSError))
     for _ in range(5):
         fail(breaker, ValueError)
     assert breaker.state == "closed"

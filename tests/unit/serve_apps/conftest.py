@@ -66,6 +66,9 @@ class Observed:
     def screened(self, place, action):
         self.screenings.append((place, action))
 
+    def breakers(self, states):
+        self.states = dict(states)
+
     def first_token(self, seconds):
         self.first_tokens.append(seconds)
 
@@ -212,7 +215,7 @@ def make_http(tiny_template, repository, adapter_folder):
             safety,
             RepliesInMemory(),
             auditor,
-            keys,
+            keys=keys,
         )
         return Http(make_api(state, observed), generator, observed, router, searcher, jobs, usage, auditor._journal)
 

@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from llama_platform.breaker import OpenBreakerError
 from llama_platform.errors import StorageError, UnavailableError
 from serve_apps import worker_pools
 from serve_apps.worker_pools import STORE_THREADS, STORE_WAITING, WorkerPools
@@ -29,3 +30,31 @@ def test_a_store_that_never_answers_stops_nothing_else(monkeypatch):
         hangs.set()
 
     asyncio.run(story())
+
+
+def test_a_store_that_gives_no_answers_is_not_asked_for_a_while():
+    pools = WorkerPools()
+
+    async def go():
+        for _ in range(5):
+            with pytest.raises(StorageError, match="no answer within"):
+                await pools.store(time.sleep, 0.2, timeout_s=0.01)
+        with pytest.raises(OpenBreakerError, match="the store keeps failing"):
+            await pools.store(lambda: 1)
+
+    asyncio.run(go())
+
+
+def test_errors_of_a_store_that_answers_open_nothing():
+    pools = WorkerPools()
+
+    def refused():
+        raise StorageError("not allowed")
+
+    async def go():
+        for _ in range(9):
+            with pytest.raises(StorageError, match="not allowed"):
+                await pools.store(refused)
+        assert pools.breaker.state == "closed"
+
+    asyncio.run(go())

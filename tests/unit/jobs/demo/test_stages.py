@@ -68,3 +68,20 @@ def test_a_few_chats_are_read_often_enough_to_learn_something(tmp_path, monkeypa
     )
     assert possible >= stages.MIN_STEPS
     assert training.max_steps >= stages.MIN_STEPS
+
+
+def test_the_demo_has_one_key_and_each_run_another_secret(demo):
+    from datetime import UTC, datetime
+
+    from llama_platform.access.keys import authenticate
+    from llama_platform.access.registry import KeyRegistry
+    from llama_platform.errors import UnauthorizedError
+
+    first, second = demo._make_key(), demo._make_key()
+    document = KeyRegistry(demo.repository.store).read()
+    assert len(document.keys) == 1
+    assert authenticate(document, second, datetime.now(UTC), {}).sees("adapter", "anything")
+    with pytest.raises(UnauthorizedError):
+        authenticate(document, first, datetime.now(UTC), {})
+    file = stages.write_secret(stages.Path("secret"), second)
+    assert file.stat().st_mode & 0o077 == 0

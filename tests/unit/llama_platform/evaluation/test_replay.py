@@ -1,4 +1,4 @@
-"""What cannot be replayed; that answers come again as they were is tested over HTTP, tests/integration/test_audit.py."""
+"""What cannot be replayed; that answers come again as they were is tested over HTTP, tests/integration/test_serving_audit.py."""
 
 import pytest
 

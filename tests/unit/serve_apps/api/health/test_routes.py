@@ -1,5 +1,8 @@
+from contextlib import suppress
+
 from llama_platform.artifacts.aliases import Target
 from llama_platform.artifacts.repository import ArtifactVersion
+from llama_platform.breaker import Breaker
 from serve_apps.routing.table import Route, RouteTarget, RoutingTable
 
 
@@ -10,6 +13,18 @@ def test_health_is_what_replicas_said(http):
     assert http.get("/health").status_code == 503
     assert http.get("/health/ready").status_code == 503
     assert http.get("/health/live").status_code == 200
+
+
+def test_an_open_breaker_is_shown_and_counts_as_degraded(http):
+    breaker = Breaker("retriever", failures=1)
+    object.__setattr__(http.api.state.state, "breakers", [breaker])
+    assert http.get("/health").json()["breakers"] == {"retriever": "closed"}
+    with suppress(ValueError), breaker.guarding():
+        raise ValueError
+    health = http.get("/health").json()
+    assert (health["status"], health["breakers"]) == ("degraded", {"retriever": "opened"})
+    http.get("/health")
+    assert http.observed.states == {"retriever": "opened"}
 
 
 def test_without_replicas_on_purpose_it_is_cold(make_http):

@@ -1,5 +1,6 @@
 import pytest
 
+from llama_platform.breaker import OpenBreakerError
 from llama_platform.errors import EngineError, OverloadedError, ReplicaLostError
 from route_requests import answer_with, events
 from serve_apps.routing.table import RoutingTable
@@ -85,3 +86,31 @@ def test_without_extracts_it_is_not_in_the_documents(make_rag, monkeypatch):
     answer_with(strict, monkeypatch, ["Something else."])
     answer = strict.post("/rag", {"question": "install the operator with helm", "top_k": 1}).json()
     assert answer["answer"] == "The answer is not in the documents."
+
+
+@pytest.mark.parametrize("error", [ReplicaLostError("gone"), OpenBreakerError("the retriever keeps failing")])
+def test_without_a_retriever_it_is_said_or_answered_without_sources_as_configured(make_rag, monkeypatch, error):
+    async def broken(*_):
+        raise error
+
+    body = {"question": "install the operator with helm", "max_new_tokens": 5}
+    strict, lax = make_rag(), make_rag(rag={"without_retriever": "answer", "min_grounded": 0.8})
+    for rag in (strict, lax):
+        monkeypatch.setattr(rag.searcher, "search", broken)
+    assert strict.post("/rag", body).status_code in (502, 503)
+    answer_with(lax, monkeypatch, ["By ", "heart [1]."])
+    answer = lax.post("/rag", body).json()
+    assert (answer["answer"], answer["retrieval"], answer["degraded"]) == ("By heart.", "unavailable", True)
+    assert (answer["sources"], answer["grounded"], answer["citations_removed"]) == ([], None, 1)
+    answer_with(lax, monkeypatch, ["By ", "heart."])
+    kinds = [kind for kind, _ in events(lax.post("/rag", {**body, "stream": True}))]
+    assert kinds == ["sources", "token", "token", "done"]
+
+
+def test_a_full_retriever_is_no_missing_one(make_rag, monkeypatch):
+    async def full(*_):
+        raise OverloadedError("full")
+
+    rag = make_rag(rag={"without_retriever": "answer"})
+    monkeypatch.setattr(rag.searcher, "search", full)
+    assert rag.post("/rag", {"question": "install the operator with helm"}).status_code == 503
