@@ -34,6 +34,8 @@ from llama_platform.storage.open_store import open_store
 
 FOLDER = Path(".cache/load").absolute()
 TENANTS = 20
+LONG = "/v1/completions"
+"""Where answers of a fixed length are asked for."""
 MIXED_S, OVERLOAD_S, FAIR_S, PAIR_S = 150, 60, 40, 6
 PAIRS = 6
 LIMITED = {0: {"requests_per_minute": 30}, 1: {"tokens_per_minute": 2000}, 2: {"concurrent_requests": 1}}
@@ -195,7 +197,8 @@ async def at_rate(rate: float, seconds: float, ask: Callable[[int], Awaitable[ob
 
 def long_answer(stream: bool = False) -> dict[str, Any]:
     """Return the body of a request for forty tokens."""
-    return {"prompt": "tell me all", "max_new_tokens": 40, "ignore_eos": True, "temperature": 0, "stream": stream}
+    fixed = {"ignore_eos": True, "temperature": 0, "stream": stream}
+    return {"model": "base", "prompt": "tell me all", "max_tokens": 40, **fixed}
 
 
 async def capacity(client: Client) -> float:
@@ -205,7 +208,7 @@ async def capacity(client: Client) -> float:
     async def busy(number: int) -> None:
         nonlocal done
         while time.monotonic() < end:
-            done += (await client.ask(f"t{3 + number}", "/predict", long_answer())).status == 200
+            done += (await client.ask(f"t{3 + number}", LONG, long_answer())).status == 200
 
     await asyncio.gather(*(busy(number) for number in range(12)))
     return done / 10
@@ -220,13 +223,13 @@ async def overload(client: Client, rate: float, watch: "Watch") -> float:
 
     async def ask(number: int) -> None:
         tenant = f"t{3 + number % 12}"
-        seen = await client.ask(tenant, "/predict", long_answer())
+        seen = await client.ask(tenant, LONG, long_answer())
         if number % 20 == 0:
             for _ in range(5):
                 if seen.status == 200:
                     break
                 await asyncio.sleep(seen.retry_after or 1)
-                seen = await client.ask(tenant, "/predict", long_answer())
+                seen = await client.ask(tenant, LONG, long_answer())
             patient.append(seen.status == 200)
 
     watching = asyncio.ensure_future(watch.run())
@@ -242,12 +245,12 @@ async def fairness(client: Client, rate: float) -> dict[str, list[float]]:
         times: list[float] = []
 
         async def modest(number: int, times: list[float] = times) -> None:
-            seen = await client.ask("t3", "/predict", {**long_answer(stream=True), "max_new_tokens": 8})
+            seen = await client.ask("t3", LONG, {**long_answer(stream=True), "max_tokens": 8})
             times.append(seen.first_s if seen.first_s is not None else 30.0)
 
         async def flood(number: int, tenant: str | None = flooding) -> None:
             if tenant is not None:
-                await client.ask(tenant, "/predict", long_answer())
+                await client.ask(tenant, LONG, long_answer())
 
         await asyncio.gather(at_rate(10 * rate if flooding else 0.1, FAIR_S, flood), at_rate(1, FAIR_S - 5, modest))
         found[name] = times
@@ -261,7 +264,7 @@ async def guard_costs(client: Client) -> dict[str, list[tuple[float, float]]]:
     for turn in range(2 * PAIRS):
         prefix = ("", "/bare")[turn % 2 if turn % 4 < 2 else 1 - turn % 2]
         firsts = [
-            (await client.ask("t5", "/predict", {**long_answer(stream=True), "max_new_tokens": 2}, prefix)).first_s or 9
+            (await client.ask("t5", LONG, {**long_answer(stream=True), "max_tokens": 2}, prefix)).first_s or 9
             for _ in range(60)
         ]
         end, done = time.monotonic() + PAIR_S, 0
@@ -269,7 +272,7 @@ async def guard_costs(client: Client) -> dict[str, list[tuple[float, float]]]:
         async def busy(number: int, prefix: str = prefix, end: float = end) -> int:
             done = 0
             while time.monotonic() < end:
-                done += (await client.ask(f"t{5 + number}", "/predict", long_answer(), prefix)).status == 200
+                done += (await client.ask(f"t{5 + number}", LONG, long_answer(), prefix)).status == 200
             return done
 
         done = sum(await asyncio.gather(*(busy(number) for number in range(8))))
