@@ -1,6 +1,7 @@
 """Ledgers: what an ingress replica has counted and recorded, on its way to the store."""
 
 import asyncio
+import hashlib
 import logging
 import secrets
 import time
@@ -35,7 +36,7 @@ class Ledgers:
             StorageError: the folder of the audit trail cannot be written.
         """
         writer = f"{time.time_ns()}-{secrets.token_hex(4)}"
-        self._store, self._folder = store, audit_folder(config)
+        self._store, self._folder = store, audit_folder(config, store.root)
         self.usage = UsageBook(store, writer)
         self.journal: Journal | None = None
         if config.audit.enabled:
@@ -80,6 +81,12 @@ class Ledgers:
         return True
 
 
-def audit_folder(config: AppConfig) -> Path:
-    """Return the folder of a node's disk that records are written to first."""
-    return (config.audit.folder or config.store.cache.parent / "audit").expanduser()
+def audit_folder(config: AppConfig, root: str) -> Path:
+    """Return the folder of a node's disk that records are written to first; each store has its own there.
+
+    Args:
+        config: the application's.
+        root: URI of the store that they are committed to.
+    """
+    folder = config.audit.folder or config.store.cache.parent / "audit"
+    return folder.expanduser() / hashlib.sha256(root.encode()).hexdigest()[:16]

@@ -70,7 +70,7 @@ class Journal:
         """
         with self._lock:
             waiting = list(self._waiting)
-            os.fsync(self._file.fileno())
+        os.fsync(self._file.fileno())  # not under the lock: whoever appends must not wait for a disk
         for start in range(0, len(waiting), SEGMENT_RECORDS):
             part = waiting[start : start + SEGMENT_RECORDS]
             write_segment(store, part)

@@ -27,7 +27,7 @@ def config(tmp_path):
 
 def test_what_is_counted_and_recorded_reaches_the_store(config, store, monkeypatch):
     monkeypatch.setattr(ledgers, "INTERVAL_S", 0.05)
-    killed = Journal(audit_folder(config), "killed")
+    killed = Journal(audit_folder(config, store.root), "killed")
     killed.append("request", {"request": "r0"})
     killed._file.close()
 
@@ -57,3 +57,10 @@ def test_without_a_trail_usage_is_written_all_the_same(config, store):
     asyncio.run(own.close())
     assert read_usage(store, DAY, DAY)[0].requests == 1
     assert list(read_trail(store)) == []
+
+
+def test_each_store_has_a_folder_of_its_own_on_a_node(config, store, tmp_path):
+    """What was killed before another store must not be committed to this one."""
+    assert audit_folder(config, store.root) != audit_folder(config, "s3://bucket/other")
+    named = config.model_copy(update={"audit": config.audit.model_copy(update={"folder": tmp_path / "disk"})})
+    assert audit_folder(named, store.root).parent == tmp_path / "disk"
