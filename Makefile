@@ -9,7 +9,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 DEMO_ARGS := $(if $(CHATS),--chats "$(CHATS)") $(if $(DOCS),--docs "$(DOCS)") $(if $(STORE),--store "$(STORE)") \
 	$(if $(QUESTION),--question "$(QUESTION)") $(foreach override,$(SET),--set "$(override)")
 
-.PHONY: help demo serve test test-quick test-chaos test-gpu test-vllm bench-training bench-engine bench-serving bench-rag bench-routing bench check clean
+.PHONY: help demo serve test test-quick test-chaos test-load test-gpu test-vllm bench-training bench-engine bench-serving bench-rag bench-routing bench check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14

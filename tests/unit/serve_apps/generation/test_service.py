@@ -59,6 +59,9 @@ class Left:
     def __init__(self):
         self.tokens = None
 
+    def generates(self, requests):
+        pass
+
     def note(self, number, event):
         pass
 
