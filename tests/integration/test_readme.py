@@ -12,6 +12,8 @@ from served_app import ADMIN_TOKEN
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[2]
 HERE = "http://127.0.0.1:8000"
+AUTH = 'AUTH="Authorization: Bearer $(cat .demo/key)"'
+"""The line before all others; each is run in a shell of its own here."""
 
 
 def blocks(file, language):
@@ -34,8 +36,9 @@ def home(tmp_path):
 
 @pytest.mark.parametrize("block", blocks("README.md", "sh"))
 def test_curl_lines_answer(app, client, index, home, block):
+    assert ("$AUTH" in block) <= (AUTH in (ROOT / "README.md").read_text())
     for command in re.findall(r"curl .*?(?=\ncurl |\Z)", block, re.DOTALL):
-        out = run(app, ["bash", "-c", command.replace(HERE, app.url)], cwd=home)
+        out = run(app, ["bash", "-c", f"{AUTH}\n{command.replace(HERE, app.url)}"], cwd=home)
         answered = ('"text"', '"answer"', '"status":"ok"', '"adapters"', '"object":"list"', "event: done")
         assert any(sign in out for sign in answered), (command, out)
 
