@@ -11,11 +11,10 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 
-from llama_platform.cli.ray_cluster import connect
+from benchmarks.served import serve_on, until_input_ends
 
 
 class Echo:
@@ -46,12 +45,9 @@ class EchoIngress:
 def main() -> int:
     """Serve until standard input ends."""
     port, arguments = int(sys.argv[1]), json.loads(sys.argv[2])
-    with connect(local=True):
-        from ray import serve
-
+    with serve_on(port) as serve:
         from serve_apps.app import app
 
-        serve.start(http_options={"host": "127.0.0.1", "port": port}, proxy_location="HeadOnly")
         light = {"num_cpus": 0.05}
         echo = serve.deployment(Echo, name="echo", ray_actor_options=light, max_ongoing_requests=64).bind()
         routed = serve.deployment(
@@ -60,11 +56,7 @@ def main() -> int:
         serve.run(routed.bind(echo), name="echo", route_prefix="/echo")
         start = time.monotonic()
         serve.run(app(arguments), name="llama", route_prefix="/", blocking=False)
-        while httpx.get(f"http://127.0.0.1:{port}/health/ready", timeout=5).status_code != 200:
-            time.sleep(0.05)
-        print(json.dumps({"ready": time.monotonic() - start}), flush=True)
-        sys.stdin.read()
-        serve.shutdown()
+        until_input_ends(port, start)
     return 0
 
 

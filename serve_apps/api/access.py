@@ -94,25 +94,28 @@ def allowance_of(request: Request) -> Allowance | None:
     return allowance
 
 
-def tenant_of(state: AppState, scope: ASGIScope) -> str:
-    """Return whose a request is, before its route is known; the empty text where no valid key says so."""
+def known_caller(state: AppState, scope: ASGIScope) -> Caller | None:
+    """Return who asks, before the route is known; None where no keys are asked for, or none that is taken came."""
     if state.keys is None:
-        return ""
+        return None
     try:
-        return _caller(state, Headers(scope=scope).get("authorization", "")).tenant
+        return _caller(state, Headers(scope=scope).get("authorization", ""))
     except PlatformError:  # its route says what is wrong
-        return ""
+        return None
+
+
+def tenant_of(state: AppState, scope: ASGIScope) -> str:
+    """Return whose a request is; the empty text where nobody is known."""
+    caller = known_caller(state, scope)
+    return caller.tenant if caller is not None else ""
 
 
 def name_of(state: AppState, scope: ASGIScope) -> str | None:
-    """Return a name of who asks, before its route is known; None where keys are asked for and none is valid."""
+    """Return a name of who asks; None where keys are asked for and none that is taken came."""
     if state.keys is None:
         return "anybody"
-    authorization = Headers(scope=scope).get("authorization", "")
-    try:
-        return _caller(state, authorization).key
-    except PlatformError:  # its route says what is wrong
-        return None
+    caller = known_caller(state, scope)
+    return caller.key if caller is not None else None
 
 
 async def _admit(request: Request, state: AppState, caller: Caller) -> None:

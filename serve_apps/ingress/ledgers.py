@@ -3,14 +3,13 @@
 import asyncio
 import hashlib
 import logging
-import secrets
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from llama_platform import __version__
 from llama_platform.access.usage import UsageBook
 from llama_platform.audit.journal import Journal, recover
+from llama_platform.audit.records import new_writer
 from llama_platform.errors import PlatformError
 from llama_platform.storage.base import ObjectStore
 from serve_apps.config import AppConfig
@@ -35,7 +34,7 @@ class Ledgers:
         Raises:
             StorageError: the folder of the audit trail cannot be written.
         """
-        writer = f"{time.time_ns()}-{secrets.token_hex(4)}"
+        writer = new_writer()
         self._store, self._folder = store, audit_folder(config, store.root)
         self.usage = UsageBook(store, writer)
         self.journal: Journal | None = None

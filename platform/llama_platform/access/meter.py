@@ -23,12 +23,12 @@ from redis.asyncio import ConnectionPool, Redis
 from redis.exceptions import RedisError
 
 from llama_platform.access.quotas import MEMORY, Holder, QuotaName, Standing
+from llama_platform.access.redis_pool import redis_pool
 from llama_platform.breaker import Breaker, OpenBreakerError
 from llama_platform.errors import InputError, LimitError, UnavailableError
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-REDIS_TIMEOUT_S = 0.5
 BREAKER_FAILURES = 3
 BREAKER_PAUSE_S = 5.0
 TOKEN_QUOTAS: tuple[QuotaName, ...] = ("tokens_per_minute", "tokens_per_day", "tokens_per_month")
@@ -133,9 +133,7 @@ class Meter:
             counters = storage_from_string("async+memory://")
             self._places: Places = PlacesInMemory()
         else:
-            self._pool = ConnectionPool.from_url(
-                storage, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S
-            )
+            self._pool = redis_pool(storage)
             counters = storage_from_string(
                 f"async+{storage}",
                 implementation="redispy",

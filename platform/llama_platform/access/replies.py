@@ -15,12 +15,12 @@ from typing import Protocol
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from llama_platform.access.redis_pool import redis_pool
 from llama_platform.errors import UnavailableError
 
 KEPT_S = 24 * 3600
 MEMORY_BYTES = 64 * 2**20
 """Bound on the answers that one process keeps in memory; the oldest go first."""
-REDIS_TIMEOUT_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class RepliesInRedis:
 
     def __init__(self, uri: str) -> None:
         """Connect at the first use."""
-        self._client = Redis.from_url(uri, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S)
+        self._client = Redis.from_pool(redis_pool(uri))
 
     async def begin(self, name: str, body_sha256: str, lease_s: float) -> Reply | None:
         """Take a name; see Replies."""

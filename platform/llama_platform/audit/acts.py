@@ -1,13 +1,12 @@
 """Acts of administration beside HTTP, in the audit trail."""
 
 import getpass
-import secrets
 import socket
 import sys
-import time
 from typing import Any
 
 from llama_platform.audit.journal import record_act
+from llama_platform.audit.records import new_writer
 from llama_platform.errors import PlatformError
 from llama_platform.storage.base import ObjectStore
 
@@ -28,7 +27,7 @@ def acted(store: ObjectStore, what: str, **facts: Any) -> None:
 
 def act_writer() -> str:
     """Return a name for the chain of one act, which no other ever has."""
-    return f"cli-{time.time_ns()}-{secrets.token_hex(4)}"
+    return f"cli-{new_writer()}"
 
 
 def _user() -> str:

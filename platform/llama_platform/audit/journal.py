@@ -161,7 +161,7 @@ def _recover(path: Path, file: BinaryIO, store: ObjectStore) -> None:
         last = records[-1]
         if last["kind"] != "stop":
             records.append(make_record(last["writer"], last["seq"] + 1, last["hash"], "recovered", {}))
-        committed = max((seq for seq in _committed(store, last["writer"])), default=0)
+        committed = max(_committed(store, last["writer"]), default=0)
         if left := [record for record in records if record["seq"] > committed]:
             write_segment(store, left)
     path.unlink(missing_ok=True)

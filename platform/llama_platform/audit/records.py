@@ -6,6 +6,8 @@ the chain at that place.
 
 import hashlib
 import json
+import secrets
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -16,6 +18,11 @@ Kind = Literal["start", "request", "begin", "end", "act", "recovered", "stop"]
 """`start`, `stop`: of the process. `request`: one that is answered as a whole; a stream has `begin` and `end`. `act`:
 an act of administration beside HTTP. `recovered`: what another process has committed of one that was killed."""
 BEFORE_THE_FIRST = "0" * 64
+
+
+def new_writer() -> str:
+    """Return a name for a chain, or for what else one process writes, which no other ever has."""
+    return f"{time.time_ns()}-{secrets.token_hex(4)}"
 
 
 def make_record(writer: str, seq: int, previous: str, kind: Kind, facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The trail in the store: read, verified, cut by age."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -27,7 +27,7 @@ class ChainReport:
 
 
 def read_trail(store: ObjectStore, first: date | None = None, last: date | None = None) -> Iterator[dict[str, Any]]:
-    """Yield the records of some days, chain by chain.
+    """Yield the records of some days, in the order of the days, within each chain by chain.
 
     Args:
         store: where they are.
@@ -45,21 +45,41 @@ def read_trail(store: ObjectStore, first: date | None = None, last: date | None 
 
 
 def find_request(store: ObjectStore, request_id: str) -> list[dict[str, Any]]:
-    """Return the records of a request, the newest chain first.
+    """Return the records of a request, in the order of their days.
 
     Raises:
         NotFoundError: there is none.
     """
-    found = [record for record in read_trail(store) if record.get("request") == request_id]
-    if not found:
-        raise NotFoundError(f"the audit trail knows no request '{request_id}'; a newer one is there within seconds")
+    return known_request(find_requests(store, [request_id]), request_id)
+
+
+def find_requests(store: ObjectStore, request_ids: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
+    """Return the records of requests by id, in the order of their days; the trail is read once for all of them."""
+    found: dict[str, list[dict[str, Any]]] = {request_id: [] for request_id in request_ids}
+    for record in read_trail(store):
+        if (request_id := record.get("request")) in found:
+            found[request_id].append(record)
     return found
+
+
+def known_request(found: Mapping[str, list[dict[str, Any]]], request_id: str) -> list[dict[str, Any]]:
+    """Return the records of one of the requests that were looked for.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    if not found[request_id]:
+        raise NotFoundError(f"the audit trail knows no request '{request_id}'; a newer one is there within seconds")
+    return found[request_id]
 
 
 def start_of(store: ObjectStore, writer: str) -> dict[str, Any] | None:
     """Return the first record of a chain, which tells what its process served; None where it is not kept any more."""
-    starts = (record for record in read_trail(store) if record["kind"] == "start")
-    return next((record for record in starts if record["writer"] == writer), None)
+    for key in _keys(store):
+        if key.endswith(f"/{writer}-{1:09d}.jsonl"):
+            record = parse_line(store.read(key).content.splitlines()[0], key)
+            return record if record["kind"] == "start" else None
+    return None
 
 
 def verify_trail(store: ObjectStore) -> list[ChainReport]:

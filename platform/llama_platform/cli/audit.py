@@ -11,13 +11,11 @@ import typer
 
 from llama_platform.audit.acts import act_writer
 from llama_platform.audit.trail import find_request, prune_trail, read_trail, verify_trail
+from llama_platform.cli.days import First, Last
 from llama_platform.cli.stores import Store, open_store
 from llama_platform.errors import IntegrityError
 from llama_platform.storage.base import ObjectStore
 
-DAY = ["%Y-%m-%d"]
-First = Annotated[datetime | None, typer.Option("--from", formats=DAY, help="first day, of UTC")]
-Last = Annotated[datetime | None, typer.Option("--to", formats=DAY, help="last day, of UTC")]
 COLUMNS = ("time", "kind", "request", "tenant", "key", "method", "route", "path", "status", "outcome", "what", "who")
 
 

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from llama_platform.access.usage import Prices, as_csv, read_usage
+from llama_platform.cli.days import First, Last
 from llama_platform.cli.stores import Store, open_store
 
-DAY = ["%Y-%m-%d"]
 Price = Annotated[float, typer.Option(min=0, help="price of 1,000 tokens")]
 
 
@@ -21,8 +21,8 @@ def add_usage(app: typer.Typer) -> None:
     @app.command("usage")
     def usage(
         tenant: Annotated[str | None, typer.Option(help="whose; all without it")] = None,
-        first: Annotated[datetime | None, typer.Option("--from", formats=DAY, help="first day, of UTC")] = None,
-        last: Annotated[datetime | None, typer.Option("--to", formats=DAY, help="last day, of UTC")] = None,
+        first: First = None,
+        last: Last = None,
         form: Annotated[Literal["table", "json", "csv"], typer.Option("--format")] = "table",
         prompt_price: Price = 0,
         completion_price: Price = 0,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
-from llama_platform.audit.trail import find_request, start_of
+from llama_platform.audit.trail import find_requests, known_request, start_of
 from llama_platform.errors import EngineError, InputError, IntegrityError
 from llama_platform.inference.adapter_holder import AdapterHolder
 from llama_platform.inference.config import EngineConfig
@@ -49,9 +49,10 @@ def replay_requests(repository: ArtifactRepository, request_ids: Sequence[str]) 
         IntegrityError: an adapter, or the prompts' form, is not that of then.
     """
     replayer: Replayer | None = None
+    found = find_requests(repository.store, request_ids)
     try:
         for request_id in request_ids:
-            record = _answered(find_request(repository.store, request_id), request_id)
+            record = _answered(known_request(found, request_id), request_id)
             start = start_of(repository.store, record["writer"])
             if start is None:
                 raise InputError(f"{request_id}: the record of what its process served is not kept any more")

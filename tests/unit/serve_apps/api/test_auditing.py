@@ -69,10 +69,11 @@ def test_refusals_and_acts_have_records_and_looking_has_none(make_http, tmp_path
 
 def test_a_client_that_leaves_has_a_record(make_http):
     http = make_http(step_s=0.02)
+    endless = {"model": "base", "prompt": "hi", "max_tokens": 200, "ignore_eos": True}
 
     async def leave():
         async with http.client() as client:
-            task = asyncio.ensure_future(client.post("/predict", json={"prompt": "hi", "max_new_tokens": 200}))
+            task = asyncio.ensure_future(client.post("/v1/completions", json=endless))
             await asyncio.sleep(0.3)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

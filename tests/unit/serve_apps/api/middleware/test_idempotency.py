@@ -7,7 +7,7 @@ import pytest
 from llama_platform.access.registry import KeyRegistry
 from llama_platform.errors import UnavailableError
 
-BODY = {"prompt": "hi", "max_new_tokens": 5}
+BODY = {"prompt": "hi", "max_new_tokens": 5, "temperature": 0}
 
 
 def post(http, key, body=None, path="/predict", **headers):
