@@ -1,5 +1,7 @@
 """Models of the engine's benchmarks, with random weights, built on the spot: two Llamas, adapters, and GGUF files."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,28 @@ def build_model(name: str, cache: Path) -> Path:
             if "lora_B" in key:
                 parameter.data *= 0.1  # random matrices of full size would drown the base
         adapted.save_pretrained(folder / f"adapter{number}")
+    return folder
+
+
+def build_slow_talker(cache: Path) -> Path:
+    """Return the folder of a model of 134m's shape that reads and writes text, built at first use.
+
+    Its engine is what a server with it is busy with: the tiny base is answered from faster than HTTP is spoken.
+    """
+    folder = cache / "talker-134m"
+    if (folder / "tokenizer.json").exists():
+        return folder
+    import torch
+
+    from llama_platform.models.base_model import BaseConfig
+    from llama_platform.models.random_base import random_base
+
+    tiny = Path(BaseConfig(model="tiny").location())
+    vocabulary = json.loads((tiny / "config.json").read_text())["vocab_size"]
+    shape = {**SHAPES["134m"], "vocab_size": vocabulary, "max_position_embeddings": 2048}
+    random_base(shape, torch.bfloat16, torch.device("cpu")).save_pretrained(folder)
+    for name in ("tokenizer_config.json", "tokenizer.json"):
+        shutil.copy(tiny / name, folder / name)
     return folder
 
 

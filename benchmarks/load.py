@@ -24,6 +24,7 @@ from typing import Any
 import aiohttp
 import psutil
 
+from benchmarks.engine_models import build_slow_talker
 from benchmarks.outcome import Measure, publish
 from llama_platform.access.keys import SCOPES
 from llama_platform.access.quotas import Quotas
@@ -32,12 +33,15 @@ from llama_platform.charts import BLUE, GREY, RED, new_chart, svg
 from llama_platform.ports import free_port
 from llama_platform.storage.open_store import open_store
 
+CACHE = Path(".cache/bench").absolute()
 FOLDER = Path(".cache/load").absolute()
 TENANTS = 20
 LONG = "/v1/completions"
 """Where answers of a fixed length are asked for."""
 MIXED_S, OVERLOAD_S, FAIR_S, PAIR_S = 150, 60, 40, 6
 PAIRS = 6
+TOKENS = 40
+"""Of an answer whose length is fixed."""
 LIMITED = {0: {"requests_per_minute": 30}, 1: {"tokens_per_minute": 2000}, 2: {"concurrent_requests": 1}}
 """Limits of some of the tenants, by number."""
 RULES = """
@@ -74,7 +78,7 @@ class Server:
             _, self.keys[f"t{number}"] = registry.create("k", f"t{number}", SCOPES, ("*",), ("*",), limits=limits)
         self.url = f"http://127.0.0.1:{free_port()}"
         common = {
-            "base": {"model": "tiny", "prompt_style": "plain", "dtype": "float32"},
+            "base": {"model": str(build_slow_talker(CACHE)), "prompt_style": "plain", "dtype": "bfloat16"},
             "store": {"uri": str(FOLDER / "store"), "cache": str(FOLDER / "cache")},
             "engine": {"max_running": 8, "max_waiting": 32, "kv_cache_mib": 64},
             "llama": {"num_cpus": 0.4, "threads": 1},
@@ -195,10 +199,10 @@ async def at_rate(rate: float, seconds: float, ask: Callable[[int], Awaitable[ob
     await asyncio.gather(*tasks)
 
 
-def long_answer(stream: bool = False) -> dict[str, Any]:
-    """Return the body of a request for forty tokens."""
+def long_answer(stream: bool = False, tokens: int = TOKENS) -> dict[str, Any]:
+    """Return the body of a request for an answer of just so many tokens."""
     fixed = {"ignore_eos": True, "temperature": 0, "stream": stream}
-    return {"model": "base", "prompt": "tell me all", "max_tokens": 40, **fixed}
+    return {"model": "base", "prompt": "tell me all", "max_tokens": tokens, **fixed}
 
 
 async def capacity(client: Client) -> float:
@@ -246,14 +250,15 @@ async def fairness(client: Client, rate: float) -> dict[str, list[float]]:
         times: list[float] = []
 
         async def modest(number: int, times: list[float] = times) -> None:
-            seen = await client.ask("t3", LONG, {**long_answer(stream=True), "max_tokens": 8})
+            seen = await client.ask("t3", LONG, long_answer(stream=True, tokens=8))
             times.append(seen.first_s if seen.first_s is not None else 30.0)
 
         async def flood(number: int, tenant: str | None = flooding) -> None:
             if tenant is not None:
-                await client.ask(tenant, LONG, long_answer())
+                await client.ask(tenant, LONG, long_answer(tokens=2 * TOKENS))
 
-        await asyncio.gather(at_rate(10 * rate if flooding else 0.1, FAIR_S, flood), at_rate(1, FAIR_S - 5, modest))
+        # Ten times the capacity in long answers: in short ones HTTP would be what is flooded.
+        await asyncio.gather(at_rate(10 * rate / 2 if flooding else 0.1, FAIR_S, flood), at_rate(1, FAIR_S - 5, modest))
         found[name] = times
         await asyncio.sleep(3)
     return found
@@ -265,8 +270,7 @@ async def guard_costs(client: Client) -> dict[str, list[tuple[float, float]]]:
     for turn in range(2 * PAIRS):
         prefix = ("", "/bare")[turn % 2 if turn % 4 < 2 else 1 - turn % 2]
         firsts = [
-            (await client.ask("t5", LONG, {**long_answer(stream=True), "max_tokens": 2}, prefix)).first_s or 9
-            for _ in range(60)
+            (await client.ask("t5", LONG, long_answer(stream=True, tokens=2), prefix)).first_s or 9 for _ in range(60)
         ]
         end, done = time.monotonic() + PAIR_S, 0
 

@@ -19,8 +19,8 @@ from serve_apps.retriever.deployment import RetrieverDeployment
 from serve_apps.routing.controller import AliasController
 
 FAR_ABOVE = 100_000
-"""Serve's own limits of the ingress. It refuses as plain text and lets wait without a deadline, so that it should never
-come to that: `api.middleware.admission` does both as documented."""
+"""Serve's own limits. Requests that it lets wait have no deadline and no tenant, and what it refuses is plain text, so
+that it should never come to that: `api.middleware.admission` does both for the ingress, the engine for its replica."""
 
 
 def app(args: dict[str, Any]) -> Application:
@@ -39,7 +39,7 @@ def build_app(config: AppConfig) -> Application:
     grace_s = config.limits.request_timeout_s
     controller = serve.deployment(AliasController, name="aliases", **_options(config.controller, grace_s)).bind(values)
     options = {**_resources(config.llama, grace_s), "autoscaling_config": _token_scaling(config)}
-    options["max_ongoing_requests"] = config.engine.max_running + config.engine.max_waiting
+    options["max_ongoing_requests"] = FAR_ABOVE
     llama = serve.deployment(LlamaDeployment, name="llama", **options).bind(values, controller)
     retriever = None
     if config.index is not None:

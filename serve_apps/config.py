@@ -31,11 +31,11 @@ class LlamaReplicasConfig(Config):
     max_replicas: Positive = 1
     """Replicas at the highest load."""
     max_queued_requests: Positive = 64
-    """Requests that may wait; more are refused with 503."""
+    """Requests of one ingress that may wait for a replica; more are refused with 503."""
     num_cpus: Annotated[float, Field(ge=0)] = 1.0
     """CPUs that Ray reserves for each replica."""
     num_gpus: Annotated[float, Field(ge=0)] = 0.0
-    """GPUs that Ray reserves for each replica; a fraction shares one."""
+    """GPUs that Ray reserves for each replica; a fraction shares one, several of one machine share the base."""
     threads: Positive | None = None
     """Threads of computation; None for the whole number of CPUs, at least 1."""
 

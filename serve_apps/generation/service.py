@@ -29,6 +29,7 @@ from serve_apps.config import AppConfig, TenantConfig
 from serve_apps.generation.allowance import Allowance
 from serve_apps.generation.answer_screen import AnswerScreen
 from serve_apps.generation.deadline import Deadline
+from serve_apps.generation.places import Places
 from serve_apps.generation.safety import NO_SCREENS, Screens
 from serve_apps.routing.replica_status import ReplicaStatus
 from serve_apps.routing.router import AliasRouter
@@ -154,9 +155,12 @@ class GenerationService:
     moderator: Moderator | None = field(init=False, default=None)
     """A model that judges texts; None where rules alone do."""
     fingerprint: str = field(init=False)
+    _places: Places = field(init=False)
 
     def __post_init__(self) -> None:
         self.fingerprint = self.template.fingerprint()
+        engine = self.config.engine
+        self._places = Places(lambda: len(self.replicas()), engine.max_running, engine.max_waiting)
 
     def new_deadline(self) -> Deadline:
         """Return the deadline of a request that arrives now."""
@@ -281,18 +285,19 @@ class GenerationService:
         """Yield the events of a request's answers as rules and moderator let them pass; closing it stops the work.
 
         Raises:
+            OverloadedError: the engines have no place for it.
             LimitError: the tokens that it may need are more than its key or tenant has left.
             DeadlineError: the deadline has passed.
             PlatformError: a replica refuses or fails.
         """
         judges = self.moderator is not None and "output" in self.config.safety.moderator.places
-        if not judges or context.internal:
+        with self._places.taken(request.requests[0].tenant, len(request.requests)):
             async with aclosing(self._screened(request, context)) as batches:
-                async for batch in batches:
-                    yield batch
-            return
-        async with aclosing(self._screened(request, context)) as batches:
-            whole = [event async for batch in batches for event in batch]
+                if not judges or context.internal:
+                    async for batch in batches:
+                        yield batch
+                    return
+                whole = [event async for batch in batches for event in batch]
         yield await self._judged(whole, context)
 
     async def _judged(self, events: list[IndexedEvent], context: RequestContext) -> list[IndexedEvent]:

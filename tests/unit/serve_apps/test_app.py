@@ -16,7 +16,7 @@ def test_the_parts_are_wired_and_serves_own_limits_lie_far_above_ours():
     found = deployments(app({"config": "app_local.yaml"}))
     assert set(found) == {"ingress", "llama", "retriever", "aliases"}
     assert found["ingress"].max_ongoing_requests == found["ingress"]._deployment_config.max_queued_requests == FAR_ABOVE
-    assert found["llama"].max_ongoing_requests == 8 + 64  # what its engine runs and lets wait
+    assert found["llama"].max_ongoing_requests == FAR_ABOVE  # its engine lets wait and refuses
     values = found["ingress"].init_args[0]
     assert (values["ingress"]["max_ongoing_requests"], values["ingress"]["max_queued_requests"]) == (256, 256)
 
