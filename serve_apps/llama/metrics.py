@@ -25,6 +25,9 @@ class ReplicaMetrics:
         self._running = metrics.Gauge("llama_running_requests", "Requests that generate.")
         self._waiting = metrics.Gauge("llama_waiting_requests", "Requests that wait for a slot of the engine.")
         self._failed_steps = metrics.Gauge("llama_failed_steps", "Steps of the engine that ended in an exception.")
+        self._preempted = metrics.Gauge(
+            "llama_preempted_answers", "Times that an answer gave way to others, for want of memory or for fairness."
+        )
         self._adapters = metrics.Gauge("llama_loaded_adapters", "Adapters that are loaded.")
         self.adapter_loads = metrics.Counter(
             "llama_adapter_loads_total", "Adapters that were loaded, by outcome.", tag_keys=("outcome",)
@@ -46,4 +49,5 @@ class ReplicaMetrics:
         self._running.set(stats.running)
         self._waiting.set(stats.waiting)
         self._failed_steps.set(stats.failures)
+        self._preempted.set(stats.preempted)
         self._adapters.set(len(stats.adapters))

@@ -138,6 +138,8 @@ class EngineStats:
     """Whether it answers; False after steps that broke again and again."""
     failures: int = 0
     """Steps that broke since start."""
+    preempted: int = 0
+    """How often an answer gave way to others since start, and was computed again from its tokens."""
     refused_adapters: Mapping[str, str] = field(default_factory=dict)
     """Adapters that are not answered with any more, by digest, with the reason."""
     products: Mapping[str, str] = field(default_factory=dict)

@@ -141,6 +141,7 @@ class TorchEngine:
                 memory=memory,
                 healthy=self._thread.is_alive() and self._failures_in_a_row < _BROKEN_AFTER,
                 failures=self._failures,
+                preempted=self._scheduler.preempted,
                 refused_adapters=self._adapters.refused(),
                 products=self._model.products_in_words(),
             )

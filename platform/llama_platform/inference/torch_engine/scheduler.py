@@ -3,13 +3,15 @@
 Every running sequence that generates gets its token in every step. What is left of the step goes to prompts, in chunks:
 half of it to the one that was admitted first, so that none starves, the rest to the shortest, so that a short prompt
 never waits for the end of a long one and joins the others soon. A sequence is admitted when there is a slot
-and the KV cache has room for its prompt and its longest answer. Admission is in order of priority, then of the tokens
-that were computed for its tenant (FairShare), then of arrival. Where there is no room for a long request, shorter ones
-behind it may go first, but only MOST_OVERTAKES of them: it cannot starve.
+and the KV cache has room for what it has of tokens, the next RESERVE of its answer, and a page more for each that runs.
+Admission is in order of priority, then of the tokens that were computed for its tenant (FairShare), then of arrival.
+Where there is no room for a long request, shorter ones behind it may go first, but only MOST_OVERTAKES of them: it
+cannot starve. An answer gets a page more whenever it has filled what it has.
 
-What runs is thrown out for one reason only: a tenant with fewer sequences waits, and another one holds more than its
-share of the slots. Its youngest sequence waits again, and goes on where it was: its tokens are kept, and most of its
-pages are found again in the cache.
+What runs is preempted for two reasons. A tenant with fewer sequences waits, and another one holds more than its share
+of the slots: its youngest sequence gives way. Or an answer needs a page and none is left: of the lowest priority, the
+one that arrived last gives way. It waits again, and goes on where it was: its tokens are kept, and what is not found
+again in the cache is computed again.
 """
 
 from collections import Counter
@@ -24,6 +26,8 @@ from llama_platform.inference.torch_engine.kv_cache import PagePool
 
 MOST_OVERTAKES = 16
 """Sequences that may be admitted before one that has waited longer."""
+RESERVE = 128
+"""Tokens of an answer that there must be room for when it is admitted."""
 MOST_LOOKED_AT = 16
 """Waiting sequences that a step looks at for one that there is room for."""
 
@@ -50,6 +54,8 @@ class Sequence:
     """The pool's name for what these hold."""
     arrival: int = 0
     """Number of its arrival; set at admission."""
+    begun: bool = False
+    """Whether it has been admitted before."""
     overtaken: int = 0
     """Later sequences that were admitted before it."""
     scored: bool = False
@@ -71,6 +77,11 @@ class Sequence:
     def total_pages(self) -> int:
         """Return the pages that it needs to its end; the last token generated is never computed."""
         return -(-(len(self.prompt_ids) + self.max_new_tokens - 1) // PAGE)
+
+    @property
+    def first_pages(self) -> int:
+        """Return the pages that it is admitted with: a scored prompt is never preempted, and has all from the start."""
+        return self.total_pages if self.scored else min(self.total_pages, -(-(len(self.tokens) + RESERVE) // PAGE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +117,8 @@ class Scheduler:
         self._looked = False
         """Whether nothing has come or gone since no room was found for what waits."""
         self._arrivals = count()
+        self.preempted = 0
+        """How often a sequence has given way."""
 
     @property
     def waiting(self) -> list[Sequence]:
@@ -142,6 +155,7 @@ class Scheduler:
         Args:
             prompt_tokens: how many tokens of prompts the step may compute beside the generating sequences.
         """
+        self._grow()
         self._admit()
         generating = [s for s in self.running if len(s.tokens) - s.computed == 1]
         reading = [s for s in self.running if len(s.tokens) - s.computed > 1]
@@ -167,6 +181,21 @@ class Scheduler:
                 tokens = sequence.tokens[place * PAGE : (place + 1) * PAGE]
                 sequence.content = self._pool.cache_full_page(sequence.content, tokens, sequence.pages[place])
                 sequence.cached_pages = place + 1
+
+    def _grow(self) -> None:
+        """Give answers that have filled their pages another one, the first of them before the last."""
+        for sequence in sorted(self.running, key=_precedence):
+            while sequence.pages and len(sequence.tokens) > len(sequence.pages) * PAGE:
+                if self._pool.available:
+                    sequence.pages += self._pool.allocate(1)
+                else:  # at worst its own turn is over
+                    self._preempt(max((s for s in self.running if not s.scored), key=_precedence))
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self._stop(sequence)
+        self._waiting[sequence] = sequence.arrival
+        self._looked = False
+        self.preempted += 1
 
     def _turn(self, sequence: Sequence) -> tuple[int, float, int, int]:
         """Return what waiting sequences are ordered by; of tenants that have used as much, who runs less is first."""
@@ -201,7 +230,7 @@ class Scheduler:
             return True
         staying, victims = list(self.running), list[Sequence]()
         pages = self._pool.available
-        while len(staying) >= self._max_running or pages < sequence.total_pages:
+        while len(staying) >= self._max_running or pages < sequence.first_pages + len(staying):
             victim = _victim(sequence, staying)
             if victim is None:
                 return False
@@ -209,8 +238,7 @@ class Scheduler:
             victims.append(victim)
             pages += len(victim.pages)  # as many at most: what others share stays
         for victim in victims:
-            self._stop(victim)
-            self._waiting[victim] = victim.arrival
+            self._preempt(victim)
         return self._start(sequence)
 
     def _stop(self, sequence: Sequence) -> None:
@@ -223,19 +251,24 @@ class Scheduler:
         # The last token of a prompt is always computed: its logits are the first answer.
         known = () if sequence.scored else sequence.tokens[:-1]
         shared, content = self._pool.match(sequence.adapter, known)
-        needed = sequence.total_pages - len(shared)
-        if needed > self._pool.available:
+        needed = sequence.first_pages - len(shared)
+        if needed + len(self.running) > self._pool.available:
             self._pool.release(shared)
             return False
         sequence.pages = shared + self._pool.allocate(needed)
         sequence.computed = len(shared) * PAGE
         sequence.cached_pages, sequence.content = len(shared), content
-        if not sequence.generated:  # what it finds of itself, after it was thrown out, is no saving
-            sequence.cached = sequence.computed
+        if not sequence.begun:  # what it finds of itself, after it has given way, is no saving
+            sequence.begun, sequence.cached = True, sequence.computed
             self._share.charge(sequence.tenant, sequence.weight, len(sequence.prompt_ids) - sequence.cached)
         sequence.arrival = self._waiting.pop(sequence)
         self.running.append(sequence)
         return True
+
+
+def _precedence(sequence: Sequence) -> tuple[int, int]:
+    """Return what running sequences are ordered by when pages are short: the last gives way."""
+    return -sequence.priority, sequence.arrival
 
 
 def _victim(waiting: Sequence, running: list[Sequence]) -> Sequence | None:

@@ -9,6 +9,7 @@ from engine_contract import EngineContract, answer, ids_of
 from llama_platform.errors import InputError, UnavailableError
 from llama_platform.inference.config import EngineConfig
 from llama_platform.inference.protocol import FinishEvent, GenerationRequest, SamplingParams
+from llama_platform.inference.torch_engine.batch import PAGE
 from llama_platform.inference.torch_engine.engine import TorchEngine
 
 
@@ -222,6 +223,35 @@ def test_one_wake_up_of_the_event_loop_per_step(small, run):
 def test_float16_on_a_cpu_is_refused(tiny_config, tiny_template):
     with pytest.raises(InputError, match="float16 needs a GPU"):
         make(tiny_config.model_copy(update={"dtype": "float16"}), tiny_template)
+
+
+def test_answers_that_gave_way_for_want_of_pages_are_the_same(tiny_config, tiny_template, run, adapter_folder):
+    # Room for one answer to its end and the beginnings of two.
+    engine = make(tiny_config, tiny_template, max_running=4, kv_cache_mib=5, context_length=400, prefix_cache=False)
+    room = engine._pool.pages * PAGE
+    run(engine.load_adapter("d" * 64, adapter_folder))
+
+    def asked(number):
+        sampling = SamplingParams(
+            temperature=0.0 if number < 2 else 1.0, seed=number, max_new_tokens=350, ignore_eos=True
+        )
+        return GenerationRequest(
+            request_id=str(number), prompt_ids=tuple(range(5, 45 + number)), sampling=sampling,
+            adapter_digest="d" * 64 if number % 2 else None,
+        )  # fmt: skip
+
+    async def together():
+        return [ids_of(events) for events in await asyncio.gather(*(answer(engine, asked(n)) for n in range(4)))]
+
+    async def alone():
+        return [ids_of(await answer(engine, asked(n))) for n in range(4)]
+
+    assert room < 4 * 390
+    company = run(together())
+    assert engine.stats().preempted > 0
+    assert company == run(alone())
+    assert run(until_idle(engine))
+    run(engine.close())
 
 
 def test_an_answer_that_was_thrown_out_for_another_tenant_is_the_same(tiny_config, tiny_template, run, adapter_folder):

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from llama_platform.errors import InputError
 from llama_platform.inference.torch_engine.batch import PAGE
-from llama_platform.inference.torch_engine.scheduler import MOST_OVERTAKES, Sequence
+from llama_platform.inference.torch_engine.scheduler import MOST_OVERTAKES, RESERVE, Sequence
 from scheduler_steps import make, step
 
 
@@ -43,7 +43,8 @@ def test_whatever_comes_everything_ends_and_every_page_comes_back(requests, budg
             break
         assert len(scheduler.running) <= 3
         held = [page for s in scheduler.running for page in s.pages]
-        assert all(len(s.pages) == s.total_pages for s in scheduler.running)
+        assert all(len(s.tokens) <= len(s.pages) * PAGE + (s.generated > 0) for s in scheduler.running)
+        assert all(len(s.pages) <= s.total_pages for s in scheduler.running)
         if not prefix_cache:
             assert len(held) == len(set(held))
         stayed = [s for s in generating if s not in thrown_out or s.generated >= s.max_new_tokens]
@@ -111,6 +112,53 @@ def test_a_request_that_can_never_fit_is_refused():
     _, scheduler = make(pages=3)
     with pytest.raises(InputError, match="need 4 pages; the KV cache has 3"):
         scheduler.add(Sequence((0,) * 90, 20))
+
+
+def test_answers_that_end_early_do_not_wait_for_room_that_nobody_needs():
+    pool, scheduler = make(pages=60, max_running=8)
+    for number in range(8):
+        scheduler.add(Sequence((number,) * 20, 1000))  # to their ends they would need 8 x 32 pages
+    step(scheduler)
+    assert len(scheduler.running) == 8
+    assert pool.available == 60 - 8 * -(-(20 + RESERVE) // PAGE)
+
+
+def test_without_a_page_the_last_comer_of_the_lowest_priority_gives_way_and_goes_on_where_it_was():
+    pool, scheduler = make(pages=20, max_running=4)
+    sequences = [Sequence((n,) * 20, 400, priority=n == 3) for n in range(4)]
+    for sequence in sequences:
+        scheduler.add(sequence)
+    step(scheduler)
+    first, second, _, urgent = sequences
+    running = {s for s in sequences if s in scheduler.running}
+    assert running == {urgent, first, second}  # a page for the growth of each must be free
+    while not scheduler.preempted:
+        step(scheduler)
+    assert second not in scheduler.running
+    tokens = list(second.tokens)
+    assert len(tokens) > 20
+    while second not in scheduler.running:
+        step(scheduler)
+    assert second.tokens[: len(tokens)] == tokens
+    while step(scheduler):
+        assert not {urgent, first} & {s for s in scheduler.waiting if s.begun}  # the first never give way
+    assert [s.generated for s in sequences] == [400] * 4
+    assert pool.available == 20
+
+
+def test_a_scored_prompt_never_gives_way():
+    _, scheduler = make(pages=15, max_running=2)
+    answer, scored = Sequence((1,), 300), Sequence((2,) * 60, 200, scored=True)
+    scheduler.add(answer)
+    scheduler.add(scored)
+    step(scheduler)
+    assert len(scored.pages) == scored.total_pages
+    while scored in scheduler.running:
+        step(scheduler)
+    assert (scored.generated, scheduler.preempted) == (200, 1)  # the answer that had no page gave way itself
+    while step(scheduler):
+        pass
+    assert answer.generated == 300
 
 
 def flood(tenants, steps=4000, every=40):
