@@ -26,6 +26,13 @@ def assigned_device() -> torch.device:
     return torch.device("cuda", visible.index(own) if own in visible else int(own))
 
 
+def assigned_gpus() -> int:
+    """Return how many GPUs Ray has assigned to this task or actor, a shared one counted as one."""
+    import ray
+
+    return len(ray.get_gpu_ids()) if ray.is_initialized() else 0
+
+
 def configured_device(use_gpu: bool) -> torch.device:
     """Return the device of a command that computes in its own process.
 

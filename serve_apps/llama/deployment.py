@@ -12,9 +12,10 @@ from ray.serve.handle import DeploymentHandle
 
 from llama_platform.artifacts.location import repository_from
 from llama_platform.artifacts.repository import ArtifactVersion
-from llama_platform.device import assigned_device
+from llama_platform.device import assigned_device, assigned_gpus
 from llama_platform.errors import EngineError
 from llama_platform.inference.adapter_holder import AdapterHolder
+from llama_platform.inference.adapter_ranks import with_published_rank
 from llama_platform.inference.make_engine import engine_kind, make_engine
 from llama_platform.inference.protocol import FinishEvent, GenerationRequest, IndexedEvent, TokenEvent
 from llama_platform.logs import setup_logging
@@ -45,7 +46,10 @@ class LlamaDeployment:
         # Ray sets OMP_NUM_THREADS=1 for replicas with less than one CPU; the engine sets its own count.
         tokenizer, threads = load_template(self._config.base).tokenizer, self._config.llama.num_threads()
         base, engine, self._device = self._config.base, self._config.engine, assigned_device()
-        self._engine = await asyncio.to_thread(make_engine, base, tokenizer, threads, engine, self._device)
+        if engine_kind(engine, self._device) == "vllm":
+            engine = await asyncio.to_thread(with_published_rank, engine, self._repository)
+        gpus = max(1, assigned_gpus())
+        self._engine = await asyncio.to_thread(make_engine, base, tokenizer, threads, engine, self._device, gpus)
         self._load = LoadTracker()
         self._metrics = ReplicaMetrics()
         self._adapters = AdapterHolder(

@@ -66,7 +66,7 @@ class ShardWorker:
         Args:
             config: BatchConfig as JSON.
         """
-        from llama_platform.device import assigned_device
+        from llama_platform.device import assigned_device, assigned_gpus
         from llama_platform.inference.make_engine import make_engine
 
         self._config = BatchConfig.model_validate(config)
@@ -75,7 +75,12 @@ class ShardWorker:
         self._template = load_template(self._config.base)
         threads = self._config.threads or max(1, int(self._config.num_cpus))
         self._engine = make_engine(
-            self._config.base, self._template.tokenizer, threads, self._config.engine, assigned_device()
+            self._config.base,
+            self._template.tokenizer,
+            threads,
+            self._config.engine,
+            assigned_device(),
+            max(1, assigned_gpus()),
         )
         self._adapters = AdapterHolder(self._engine, self._repository.fetched)
         self._rules = RuleSet.read(self._config.safety.rules)

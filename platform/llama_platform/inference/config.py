@@ -1,12 +1,29 @@
 """Configuration of an engine: memory, batch and queue."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from llama_platform.config import Config
 
 Positive = Annotated[int, Field(ge=1)]
+
+
+class VllmConfig(Config):
+    """What only vLLM is told; an engine of our own refuses it."""
+
+    max_loras: Annotated[int, Field(ge=1, le=256)] = 8
+    """Different adapters that a step can use; memory of `engine.max_adapter_rank` is reserved for each."""
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Share of each GPU's memory that vLLM takes."""
+    quantization: Literal["fp8", "bitsandbytes"] | None = None
+    """How the weights of a base of 16 bits are held: `fp8` 8 bits, `bitsandbytes` 4. None for as they are stored, which
+    is also for bases that were quantised before, by AWQ or GPTQ: their config.json says so."""
+    kv_cache_dtype: Literal["auto", "fp8"] = "auto"
+    """How keys and values are held: `auto` as the weights' precision, `fp8` 8 bits."""
+    speculative: dict[str, Any] | None = None
+    """vLLM's `speculative_config`, such as {method: ngram, num_speculative_tokens: 3, prompt_lookup_max: 4}; None for
+    no speculation."""
 
 
 class EngineConfig(Config):
@@ -38,5 +55,8 @@ class EngineConfig(Config):
     adapter_memory_mib: Positive | None = None
     """Memory for loaded adapters, in MiB; the least recently used is evicted first. None for four adapters of rank 64
     on every projection, 1.2 GiB of a 7B base in 16 bits, and at least 512 MiB."""
-    max_adapter_rank: Annotated[int, Field(ge=1, le=1024)] = 256
-    """Adapters of a higher rank are refused."""
+    max_adapter_rank: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """Adapters of a higher rank are refused. None for 256 with our engine; vLLM, which reserves memory for it, is given
+    the highest rank that an alias names when a replica starts, or 64 where that cannot be told."""
+    vllm: VllmConfig = VllmConfig()
+    """What only vLLM is told."""

@@ -61,6 +61,8 @@ def plan_memory(
     adapters: int = 8,
     rank: int = 64,
     quantization: Quantization = "none",
+    kv_bytes: int = 2,
+    utilization: float = UTILIZATION,
 ) -> MemoryPlan:
     """Return what a replica needs on each of its GPUs.
 
@@ -71,6 +73,8 @@ def plan_memory(
         adapters: how many can be in use at the same time, 0 for none.
         rank: the largest rank of them.
         quantization: how weights of projections are stored.
+        kv_bytes: bytes of a number in the KV cache.
+        utilization: share of a GPU that vLLM takes.
     """
     hidden, inner, layers = config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"]
     heads = config["num_attention_heads"]
@@ -85,27 +89,39 @@ def plan_memory(
     sides += sum(outputs + inputs / gpus for outputs, inputs in split_by_inputs)
     buffers = adapters * rank * layers * sides * 2
     overhead = OVERHEAD_GIB * GIB
-    left = gpu_gib * GIB * UTILIZATION - weights - buffers - overhead
-    return MemoryPlan(int(weights), int(buffers), int(overhead), int(left), 2 * layers * keys * 2 // gpus)
+    left = gpu_gib * GIB * utilization - weights - buffers - overhead
+    return MemoryPlan(int(weights), int(buffers), int(overhead), int(left), 2 * layers * keys * kv_bytes // gpus)
 
 
-def check_fits(config: Mapping[str, int], gpu_gib: float, gpus: int, adapters: int, rank: int) -> None:
+def check_fits(
+    config: Mapping[str, int],
+    gpu_gib: float,
+    gpus: int,
+    adapters: int,
+    rank: int,
+    quantization: Quantization = "none",
+    kv_bytes: int = 2,
+    utilization: float = UTILIZATION,
+) -> None:
     """Check that a replica has room for at least one request, before vLLM is started for minutes to find out.
 
     Args:
-        config: the base's `config.json`, of 16 bits.
+        config: the base's `config.json`.
         gpu_gib: memory of one GPU, GiB.
         gpus: how many the base is spread over.
         adapters: how many can be in use at the same time.
         rank: the largest rank of them.
+        quantization: how weights of projections are stored.
+        kv_bytes: bytes of a number in the KV cache.
+        utilization: share of a GPU that vLLM takes.
 
     Raises:
         InputError: it has not, with what takes the memory.
     """
-    plan = plan_memory(config, gpu_gib, gpus, adapters, rank)
+    plan = plan_memory(config, gpu_gib, gpus, adapters, rank, quantization, kv_bytes, utilization)
     if not plan.fits:
         raise InputError(
-            f"{gpu_gib:.1f} GiB of GPU memory, of which vLLM takes {UTILIZATION:.0%}, are too little: "
+            f"{gpu_gib:.1f} GiB of GPU memory, of which vLLM takes {utilization:.0%}, are too little: "
             f"{plan.weights / GIB:.1f} GiB weights, {plan.adapters / GIB:.1f} GiB for {adapters} adapters of rank "
             f"{rank} (engine.max_adapter_rank), {plan.overhead / GIB:.1f} GiB CUDA and activations; a request of 4,096 "
             f"tokens needs {plan.kv_per_token * 4096 / GIB:.1f} GiB more. See llama-platform fit"

@@ -6,7 +6,7 @@ import torch
 
 from llama_platform.device import CPU
 from llama_platform.errors import InputError
-from llama_platform.inference.config import EngineConfig
+from llama_platform.inference.config import EngineConfig, VllmConfig
 from llama_platform.inference.protocol import Engine
 from llama_platform.models.base_model import BaseConfig
 
@@ -25,7 +25,7 @@ def engine_kind(config: EngineConfig, device: torch.device) -> Literal["torch", 
 
 
 def make_engine(
-    base: BaseConfig, tokenizer: Any, threads: int, config: EngineConfig, device: torch.device = CPU
+    base: BaseConfig, tokenizer: Any, threads: int, config: EngineConfig, device: torch.device = CPU, gpus: int = 1
 ) -> Engine:
     """Return an engine with its base loaded.
 
@@ -35,14 +35,17 @@ def make_engine(
         threads: number of threads of computation on a CPU.
         config: which engine, and its sizes.
         device: what it computes on.
+        gpus: how many GPUs, `device` and those after it, the base is spread over.
 
     Raises:
-        InputError: the base cannot be loaded, or the engine is not installed.
+        InputError: the base cannot be loaded, the engine is not installed, or a setting is for the other engine.
     """
     if engine_kind(config, device) == "vllm":
         from llama_platform.inference.vllm_engine import VllmEngine
 
-        return VllmEngine(base, tokenizer, config)
+        return VllmEngine(base, tokenizer, config, gpus)
+    if config.vllm != VllmConfig():
+        raise InputError("engine.vllm: is for vLLM, and this replica's engine is our own (engine.kind)")
     from llama_platform.inference.torch_engine.engine import TorchEngine
 
     return TorchEngine(base, tokenizer, threads, config)

@@ -16,7 +16,7 @@ from llama_platform.errors import EngineError, InputError, IntegrityError
 from llama_platform.inference.config import EngineConfig
 from llama_platform.inference.detokenizer import Detokenizer
 from llama_platform.inference.fair_share import FairShare
-from llama_platform.inference.gpu_memory import GIB, check_fits, read_shape
+from llama_platform.inference.gpu_memory import GIB
 from llama_platform.inference.protocol import (
     EngineStats,
     FinishEvent,
@@ -30,13 +30,12 @@ from llama_platform.inference.protocol import (
     check_prompt,
 )
 from llama_platform.inference.queue_bounds import check_queue
+from llama_platform.inference.vllm_settings import adapter_rank, check_memory, vllm_arguments
 from llama_platform.models.adapter_folder import check_adapter, check_plain
 from llama_platform.models.base_model import BaseConfig, base_folder, end_ids
 
 PRIORITY_STEP = 10**9
 """Tokens that no counter reaches: a higher priority counts for more than any share."""
-_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""Bounds on the rank that vLLM can be set up for."""
 
 
 class VllmEngine:
@@ -44,19 +43,21 @@ class VllmEngine:
 
     keeps_folders = True  # vLLM reads a folder again whenever the adapter has left its memory
 
-    def __init__(self, base: BaseConfig, tokenizer: Any, config: EngineConfig | None = None) -> None:
+    def __init__(self, base: BaseConfig, tokenizer: Any, config: EngineConfig | None = None, gpus: int = 1) -> None:
         """Load the base, in vLLM's own process, and start.
 
         Args:
             base: what to load.
             tokenizer: the base's.
             config: sizes. Without `kv_cache_mib` vLLM decides itself.
+            gpus: how many GPUs of this machine the base is spread over.
 
         Raises:
-            InputError: vLLM is not installed, or cannot load the base.
+            InputError: vLLM is not installed, cannot load the base, or has no room for it, or a setting is not for it.
         """
         self._config = config or EngineConfig()
         folder = base_folder(base)
+        arguments = vllm_arguments(folder, base, self._config, gpus)
         try:
             from vllm.engine.arg_utils import AsyncEngineArgs
             from vllm.platforms import current_platform
@@ -65,29 +66,10 @@ class VllmEngine:
             raise InputError(
                 f"vLLM cannot be imported ({error}): install the extra, pip install 'llama-platform[vllm]'"
             ) from error
-        adapters = min(8, self._config.max_running)
-        rank = next((rank for rank in _RANKS if rank >= self._config.max_adapter_rank), _RANKS[-1])
-        if current_platform.is_cuda() and "quantization_config" not in (shape := read_shape(str(folder))):
-            memory = current_platform.get_device_total_memory() / GIB
-            check_fits(shape, memory, gpus=1, adapters=adapters, rank=rank)
-        kv_bytes = None if self._config.kv_cache_mib is None else self._config.kv_cache_mib * 2**20
-        arguments = AsyncEngineArgs(
-            model=str(folder),
-            dtype=base.dtype,
-            max_model_len=self._config.context_length,
-            max_num_seqs=self._config.max_running,
-            max_num_batched_tokens=max(self._config.max_step_tokens, self._config.max_running),
-            kv_cache_memory_bytes=kv_bytes,
-            enable_prefix_caching=self._config.prefix_cache,
-            enable_lora=True,
-            max_loras=adapters,
-            max_lora_rank=rank,
-            scheduling_policy="priority",
-            trust_remote_code=False,
-            disable_log_stats=True,
-        )
+        if current_platform.is_cuda():
+            check_memory(folder, current_platform.get_device_total_memory() / GIB, gpus, self._config)
         try:
-            self._llm: Any = AsyncLLM.from_engine_args(arguments)
+            self._llm: Any = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
         except (ValueError, RuntimeError) as error:
             raise InputError(f"{folder}: vLLM cannot serve this: {error}") from error
         self.context_length = int(self._llm.model_config.max_model_len)
@@ -150,7 +132,12 @@ class VllmEngine:
                 return
             from vllm.lora.request import LoRARequest
 
-            check_plain(check_adapter(folder))
+            check_plain(facts := check_adapter(folder))
+            if (rank := facts["r"]) > (most := adapter_rank(self._config)):
+                raise IntegrityError(
+                    f"the adapter has rank {rank}, and vLLM was given memory for {most}: with engine.max_adapter_rank "
+                    f"{rank}, or none, deploy again"
+                )
             adapter = LoRARequest(digest, next(self._numbers), str(folder))
             try:
                 await self._llm.add_lora(adapter)

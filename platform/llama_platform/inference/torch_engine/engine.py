@@ -41,6 +41,8 @@ from llama_platform.inference.torch_engine.scheduler import ScheduledChunk, Sche
 from llama_platform.models.base_model import BaseConfig, base_folder, end_ids
 
 _log = logging.getLogger(__name__)
+MAX_ADAPTER_RANK = 256
+"""The largest rank of adapters where none is configured."""
 _BROKEN_AFTER = 3
 """Steps that break one after another before the engine gives up."""
 
@@ -72,7 +74,7 @@ class TorchEngine:
         self._adapters = AdapterPool(
             self._model,
             adapter_memory(self._model.architecture, base.dtype, self._config),
-            self._config.max_adapter_rank,
+            self._config.max_adapter_rank or MAX_ADAPTER_RANK,
         )
         self._pool = PagePool(pages, self._config.prefix_cache)
         self._scheduler = Scheduler(self._pool, self._config.max_running)

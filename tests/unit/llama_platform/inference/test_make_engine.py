@@ -35,3 +35,9 @@ def test_vllm_that_is_not_installed_is_named(tiny_config, monkeypatch):
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(InputError, match="vllm"):
         make_engine(tiny_config, load_template(tiny_config).tokenizer, 1, EngineConfig(), GPU)
+
+
+def test_settings_of_vllm_are_refused_by_the_own_engine(tiny_config):
+    config = EngineConfig.model_validate({"vllm": {"max_loras": 2}})
+    with pytest.raises(InputError, match=r"engine\.vllm: is for vLLM"):
+        make_engine(tiny_config, load_template(tiny_config).tokenizer, 1, config)
