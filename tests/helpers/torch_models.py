@@ -2,7 +2,7 @@
 
 from llama_platform.inference.torch_engine.architecture import read_architecture
 from llama_platform.inference.torch_engine.cpu.model import CpuModel
-from llama_platform.inference.torch_engine.weights import Weights
+from llama_platform.models.weight_files import Weights
 
 
 def on_kernels(folder, kind="f32", threads=2, int8=False, products="auto"):

@@ -12,8 +12,8 @@ from llama_platform.inference.torch_engine.architecture import Architecture, rea
 from llama_platform.inference.torch_engine.batch import PAGE
 from llama_platform.inference.torch_engine.model import Model
 from llama_platform.inference.torch_engine.torch_model import TorchModel
-from llama_platform.inference.torch_engine.weights import Weights
 from llama_platform.models.base_model import Precision
+from llama_platform.models.weight_files import Weights
 
 _log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import torch
 
 from llama_platform.inference.torch_engine.architecture import Architecture
 from llama_platform.inference.torch_engine.batch import Batch
-from llama_platform.inference.torch_engine.weights import Weights
+from llama_platform.models.weight_files import Weights
 
 LoraMatrices = Mapping[tuple[int, str], tuple[torch.Tensor, torch.Tensor]]
 """By layer and projection: A [rank, inputs] and B [outputs, rank], float32, with the adapter's scale in B."""

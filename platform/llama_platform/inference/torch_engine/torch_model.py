@@ -9,7 +9,7 @@ from torch.nn import functional
 from llama_platform.inference.torch_engine.architecture import Architecture
 from llama_platform.inference.torch_engine.batch import PAGE, Batch, Chunk
 from llama_platform.inference.torch_engine.model import FUSED, LoraMatrices, read_layer, rotary_table
-from llama_platform.inference.torch_engine.weights import Weights
+from llama_platform.models.weight_files import Weights
 
 
 @dataclass(frozen=True, slots=True)

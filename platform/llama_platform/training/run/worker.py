@@ -54,6 +54,7 @@ from llama_platform.training.run.state import TrainerState
 from llama_platform.training.schedule import learning_rate_at
 from llama_platform.training.step import TrainingStep, prepare_for_training, to_device
 from llama_platform.training.zero.engine import init_deepspeed, start_engine
+from llama_platform.training.zero.loading import load_sharded_base
 from llama_platform.training.zero.state import gather_moments, gather_weights, load_weights, restore
 
 log = logging.getLogger(__name__)
@@ -142,7 +143,9 @@ class FinetuneWorker:
 
     def _start_engine(self, accumulation_steps: int, checkpoint: Checkpoint | None) -> None:
         training = self.config.training
-        model = load_base_model(self.config.base.model_copy(update={"dtype": training.precision}), self.device)
+        base = self.config.base.model_copy(update={"dtype": training.precision})
+        sharded = training.zero_stage == 3
+        model = load_sharded_base(base, training) if sharded else load_base_model(base, self.device)
         self.model = attach_lora(model, self.config.lora, training.seed)
         if checkpoint is not None:
             load_weights(self.model, checkpoint.weights)

@@ -20,7 +20,7 @@ from llama_platform.inference.torch_engine.cpu.matrix_unit import MATRIX_STEPS, 
 from llama_platform.inference.torch_engine.cpu.products import Implementation, Products, ProductSetting, measure
 from llama_platform.inference.torch_engine.cpu.tile import BLOCK, GROUP, LANES, WeightFormat
 from llama_platform.inference.torch_engine.model import FUSED, LoraMatrices, read_layer, rotary_table
-from llama_platform.inference.torch_engine.weights import Weights
+from llama_platform.models.weight_files import Weights
 
 _ALIGNMENT = 64
 _QUERIES = 24

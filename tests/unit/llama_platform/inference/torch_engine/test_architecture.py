@@ -6,7 +6,7 @@ import torch
 from llama_platform.errors import InputError
 from llama_platform.inference.torch_engine.architecture import read_architecture
 from llama_platform.inference.torch_engine.torch_model import TorchModel
-from llama_platform.inference.torch_engine.weights import Weights
+from llama_platform.models.weight_files import Weights
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ ALONE = {
     "grouped": {"stage": 2, "batching": "grouped"},
     "padded": {"stage": 2, "batching": "padded"},
     "offloaded": {"stage": 2, "offload": "optimizer"},
+    "offloaded zero3": {"stage": 3, "offload": "optimizer_and_base", "resume": True},
 }
 TOGETHER = {
     "zero2": {"stage": 2},
@@ -54,7 +55,7 @@ def together(tmp_path_factory):
     return train(tmp_path_factory.mktemp("together"), 2, TOGETHER)
 
 
-@pytest.mark.parametrize("name", ["zero0", "zero1", "zero2", "zero3", "dropout"])
+@pytest.mark.parametrize("name", ["zero0", "zero1", "zero2", "zero3", "dropout", "offloaded zero3"])
 def test_a_restored_engine_continues_the_same_curve(alone, name):
     assert alone[name]["resumed"] == pytest.approx(alone[name]["whole"][SECOND_HALF], rel=1e-6)
     assert alone[name]["whole"][-1] < alone[name]["whole"][0]
@@ -97,5 +98,6 @@ def test_every_way_of_batching_has_the_same_curve(alone, batching):
     assert alone[batching]["whole"] == pytest.approx(alone["zero2"]["whole"], rel=1e-4)
 
 
-def test_an_offloaded_optimizer_has_the_same_curve(alone):
-    assert alone["offloaded"]["whole"] == pytest.approx(alone["zero2"]["whole"], rel=1e-5)
+@pytest.mark.parametrize("name", ["offloaded", "offloaded zero3"])
+def test_what_is_offloaded_has_the_same_curve(alone, name):
+    assert alone[name]["whole"] == pytest.approx(alone["zero2"]["whole"], rel=1e-5)

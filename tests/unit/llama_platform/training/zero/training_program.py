@@ -15,6 +15,7 @@ from llama_platform.training.batching.batches import TrainingData
 from llama_platform.training.config import TrainingConfig
 from llama_platform.training.step import TrainingStep, prepare_for_training
 from llama_platform.training.zero.engine import init_deepspeed, start_engine
+from llama_platform.training.zero.loading import load_sharded_base
 from llama_platform.training.zero.state import gather_moments, gather_weights, load_weights, restore
 
 GLOBAL_BATCH, MICRO_BATCH, STEPS = 8, 2, 20
@@ -33,7 +34,8 @@ class Run:
             precision=precision,
             offload=options.get("offload", "none"),
         )
-        base = load_base_model(BaseConfig(model="tiny", prompt_style="plain", dtype=precision))
+        base = BaseConfig(model="tiny", prompt_style="plain", dtype=precision)
+        base = load_sharded_base(base, training) if training.zero_stage == 3 else load_base_model(base)
         settings = LoraSettings(r=4, dropout=options.get("dropout", 0.0), targets="all-linear")
         self.model = attach_lora(base, settings, seed=0)
         if weights:

@@ -1,7 +1,7 @@
 import pytest
 
 from llama_platform.errors import InputError
-from llama_platform.inference.torch_engine.weights import Weights
+from llama_platform.models.weight_files import Weights
 
 
 def test_pickled_weights_are_not_opened(tmp_path):
