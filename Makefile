@@ -19,12 +19,12 @@ $(VENV)/.run: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@# torch first and pinned: a looser requirement met earlier would pull another build of it
 	@$(PIP) install --quiet --constraint constraints.txt torch
-	@$(PIP) install --quiet --constraint constraints.txt --editable .
+	@$(PIP) install --quiet --constraint constraints.txt --editable '.[all]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
 	@echo "Setting up $(VENV) (development packages, once) …"
-	@$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
+	@$(PIP) install --quiet --constraint constraints.txt --editable '.[all,dev]'
 	@touch $@
 
 demo: $(VENV)/.run  ## the whole path on this machine: data, fine-tuning, serving, answers; then stop
@@ -90,12 +90,16 @@ bench-routing: $(VENV)/.dev  ## what following replicas costs the controller
 
 bench: bench-training bench-engine bench-serving bench-rag bench-routing  ## every benchmark, one after another
 
-check: $(VENV)/.dev  ## formatting, lint, types, import directions, prose
+RESOLVE := $(BIN)/uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 pyproject.toml
+
+check: $(VENV)/.dev  ## formatting, lint, types, import directions, prose, what each role installs
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/cfn-lint platform/aws/*.yaml
+	@for role in data rag serve train all; do $(RESOLVE) --extra $$role -c constraints.txt > /dev/null || exit 1; done
+	@$(RESOLVE) --extra rag --extra serve --extra vllm -c constraints-vllm.txt > /dev/null
 	@$(BIN)/python -m pytest -q tests/unit/test_layout.py tests/unit/test_prose.py tests/unit/test_documents_are_true.py
 
 clean:  ## remove everything that the other targets made

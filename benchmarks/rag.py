@@ -35,9 +35,10 @@ from rag.dense_index import DenseIndex, IndexingConfig
 from rag.documents.chunking import Chunk
 from rag.embedding import SentenceTransformerEmbedder
 from rag.embedding_model import OFFLINE_MODEL, EmbeddingConfig, EmbeddingModel
+from rag.indexed_documents import IndexedDocument
 from rag.prompt import build_messages
-from rag.search.retriever import Hit
-from rag.snapshot import IndexedDocument, make_snapshot, write_snapshot
+from rag.search.query import Hit
+from rag.snapshot import make_snapshot, write_snapshot
 
 PACKAGES = Path(".cache/bench/rag-packages")
 RECALL, K, BATCH, THREADS = 0.99, 10, 256, 2

@@ -20,7 +20,8 @@ def main() -> int:
     from llama_platform.artifacts.location import StoreConfig, repository_from
     from rag.embedding import SentenceTransformerEmbedder
     from rag.embedding_model import EmbeddingConfig
-    from rag.search.retriever import Query, Retriever
+    from rag.search.query import Query
+    from rag.search.retriever import Retriever
     from rag.snapshot import read_snapshot
 
     store, cache, index = sys.argv[1:]

@@ -107,9 +107,9 @@ def speed(run: dict[str, float]) -> float:
 def build_inputs() -> tuple[str, Path, Path]:
     """Build the model and the dataset once; return the model's folder, the store and the tokenized chats."""
     from llama_platform.artifacts.location import StoreConfig, repository_from
-    from llama_platform.data.checks.doctor import Policies
+    from llama_platform.data.checks.policies import Policies
     from llama_platform.data.config import DataConfig
-    from llama_platform.data.dataset import publish_dataset
+    from llama_platform.data.publish import publish_dataset
     from llama_platform.data.reading.sources import open_sources
     from llama_platform.data.tokenize import load_tokenized
     from llama_platform.models.base_model import load_template

@@ -34,7 +34,8 @@ from rag.documents.sandbox import make_cutter
 from rag.embedding import Embedder
 from rag.embedding_model import EmbeddingConfig
 from rag.search.evaluation import Quality, Questions, evaluate, read_questions
-from rag.search.retriever import Hit, Mode, Query, Retriever
+from rag.search.query import Hit, Mode, Query
+from rag.search.retriever import Retriever
 from rag.snapshot import Snapshot, make_snapshot, read_snapshot
 
 

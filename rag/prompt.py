@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llama_platform.models.prompt import Message, PromptTemplate, neutralize
-from rag.search.retriever import Hit
+from rag.search.query import Hit
 
 INSTRUCTION = "Answer from the sources and cite them by number."
 MAX_TOKEN_CHARS = 20

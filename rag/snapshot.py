@@ -16,6 +16,7 @@ from llama_platform.config import Config
 from llama_platform.errors import IntegrityError
 from rag.dense_index import DenseIndex, IndexingConfig, IndexKind, Stored
 from rag.documents.chunking import Chunk
+from rag.indexed_documents import IndexedDocument, write_documents
 from rag.lexical_index import LexicalIndex
 
 TEXTS, NUMBERS = ("document", "title", "heading", "text"), ("start", "end")
@@ -24,11 +25,6 @@ CHUNKS = pa.schema(
     + [(name, pa.int64()) for name in NUMBERS]
     + [("page", pa.int32()), ("tags", pa.list_(pa.string())), ("date", pa.string())]
 )
-DOCUMENTS = pa.schema([
-    ("id", pa.string()), ("title", pa.string()), ("sha256", pa.string()), ("chunks", pa.int32()),
-    ("tags", pa.list_(pa.string())), ("date", pa.string()),
-])  # fmt: skip
-DOCUMENTS_FILE = "documents.parquet"
 
 
 class SnapshotFacts(Config):
@@ -60,19 +56,6 @@ class Snapshot:
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class IndexedDocument:
-    """A document of a snapshot."""
-
-    id: str
-    title: str | None
-    sha256: str
-    """Of what it was read from."""
-    chunks: int
-    tags: tuple[str, ...]
-    date: str | None
-
-
 def chunks_of(table: pa.Table) -> list[Chunk]:
     """Return the chunks of a table."""
     return [Chunk(**{**row, "tags": tuple(row["tags"])}) for row in table.to_pylist()]
@@ -101,8 +84,7 @@ def make_snapshot(
 def write_snapshot(snapshot: Snapshot, documents: Sequence[IndexedDocument], folder: Path) -> None:
     """Write a snapshot, and a list of the documents that it is of."""
     pq.write_table(snapshot.chunks, folder / "chunks.parquet", compression="zstd")
-    rows = pa.Table.from_pylist([asdict(document) for document in documents], schema=DOCUMENTS)
-    pq.write_table(rows, folder / DOCUMENTS_FILE, compression="zstd")
+    write_documents(documents, folder)
     save_file({"vectors": np.ascontiguousarray(snapshot.dense.vectors)}, folder / "vectors.safetensors")
     snapshot.dense.write(folder / "dense.faiss")
     save_file(snapshot.lexical.arrays, folder / "lexical.safetensors")
@@ -146,16 +128,3 @@ def read_chunks(folder: Path) -> tuple[SnapshotFacts, pa.Table, Stored]:
     if vectors.ndim != 2 or len(vectors) != len(chunks) or vectors.dtype != np.float16:
         raise IntegrityError(f"{folder}: {len(chunks)} chunks, but {vectors.dtype} vectors of shape {vectors.shape}")
     return facts, chunks, vectors
-
-
-def read_documents(content: bytes) -> list[IndexedDocument]:
-    """Return the documents that `documents.parquet` lists.
-
-    Raises:
-        IntegrityError: it is none.
-    """
-    try:
-        rows = pq.read_table(pa.BufferReader(content), schema=DOCUMENTS).to_pylist()
-    except (ValueError, pa.ArrowException) as error:
-        raise IntegrityError(f"not a list of documents: {error}") from error
-    return [IndexedDocument(**{**row, "tags": tuple(row["tags"])}) for row in rows]

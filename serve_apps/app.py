@@ -15,7 +15,6 @@ from llama_platform.artifacts.location import absolute
 from serve_apps.config import AppConfig, LlamaReplicasConfig, ReplicasConfig, parse_app_args
 from serve_apps.ingress.deployment import Ingress
 from serve_apps.llama.deployment import LlamaDeployment
-from serve_apps.retriever.deployment import RetrieverDeployment
 from serve_apps.routing.controller import AliasController
 
 FAR_ABOVE = 100_000
@@ -43,6 +42,8 @@ def build_app(config: AppConfig) -> Application:
     llama = serve.deployment(LlamaDeployment, name="llama", **options).bind(values, controller)
     retriever = None
     if config.index is not None:
+        from serve_apps.retriever.deployment import RetrieverDeployment  # needs the packages of the extra `rag`
+
         retriever = serve.deployment(RetrieverDeployment, name="retriever", **_options(config.retriever, grace_s)).bind(
             values, controller
         )

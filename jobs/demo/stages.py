@@ -230,8 +230,8 @@ class Demo:
     def index(self) -> str:
         """Index the documents and point the production alias at the index."""
         from jobs.build_index import index_and_promote, summary
+        from rag.indexed_documents import DOCUMENTS_FILE, read_documents
         from rag.indexing.build import IndexConfig
-        from rag.snapshot import DOCUMENTS_FILE, read_documents
 
         config = load_config(IndexConfig, JOBS / "configs/index.yaml")
         store = absolute(self.config.store, os.environ)

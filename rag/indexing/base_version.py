@@ -10,7 +10,8 @@ from llama_platform.artifacts.aliases import Aliases
 from llama_platform.artifacts.repository import ArtifactRepository
 from rag.dense_index import Stored
 from rag.documents.chunking import Chunk
-from rag.snapshot import DOCUMENTS_FILE, IndexedDocument, chunks_of, read_chunks, read_documents
+from rag.indexed_documents import DOCUMENTS_FILE, IndexedDocument, read_documents
+from rag.snapshot import chunks_of, read_chunks
 
 
 @dataclass(frozen=True, slots=True)

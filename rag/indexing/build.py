@@ -22,8 +22,9 @@ from rag.documents.sandbox import CutDocument
 from rag.documents.sources import SourceFile, list_sources
 from rag.embedding import Vectors
 from rag.embedding_model import EmbeddingConfig, EmbeddingModel
+from rag.indexed_documents import IndexedDocument
 from rag.indexing.base_version import Previous, base_number, read_previous
-from rag.snapshot import IndexedDocument, make_snapshot, write_snapshot
+from rag.snapshot import make_snapshot, write_snapshot
 
 MOST_REPORTED = 200
 TRIES = 5

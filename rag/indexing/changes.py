@@ -22,6 +22,8 @@ from llama_platform.storage.base import check_key
 from rag.documents.document import check_document_id
 from rag.documents.reader import is_readable
 
+QUEUED = "queued: waiting for"
+"""How the line begins that says which resources a job waits for."""
 _FILE = "change.json"
 
 

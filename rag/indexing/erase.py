@@ -4,7 +4,7 @@ from llama_platform.artifacts.aliases import Aliases
 from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
 from llama_platform.audit.acts import acted
 from llama_platform.errors import ConflictError, InputError, NotFoundError
-from rag.snapshot import DOCUMENTS_FILE, read_documents
+from rag.indexed_documents import DOCUMENTS_FILE, read_documents
 
 
 def versions_with(repository: ArtifactRepository, index: str, document: str) -> list[ArtifactVersion]:

@@ -15,12 +15,11 @@ from rag.documents.sources import SourceFile
 from rag.embedding import Embedder, SentenceTransformerEmbedder, Vectors
 from rag.embedding_model import EmbeddingModel
 from rag.indexing.build import IndexConfig
+from rag.indexing.changes import QUEUED
 
 TEXTS_PER_BLOCK = 128
 DOCUMENTS_PER_BLOCK = 256
 MOST_BLOCKS = 4096
-QUEUED = "queued: waiting for"
-"""How the line begins that says which resources a job waits for."""
 
 
 class LocalWorkers:

@@ -10,7 +10,7 @@ from typing import Any, get_args
 from llama_platform.errors import InputError
 from rag.documents.blocks import plain_blocks
 from rag.documents.document import Document
-from rag.search.retriever import Hit, Mode
+from rag.search.query import Hit, Mode
 
 MODES: tuple[Mode, ...] = get_args(Mode)
 LEAST_SHARED = 0.5

@@ -10,8 +10,9 @@ from rag.dense_index import IndexingConfig
 from rag.documents.document import Document
 from rag.documents.sandbox import Cutter
 from rag.embedding import Embedder, Vectors
+from rag.search.query import Query, SearchResult
 from rag.search.reranking import Reranker
-from rag.search.retriever import Query, Retriever, SearchResult
+from rag.search.retriever import Retriever
 from rag.snapshot import make_snapshot
 
 MAX_CHUNKS = 256

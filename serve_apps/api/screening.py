@@ -8,7 +8,7 @@ from llama_platform.models.prompt import Message
 from llama_platform.safety.chat import screen_messages
 from llama_platform.safety.rules import ScreenRule
 from llama_platform.safety.stream_filter import Screened, screen
-from rag.search.retriever import Hit
+from rag.search.query import Hit
 from serve_apps.api.state import AppState
 from serve_apps.generation.service import MODERATOR, RequestContext
 

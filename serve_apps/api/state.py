@@ -13,7 +13,7 @@ from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVers
 from llama_platform.breaker import Breaker
 from rag.documents.document import Document
 from rag.embedding import EmbeddingResult
-from rag.search.retriever import Query, SearchResult
+from rag.search.query import Query, SearchResult
 from serve_apps.api.auditing import Auditor
 from serve_apps.config import AppConfig, PricesConfig
 from serve_apps.generation.safety import Safety

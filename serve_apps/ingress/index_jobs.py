@@ -13,8 +13,7 @@ from ray.job_submission import JobSubmissionClient
 
 from llama_platform.artifacts.repository import ArtifactRepository
 from llama_platform.errors import NotFoundError, UnavailableError
-from rag.indexing.changes import waiting_changes
-from rag.indexing.workers import QUEUED
+from rag.indexing.changes import QUEUED, waiting_changes
 from serve_apps.api.state import JobState
 from serve_apps.config import AppConfig
 

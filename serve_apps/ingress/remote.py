@@ -16,7 +16,7 @@ from llama_platform.errors import OverloadedError, PlatformError, ReplicaLostErr
 from llama_platform.inference.protocol import GenerationRequest, IndexedEvent
 from rag.documents.document import Document
 from rag.embedding import EmbeddingResult
-from rag.search.retriever import Query, SearchResult
+from rag.search.query import Query, SearchResult
 from serve_apps.routing.table import RoutingTable
 
 

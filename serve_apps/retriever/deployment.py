@@ -22,8 +22,9 @@ from rag.documents.document import Document
 from rag.documents.sandbox import make_cutter
 from rag.embedding import EmbeddingResult, SentenceTransformerEmbedder, Vectors
 from rag.search.inline import search_inline
+from rag.search.query import Query, SearchResult, merge
 from rag.search.reranking import CrossEncoderReranker
-from rag.search.retriever import Query, Retriever, SearchResult, merge
+from rag.search.retriever import Retriever
 from rag.snapshot import read_snapshot
 from serve_apps.config import AppConfig
 from serve_apps.retriever.index_cache import IndexCache

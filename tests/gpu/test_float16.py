@@ -5,7 +5,8 @@ import torch
 import torch.distributed as dist
 
 from jobs.gpu_check.shapes import TINY, random_chats
-from llama_platform.models.adapter import LoraSettings, attach_lora
+from llama_platform.models.adapter import attach_lora
+from llama_platform.models.lora_settings import LoraSettings
 from llama_platform.models.random_base import random_base
 from llama_platform.training.batching.batches import TrainingData
 from llama_platform.training.config import TrainingConfig

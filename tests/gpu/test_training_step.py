@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from llama_platform.data.packing import pack
-from llama_platform.models.adapter import LoraSettings, attach_lora
+from llama_platform.models.adapter import attach_lora
+from llama_platform.models.lora_settings import LoraSettings
 from llama_platform.models.random_base import LLAMA_2_7B, random_base
 from llama_platform.training.step import prepare_for_training
 

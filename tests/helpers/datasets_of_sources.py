@@ -1,7 +1,7 @@
 """Datasets for tests: sources opened, prepared and published in one call."""
 
-from llama_platform.data.dataset import publish_dataset
 from llama_platform.data.prepare import prepare
+from llama_platform.data.publish import publish_dataset
 from llama_platform.data.reading.sources import open_sources
 
 

@@ -5,7 +5,7 @@ from dataclasses import asdict
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rag.snapshot import DOCUMENTS, DOCUMENTS_FILE, IndexedDocument
+from rag.indexed_documents import DOCUMENTS, DOCUMENTS_FILE, IndexedDocument
 
 
 def publish_documents(repository, folder, *names):

@@ -2,8 +2,9 @@
 
 import torch
 
-from llama_platform.models.adapter import LoraSettings, attach_lora
+from llama_platform.models.adapter import attach_lora
 from llama_platform.models.base_model import load_base_model
+from llama_platform.models.lora_settings import LoraSettings
 from llama_platform.training.step import prepare_for_training
 
 

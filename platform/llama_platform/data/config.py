@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from llama_platform.config import Config
-from llama_platform.data.checks.doctor import Policies, QualityFilters
+from llama_platform.data.checks.policies import Policies, QualityFilters
 from llama_platform.data.reading.records import ChatBreak
 
 

@@ -1,67 +1,12 @@
-"""Datasets as artifacts: prepared chats, committed with the digests of their sources."""
+"""Datasets in the store: finding one, and a chat of it."""
 
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
 from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
-from llama_platform.data.config import DataConfig
-from llama_platform.data.examine import Examiner
-from llama_platform.data.prepare import prepare
-from llama_platform.data.reading.sources import SourceFile
-from llama_platform.data.report.values import DatasetReport
 from llama_platform.errors import InputError, NotFoundError
-from llama_platform.models.base_model import BaseConfig, load_template
 from llama_platform.models.prompt import Message
-
-REPORTS = ("report.json", "report.html")
-
-
-def publish_dataset(
-    repository: ArtifactRepository,
-    data: DataConfig,
-    base: BaseConfig,
-    files: Sequence[SourceFile],
-    examiner: Examiner | None = None,
-) -> tuple[ArtifactVersion, DatasetReport]:
-    """Prepare the configured chats, commit them as the next version of `data.name`; return it and the report.
-
-    The report is also copied to `report_folder(data)`, and even where the chats are refused.
-
-    Args:
-        repository: where the version is committed.
-        data: policies and bounds.
-        base: its tokenizer counts.
-        files: what `open_sources` found of the configured sources.
-        examiner: runs the examination; None for this process.
-
-    Raises:
-        InputError: the chats cannot be used; nothing is committed then.
-        StorageError: the store refused.
-    """
-    template = load_template(base)
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        with _copied_reports(folder, report_folder(data)):
-            report = prepare(data, template, folder, files, examiner)
-        lineage = {
-            "sources": [{"sha256": source.sha256, "file": source.file} for source in report.sources],
-            "base": base.model,
-            "prompt_fingerprint": report.prompt.fingerprint,
-            "chats": report.as_json()["chats"],
-            "tokens": report.as_json()["tokens"],
-            "settings": data.model_dump(mode="json", exclude={"sources", "report_folder", "ray_above_mib"}),
-        }
-        return repository.publish("dataset", data.name, folder, lineage), report
-
-
-def report_folder(data: DataConfig) -> Path:
-    """Return where the report is copied to."""
-    return data.report_folder or Path("reports") / data.name
 
 
 def find_dataset(repository: ArtifactRepository, name: str, number: int | None) -> ArtifactVersion:
@@ -95,14 +40,3 @@ def find_chat(folder: Path, which: str) -> tuple[str, list[Message]]:
                     return source, [Message(**message) for message in batch["messages"][offset].as_py()]
             start += len(batch)
     raise InputError(f"no chat {which!r} in this dataset: give its number, or its file:line as in the report")
-
-
-@contextmanager
-def _copied_reports(source: Path, target: Path) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        for name in REPORTS:
-            if (source / name).exists():
-                target.mkdir(parents=True, exist_ok=True)
-                shutil.copy(source / name, target / name)

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, islice
 from typing import Any, Literal
 
-from llama_platform.data.checks.doctor import Action, CheckedChat, Finding, examine
+from llama_platform.data.checks.doctor import CheckedChat, Finding, examine
 from llama_platform.data.checks.near_duplicates import signature
+from llama_platform.data.checks.policies import Action
 from llama_platform.data.config import DataConfig
 from llama_platform.data.reading.formats import FormatName, detect_format, parse_chat, unread_content
 from llama_platform.data.reading.records import EMPTY_LINE, BrokenRecord, Record, read_records

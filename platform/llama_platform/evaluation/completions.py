@@ -9,8 +9,7 @@ import pyarrow.parquet as pq
 import torch
 from rapidfuzz.distance import LCSseq
 
-from llama_platform.data.checks.doctor import repetition
-from llama_platform.data.checks.near_duplicates import words
+from llama_platform.data.checks.words import repetition, words
 from llama_platform.data.split import evenly
 from llama_platform.models.prompt import Message, PromptTemplate
 

@@ -5,32 +5,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from pydantic import Field
 
-from llama_platform.config import Config
 from llama_platform.errors import EngineError, InputError, IntegrityError
 from llama_platform.models.adapter_folder import FACTS_FILE, WEIGHTS_FILE, check_adapter, check_plain, open_weights
-
-Projection = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-
-
-class LoraSettings(Config):
-    """Shape of the trained matrices (Hu et al., 2021, «LoRA»)."""
-
-    r: Annotated[int, Field(ge=1, le=1024)] = 64
-    """Rank."""
-    alpha: Annotated[int, Field(ge=1)] = 16
-    """The update is scaled by alpha / r."""
-    rslora: bool = False
-    """Scale by alpha / sqrt(r) instead (Kalajdzievski, 2023), which keeps high ranks learning."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """On the input of the matrices, in training only."""
-    targets: Annotated[tuple[Projection, ...], Field(min_length=1)] | Literal["all-linear"] = ("q_proj", "v_proj")
-    """Projections that get matrices, or `all-linear` for all seven."""
+from llama_platform.models.lora_settings import LoraSettings
 
 
 def attach_lora(model: Any, settings: LoraSettings, seed: int) -> Any:

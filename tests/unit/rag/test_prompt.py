@@ -2,7 +2,7 @@ import pytest
 
 from llama_platform.models.prompt import Message
 from rag.prompt import build_messages, fit_prompt, shown_text
-from rag.search.retriever import Hit
+from rag.search.query import Hit
 
 
 @pytest.fixture

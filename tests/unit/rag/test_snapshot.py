@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from llama_platform.errors import IntegrityError
-from rag.snapshot import IndexedDocument, read_documents, read_snapshot, write_snapshot
+from rag.indexed_documents import IndexedDocument, read_documents
+from rag.snapshot import read_snapshot, write_snapshot
 
 DOCUMENTS = [IndexedDocument("a.md", "Title", "0" * 64, 1, ("x",), None)]
 
@@ -41,8 +42,3 @@ def test_chunks_and_vectors_must_be_as_many(snapshot, snapshot_of, make_chunk, t
     (tmp_path / "other/vectors.safetensors").replace(tmp_path / "vectors.safetensors")
     with pytest.raises(IntegrityError, match=r"2 chunks, but float16 vectors of shape \(1, 64\)"):
         read_snapshot(tmp_path)
-
-
-def test_what_is_no_list_of_documents_is_refused():
-    with pytest.raises(IntegrityError, match="not a list"):
-        read_documents(b"garbage")

@@ -22,7 +22,7 @@ from rag.documents.sandbox import make_cutter
 from rag.embedding import EmbeddingResult
 from rag.embedding_model import OFFLINE_MODEL, EmbeddingModel
 from rag.search.inline import search_inline
-from rag.search.retriever import SearchResult, merge
+from rag.search.query import SearchResult, merge
 from serve_apps.api.application import make_api
 from serve_apps.api.auditing import Auditor
 from serve_apps.api.state import AppState, JobState

@@ -8,111 +8,22 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import ftfy
 from ftfy.badness import is_bad
-from pydantic import Field, field_validator
 
-from llama_platform.config import Config
-from llama_platform.data.checks.near_duplicates import words
+from llama_platform.data.checks.policies import Action, Policies, QualityFilters
+from llama_platform.data.checks.words import repetition, words
 from llama_platform.models.prompt import Message, frames, neutralize
 from llama_platform.safety.personal_data import PersonalKind, find_personal_data, redact
 
-Action = Literal["fail", "drop", "fix", "warn"]
-FailDrop = Literal["fail", "drop"]
-FailDropFix = Literal["fail", "drop", "fix"]
-FailDropWarn = Literal["fail", "drop", "warn"]
 REPLACEMENT = "\ufffd"
 # Tab, line feed and carriage return are text; the others, bidirectional overrides and zero-width characters are not.
 _CONTROL = re.compile(
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]"
 )
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
-
-
-class Policies(Config):
-    """What becomes of each kind of finding."""
-
-    malformed: FailDrop = "fail"
-    """Not JSON, or no chat of the file's format."""
-    unread_file: Literal["fail", "warn"] = "warn"
-    """A file of a folder that holds no chats, or is of a kind that is not read."""
-    unread: FailDropWarn = "warn"
-    """A record or turn holds something that is not trained on, such as a list of `tools`."""
-    unread_keys: FailDropWarn = "fail"
-    """A record or turn has a key that is not known, with a text or a label, such as `reasoning_content` or `label`."""
-    media: FailDropWarn = "fail"
-    """Pictures, sound or film belong to the chat; only their placeholders in the text would be trained on."""
-    empty_lines: Literal["fail", "warn"] = "warn"
-    """Exchanges of a tagged text file with an empty line between them, which may be one chat or several."""
-    role_order: FailDropFix = "fail"
-    """Turns out of order; `fix` joins neighbours of one role, moves system turns to the front, and removes answers
-    before the first question."""
-    empty_turn: FailDropFix = "fail"
-    """A turn without text; `fix` removes its exchange."""
-    unanswered: FailDropFix = "fix"
-    """The last turn is the user's; `fix` removes it."""
-    untrainable: FailDrop = "drop"
-    """No token would count in the loss."""
-    too_long: FailDropFix = "fix"
-    """Over `max_tokens`; `fix` removes whole exchanges from the end, and drops what has only one."""
-    encoding: Action = "fail"
-    """Bytes that are not UTF-8, U+FFFD or half a character; `fix` removes them."""
-    mojibake: Action = "warn"
-    """Text that was decoded as another encoding, such as `donâ€™t`; `fix` repairs it."""
-    control_characters: Action = "fix"
-    """Control, zero-width and direction characters; `fix` removes them."""
-    line_ends: Action = "fix"
-    """Line ends of two characters, `\\r\\n`; `fix` writes one."""
-    frame: Action = "warn"
-    """Texts that look like the frame of a turn: `### Assistant:`, `[INST]`, `</s>`; `fix` replaces their signs."""
-    email: Action = "warn"
-    """`fix` writes `[email]`."""
-    phone: Action = "warn"
-    """`fix` writes `[phone]`."""
-    secret: Action = "warn"  # noqa: S105 - a policy
-    """Keys, tokens and passwords in URLs; `fix` writes `[secret]`."""
-    quality: FailDropWarn = "drop"
-    """Below a bound of `quality`."""
-    duplicate: FailDropWarn = "drop"
-    """The same chat was read before."""
-    near_duplicate: FailDropWarn = "warn"
-    """Nearly the same chat was read before."""
-    leakage: Action = "fix"
-    """A held-out chat is nearly one that is trained on; `fix` moves it to the training side, `drop` leaves it out."""
-    known_answers: Literal["fail", "warn"] = "warn"
-    """Every answer of a held-out chat stands word for word in chats that are trained on: its loss says how well they
-    are remembered, not what was learned."""
-
-
-class QualityFilters(Config):
-    """Bounds that a chat must keep; those that are not set filter nothing."""
-
-    min_turns: Annotated[int, Field(ge=1)] = 1
-    """User and assistant turns."""
-    max_turns: Annotated[int, Field(ge=2)] | None = None
-    """User and assistant turns."""
-    min_answer_words: Annotated[int, Field(ge=0)] = 0
-    """Words of the shortest answer."""
-    max_answer_words: Annotated[int, Field(ge=1)] | None = None
-    """Words of the longest answer."""
-    max_repetition: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of an answer's word triples that stood in it before."""
-    max_symbols: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of an answer's characters that are neither letters, digits nor spaces."""
-    refused_patterns: tuple[str, ...] = ()
-    """Regular expressions; a chat with an answer that matches one is refused."""
-
-    @field_validator("refused_patterns")
-    @classmethod
-    def _compile(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
-        for pattern in patterns:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
-        return patterns
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,13 +71,6 @@ def examine(patient: CheckedChat, policies: Policies, quality: QualityFilters, p
     for check in checks:
         if patient.messages is not None:
             check(patient)
-
-
-def repetition(text: str) -> float:
-    """Return the share of word triples that stood in the text before, 0 for fewer than four words."""
-    parts = words(text)
-    triples = [tuple(parts[i : i + 3]) for i in range(len(parts) - 2)]
-    return 1 - len(set(triples)) / len(triples) if len(triples) > 1 else 0.0
 
 
 def _check_texts(patient: CheckedChat, policies: Policies, phone_region: str) -> None:

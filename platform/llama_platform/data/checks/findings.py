@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from llama_platform.data.checks.doctor import Finding, Policies, as_record
+from llama_platform.data.checks.doctor import Finding, as_record
+from llama_platform.data.checks.policies import Policies
 from llama_platform.errors import InputError
 
 REPORTED_PLACES = 100

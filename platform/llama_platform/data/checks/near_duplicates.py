@@ -3,24 +3,17 @@
 Broder, 1997, «On the resemblance and containment of documents»; datasketch does the work.
 """
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 import xxhash
 from datasketch import MinHash, MinHashLSH
 
+from llama_platform.data.checks.words import words
 from llama_platform.models.prompt import Message
 
 NUM_PERM = 128
 SHINGLE_WORDS = 3
-# Scripts without spaces between words count by the character.
-_WORDS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+")
-
-
-def words(text: str) -> list[str]:
-    """Return the words of a text, in lower case."""
-    return _WORDS.findall(text.lower())
 
 
 def signature(messages: Sequence[Message]) -> bytes:

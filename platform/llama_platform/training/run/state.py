@@ -33,6 +33,8 @@ class TrainerState:
     tokens: int = 0
     eval_loss: float | None = None
     stopped_early: bool = False
+    loss_scale: float | None = None
+    """What float16 losses are multiplied with; None in wider types."""
     identity: str | None = None
     """What the run is of: dataset, base, prompt and LoRA."""
     unlogged: list[StepMetrics] = field(default_factory=list)
@@ -79,7 +81,7 @@ class TrainerState:
         Args:
             best: whether its weights are those of the lowest held-out loss; step and held-out loss are theirs then.
         """
-        found = {key: value for key, value in asdict(self).items() if key not in ("unlogged", "identity")}
+        found = {key: value for key, value in asdict(self).items() if key not in ("unlogged", "identity", "loss_scale")}
         if best and self.best_step is not None:
             found |= {"step": self.best_step, "eval_loss": self.best_eval_loss}
         return found

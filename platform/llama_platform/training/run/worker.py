@@ -55,7 +55,14 @@ from llama_platform.training.schedule import learning_rate_at
 from llama_platform.training.step import TrainingStep, prepare_for_training, to_device
 from llama_platform.training.zero.engine import init_deepspeed, start_engine
 from llama_platform.training.zero.loading import load_sharded_base
-from llama_platform.training.zero.state import gather_moments, gather_weights, load_weights, restore
+from llama_platform.training.zero.state import (
+    gather_moments,
+    gather_weights,
+    load_weights,
+    loss_scale,
+    restore,
+    set_loss_scale,
+)
 
 log = logging.getLogger(__name__)
 # Ray's report waits until the controller has polled every worker, about a second; RunControl does not wait.
@@ -168,6 +175,7 @@ class FinetuneWorker:
 
     def _resume(self, checkpoint: Checkpoint) -> None:
         restore(self.engine, self.model, checkpoint.weights, checkpoint.moments, checkpoint.step)
+        set_loss_scale(self.engine, self.state.loss_scale)
         log.info("resumed", extra={"step": checkpoint.step})
         if self.rank == 0:
             # The driver that was told of these steps may be gone, and what it had not written with it.
@@ -261,6 +269,7 @@ class FinetuneWorker:
 
     def _checkpoint(self, eval_loss: float | None) -> None:
         weights, moments = gather_weights(self.engine, self.model), gather_moments(self.engine, self.model)
+        self.state.loss_scale = loss_scale(self.engine)
         if self.rank == 0:
             checkpoint = Checkpoint(self.state.step, weights, moments, asdict(self.state), eval_loss)
             save_checkpoint(self.repository, self.run_id, checkpoint)

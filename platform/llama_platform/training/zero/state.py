@@ -88,6 +88,17 @@ def restore(engine: Any, model: Any, weights: Tensors, moments: dict[str, Tensor
         state["step"] = torch.as_tensor(float(step))
 
 
+def loss_scale(engine: Any) -> float | None:
+    """Return what float16 losses are multiplied with by now; None in wider types, which need no scale."""
+    return float(engine.optimizer.loss_scale) if engine.fp16_enabled() else None
+
+
+def set_loss_scale(engine: Any, scale: float | None) -> None:
+    """Go on with the loss scale of a checkpoint; None leaves the engine's own."""
+    if scale is not None and engine.fp16_enabled():
+        engine.optimizer.loss_scale = scale
+
+
 def reset_steps(engine: Any) -> None:
     """Set Adam's step count of an engine to 0, in which no step has been made.
 

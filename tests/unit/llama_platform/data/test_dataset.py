@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 
 import pytest
 
@@ -7,9 +6,9 @@ from artifact_folders import fetched_folder
 from datasets_of_sources import publish_sources
 from llama_platform.artifacts.repository import open_repository
 from llama_platform.data.config import DataConfig
-from llama_platform.data.dataset import find_chat, find_dataset
+from llama_platform.data.dataset import find_chat
 from llama_platform.data.report.token_view import view_tokens
-from llama_platform.errors import InputError, NotFoundError
+from llama_platform.errors import InputError
 
 
 @pytest.fixture
@@ -23,30 +22,6 @@ def data(tmp_path):
     records = [{"input": f"question {n} of {n * n}", "output": f"answer {n * 3}"} for n in range(20)]
     path.write_text("\n".join(map(json.dumps, records)))
     return DataConfig(sources=(str(path),), report_folder=tmp_path / "reports")
-
-
-def test_a_dataset_knows_its_sources_and_the_same_chats_are_the_same_version(repository, data, tiny_config):
-    version, report = publish_sources(repository, data, tiny_config)
-    again, _ = publish_sources(repository, data, tiny_config)
-    assert again.version == version.version == 1
-    facts = repository.manifest(version).metadata
-    assert facts["sources"] == [{"sha256": s.sha256, "file": s.file} for s in report.sources]
-    assert facts["prompt_fingerprint"] == report.prompt.fingerprint
-    assert {"train.parquet", "eval.parquet", "report.json", "report.html", "findings.jsonl"} == set(
-        repository.manifest(version).files
-    )
-
-
-def test_refused_chats_leave_a_report_and_no_dataset(repository, data, tiny_config, tmp_path):
-    with Path(data.sources[0]).open("a") as file:
-        file.write("\n{oops\n")
-    with pytest.raises(InputError, match=r"chats\.jsonl:21"):
-        publish_sources(repository, data, tiny_config)
-    report = json.loads((tmp_path / "reports/report.json").read_text())
-    assert report["findings"]["malformed"]["count"] == 1
-    assert repository.versions("dataset", "chats") == []
-    with pytest.raises(NotFoundError, match="prepare_data first"):
-        find_dataset(repository, "chats", None)
 
 
 def test_a_chat_is_found_by_number_and_by_place_and_shown_token_by_token(repository, data, tiny_config, tiny_template):

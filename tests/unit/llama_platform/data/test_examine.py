@@ -3,7 +3,7 @@ import json
 import pytest
 
 from datasets_of_sources import GOOD, chat, prepare_sources
-from llama_platform.data.checks.doctor import Policies
+from llama_platform.data.checks.policies import Policies
 from llama_platform.data.config import DataConfig
 from llama_platform.errors import InputError
 

@@ -8,8 +8,9 @@ from llama_platform.artifacts.repository import open_repository
 from llama_platform.data.config import DataConfig
 from llama_platform.errors import InputError, NotFoundError
 from llama_platform.evaluation.compare import evaluate, find_candidate
-from llama_platform.models.adapter import LoraSettings, attach_lora, save_adapter
+from llama_platform.models.adapter import attach_lora, save_adapter
 from llama_platform.models.base_model import load_base_model
+from llama_platform.models.lora_settings import LoraSettings
 from llama_platform.training.config import EvaluationConfig, FinetuneConfig
 
 

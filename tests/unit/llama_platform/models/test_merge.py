@@ -2,8 +2,9 @@ import pytest
 import torch
 
 from llama_platform.errors import InputError
-from llama_platform.models.adapter import LoraSettings, attach_lora, save_adapter
+from llama_platform.models.adapter import attach_lora, save_adapter
 from llama_platform.models.base_model import load_base_model
+from llama_platform.models.lora_settings import LoraSettings
 from llama_platform.models.merge import merge_adapter
 
 

@@ -11,10 +11,12 @@ from rag.documents.chunking import ChunkingConfig
 from rag.documents.document import Skipped
 from rag.embedding import SentenceTransformerEmbedder
 from rag.embedding_model import EmbeddingConfig
+from rag.indexed_documents import DOCUMENTS_FILE, read_documents
 from rag.indexing.build import IndexConfig, build_index
 from rag.indexing.workers import LocalWorkers
-from rag.search.retriever import Query, Retriever
-from rag.snapshot import DOCUMENTS_FILE, read_documents, read_snapshot
+from rag.search.query import Query
+from rag.search.retriever import Retriever
+from rag.snapshot import read_snapshot
 
 
 @pytest.fixture
@@ -227,6 +229,7 @@ def test_what_was_not_understood_is_in_report_and_manifest(repository, build, do
 def test_an_index_of_another_model_is_not_updated(repository, build, monkeypatch, docs):
     build()
     monkeypatch.setattr("rag.embedding_model.EmbeddingModel.fingerprint", "e" * 64)
+    monkeypatch.setattr("rag.embedding_model.OFFLINE_FINGERPRINT", "e" * 64)
     with pytest.raises(ConfigError, match=r"'all-MiniLM-L6-v2', but drinks@1 was made with 'all-MiniLM-L6-v2'"):
         build((docs,), mode="update")
 

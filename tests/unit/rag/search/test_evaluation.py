@@ -5,7 +5,7 @@ import pytest
 
 from llama_platform.errors import InputError
 from rag.search.evaluation import LabelledQuestion, evaluate, quality, read_questions
-from rag.search.retriever import Hit
+from rag.search.query import Hit
 
 
 def test_measures_agree_with_their_definitions():

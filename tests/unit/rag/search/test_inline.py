@@ -7,7 +7,7 @@ from rag.documents.sandbox import make_cutter
 from rag.embedding_model import OFFLINE_MODEL, EmbeddingModel
 from rag.search.filters import Filters
 from rag.search.inline import search_inline
-from rag.search.retriever import Query
+from rag.search.query import Query
 
 
 @pytest.fixture

@@ -2,7 +2,8 @@ import pytest
 
 from llama_platform.errors import InputError
 from rag.search.filters import Filters
-from rag.search.retriever import Query, Retriever
+from rag.search.query import Query
+from rag.search.retriever import Retriever
 
 
 @pytest.fixture

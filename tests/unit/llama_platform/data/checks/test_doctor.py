@@ -5,9 +5,10 @@ import json
 import pytest
 
 from datasets_of_sources import prepare_sources
-from llama_platform.data.checks.doctor import CheckedChat, Policies, QualityFilters, examine, repetition
+from llama_platform.data.checks.doctor import CheckedChat, examine
+from llama_platform.data.checks.policies import Policies, QualityFilters
 from llama_platform.data.config import DataConfig
-from llama_platform.errors import ConfigError, InputError
+from llama_platform.errors import InputError
 from llama_platform.models.prompt import Message
 
 
@@ -142,21 +143,6 @@ def test_quality_bounds(tmp_path, tiny_template, bounds, words):
     config = DataConfig(sources=(str(path),), quality=QualityFilters(**bounds), policies=Policies(quality="warn"))
     prepare_sources(config, tiny_template, tmp_path / "out")
     assert any(words in f["problem"] for f in findings(tmp_path / "out"))
-
-
-def test_a_pattern_that_is_none_is_refused_with_the_configuration():
-    from llama_platform.config import load_config
-
-    with pytest.raises(ConfigError, match="is no regular expression"):
-        load_config(DataConfig, None, ["quality.refused_patterns=['(']"])
-    with pytest.raises(ConfigError, match=r"policies\.malformed"):
-        load_config(DataConfig, None, ["policies.malformed=warn"])
-
-
-def test_repetition():
-    assert repetition("a b c d e f") == 0
-    assert repetition("a b c a b c a b c") == pytest.approx(1 - 3 / 7)
-    assert repetition("") == repetition("one") == 0
 
 
 def test_fixing_the_order_of_turns_joins_system_turns_wherever_they_stand():

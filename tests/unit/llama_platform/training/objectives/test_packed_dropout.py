@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from llama_platform.models.adapter import LoraSettings, attach_lora
+from llama_platform.models.adapter import attach_lora
 from llama_platform.models.base_model import load_base_model
+from llama_platform.models.lora_settings import LoraSettings
 from llama_platform.training.objectives.packed_dropout import PackedDropout, use_packed_dropout
 
 

@@ -35,7 +35,7 @@ def test_the_summary_is_of_the_run_not_of_its_bookkeeping():
     progress.add_step(1.0, 50)
     summary = progress.summary()
     assert (summary["step"], summary["tokens"], summary["loss_first"], summary["loss_last"]) == (2, 150, 2.0, 1.0)
-    assert not {"unlogged", "identity"} & set(summary)
+    assert not {"unlogged", "identity", "loss_scale"} & set(summary)
 
 
 def test_what_is_recorded_of_the_best_weights_is_theirs():

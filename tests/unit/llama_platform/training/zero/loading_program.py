@@ -13,8 +13,9 @@ import psutil
 import torch
 import transformers  # noqa: F401 - what it takes is not the base's
 
-from llama_platform.models.adapter import LoraSettings, attach_lora
+from llama_platform.models.adapter import attach_lora
 from llama_platform.models.base_model import BaseConfig, base_folder, load_base_model
+from llama_platform.models.lora_settings import LoraSettings
 from llama_platform.models.weight_files import Weights
 from llama_platform.training.config import TrainingConfig
 from llama_platform.training.step import prepare_for_training

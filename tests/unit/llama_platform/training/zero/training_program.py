@@ -9,8 +9,9 @@ import sys
 
 import torch
 
-from llama_platform.models.adapter import LoraSettings, attach_lora
+from llama_platform.models.adapter import attach_lora
 from llama_platform.models.base_model import BaseConfig, load_base_model
+from llama_platform.models.lora_settings import LoraSettings
 from llama_platform.training.batching.batches import TrainingData
 from llama_platform.training.config import TrainingConfig
 from llama_platform.training.step import TrainingStep, prepare_for_training

@@ -2,7 +2,7 @@ import pytest
 
 from llama_platform.errors import EngineError
 from rag.documents.chunking import Chunk
-from rag.search.retriever import Hit
+from rag.search.query import Hit
 from route_requests import answer_with, prompt_of
 from serve_apps.api.rag.retrieval import _near_enough
 
