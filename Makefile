@@ -62,7 +62,7 @@ test-gpu: $(VENV)/.dev  ## on a machine with a GPU: training step with the shape
 
 test-vllm: .cache/vllm/.done  ## the engine contract on vLLM, in an environment of its own
 	@VLLM_CPU_OMP_THREADS_BIND=nobind VLLM_LOGGING_LEVEL=WARNING VLLM_NO_USAGE_STATS=1 \
-		.cache/vllm/bin/python -m pytest tests/vllm
+		.cache/vllm/bin/python -m pytest -W ignore::DeprecationWarning:torch.jit._script tests/vllm
 
 .cache/bench/packages: $(VENV)/.dev
 	@$(PIP) install --quiet --no-deps --target $@ trl==1.16.0

@@ -80,7 +80,7 @@ class Server:
         common = {
             "base": {"model": str(build_slow_talker(CACHE)), "prompt_style": "plain", "dtype": "bfloat16"},
             "store": {"uri": str(FOLDER / "store"), "cache": str(FOLDER / "cache")},
-            "engine": {"max_running": 8, "max_waiting": 32, "kv_cache_mib": 64},
+            "engine": {"max_running": 8, "max_waiting": 24, "kv_cache_mib": 64},
             "llama": {"num_cpus": 0.4, "threads": 1},
             "retriever": {"num_cpus": 0.1, "threads": 1},
             "index": "docs",

@@ -4,9 +4,11 @@
     python -m jobs.gpu_check --tiny --set training.use_gpu=false     # on a machine without one
 
 The step is that of `jobs/configs/llama2_7b_lora.yaml`, with one worker for each GPU, beside transformers and PEFT alone
-on one of them. Nothing is downloaded: the weights are random.
+on one of them. Where vLLM is installed it is started with the same shapes and loaded for a minute, under the platform's
+engine and alone. Nothing is downloaded: the weights are random.
 """
 
+import importlib.util
 import json
 import sys
 from collections.abc import Sequence
@@ -21,9 +23,12 @@ from llama_platform.cli.job_arguments import job_config, job_parser
 from llama_platform.cli.ray_cluster import connect
 from llama_platform.errors import InputError, TrainingError
 from llama_platform.logs import setup_logging
+from llama_platform.pages import render_page
 from llama_platform.training.config import FinetuneConfig
 
 CONFIG = Path("jobs/configs/llama2_7b_lora.yaml")
+PARTS = {"training": "deepspeed", "vllm": "vllm"}
+"""The package that each needs."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,37 +38,51 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser = job_parser(__doc__)
         parser.set_defaults(config=CONFIG)
         parser.add_argument("--tiny", action="store_true", help="tiny shapes, to try the check itself")
+        parser.add_argument("--only", choices=PARTS, help="the training step, or vLLM; default: what is installed")
         parser.add_argument("--report", type=Path, default=Path("gpu_check.json"), metavar="FILE")
         arguments = parser.parse_args(argv)
         config = job_config(FinetuneConfig, arguments)
         setup_logging()
         with connect():
-            report = check(config, arguments.tiny)
+            report = check(config, arguments.tiny, parts_of(arguments.only))
         arguments.report.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        page = arguments.report.with_suffix(".html")
+        page.write_text(render_page(__package__, "page.html.j2", report=report), encoding="utf-8")
         Console(highlight=False).print(table(report))
-        print(f"report: {arguments.report}")
+        print(f"report: {arguments.report} and {page}")
 
     return run_command(command)
 
 
-def check(config: FinetuneConfig, tiny: bool) -> dict[str, Any]:
-    """Return the figures of every part, by its name.
+def parts_of(only: str | None) -> list[str]:
+    """Return the parts that this machine has the packages for.
+
+    Raises:
+        InputError: the one that is asked for is not among them.
+    """
+    installed = [part for part in PARTS if importlib.util.find_spec(PARTS[part]) is not None]
+    if only is not None and only not in installed:
+        raise InputError(f"--only {only}: {PARTS[only]} is not installed here; see docs/gpu.md")
+    return installed if only is None else [only]
+
+
+def check(config: FinetuneConfig, tiny: bool, parts: Sequence[str]) -> dict[str, Any]:
+    """Return the figures of some parts, by name.
 
     Args:
         config: its training and LoRA settings count; the number of workers is that of the GPUs.
         tiny: measure tiny shapes.
+        parts: which of PARTS are measured.
 
     Raises:
         InputError: it asks for GPUs and Ray sees none.
         TrainingError: a training step failed.
     """
     import ray
-    from ray.train import RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
 
-    from jobs.gpu_check.parts import describe_machine, measure_rates, train_ours
-    from jobs.gpu_check.plain_peft import train_plainly
+    from jobs.gpu_check.machine import describe_machine, measure_rates
     from jobs.gpu_check.shapes import TINY
+    from jobs.gpu_check.vllm_load import measure_shape
     from llama_platform.models.random_base import LLAMA_2_7B
 
     use_gpu = config.training.use_gpu
@@ -74,7 +93,29 @@ def check(config: FinetuneConfig, tiny: bool) -> dict[str, Any]:
     one = {"num_gpus": 1 if use_gpu else 0, "num_cpus": config.training.cpus_per_worker}
     report: dict[str, Any] = {"machine": describe_machine()}
     report["rates"] = ray.get(ray.remote(**one)(measure_rates).remote(1024 if tiny else 8192))
-    training = config.training.model_copy(update={"workers": gpus if use_gpu else 1})
+    if "training" in parts:
+        report |= _training(config, shape, gpus if use_gpu else 1)
+    if "vllm" in parts:
+        load = (shape, 3.0, 4) if tiny else (shape, 60.0, 64)
+        report["vllm"] = ray.get(ray.remote(**one)(measure_shape).remote(*load))
+    return report | {
+        part: f"left out: {PARTS[part]} is not installed here, or it is not asked for"
+        for part in PARTS
+        if part not in parts
+    }
+
+
+def _training(config: FinetuneConfig, shape: dict[str, int], workers: int) -> dict[str, Any]:
+    """Return the figures of the training step, and of the same by transformers and PEFT alone."""
+    import ray
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    from jobs.gpu_check.parts import train_ours
+    from jobs.gpu_check.plain_peft import train_plainly
+
+    use_gpu = config.training.use_gpu
+    training = config.training.model_copy(update={"workers": workers})
     trainer = TorchTrainer(
         train_ours,
         train_loop_config={"config": config.model_copy(update={"training": training}), "shape": shape},
@@ -87,14 +128,13 @@ def check(config: FinetuneConfig, tiny: bool) -> dict[str, Any]:
         run_config=RunConfig(name="gpu-check"),
     )
     try:
-        report["training"] = trainer.fit().return_value
+        ours = trainer.fit().return_value
     except ray.train.TrainingFailedError as error:
         raise TrainingError(f"a training step failed here: {error}") from error
-    report["training_plain"] = ray.get(ray.remote(**one)(train_plainly).remote(config, shape))
-    report["vs_plain"] = round(
-        report["training"]["tokens_per_s"] / report["training_plain"]["tokens_per_s"] / training.workers, 3
-    )
-    return report
+    one = {"num_gpus": 1 if use_gpu else 0, "num_cpus": training.cpus_per_worker}
+    plain = ray.get(ray.remote(**one)(train_plainly).remote(config, shape))
+    ratio = ours["tokens_per_s"] / plain["tokens_per_s"] / training.workers
+    return {"training": ours, "training_plain": plain, "vs_plain": round(ratio, 3)}
 
 
 def table(report: dict[str, Any]) -> Table:

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model
 
-from jobs.gpu_check.parts import STEPS, WARM_UP, Figures, peak, reset_peak, speed
+from jobs.gpu_check.machine import Figures
+from jobs.gpu_check.parts import STEPS, WARM_UP, peak, reset_peak, speed
 from jobs.gpu_check.shapes import random_chats
 from llama_platform.data.tokenize import collate
 from llama_platform.device import assigned_device

@@ -70,7 +70,11 @@ def test_the_check_of_a_machine_runs_without_a_gpu(submit, tmp_path):
     done = submit("python", "-m", "jobs.gpu_check", "--tiny", "--report", str(report), **small)
     assert done.returncode == 0, done.stdout
     found = json.loads(report.read_text())
-    assert set(found) == {"machine", "rates", "training", "training_plain", "vs_plain"}
+    assert set(found) == {"machine", "rates", "training", "training_plain", "vs_plain", "vllm"}
+    assert found["vllm"].startswith("left out: vllm is not installed")
+    assert "<h2>training</h2>" in report.with_suffix(".html").read_text()
+    done = submit("python", "-m", "jobs.gpu_check", "--tiny", "--only", "vllm", **small)
+    assert "vllm is not installed here" in done.stdout
     assert found["rates"]["device"] == "CPU"
     losses = found["training"]["losses"]
     assert losses[-1] < losses[0]

@@ -74,14 +74,14 @@ WITHOUT_A_TEST_OF_THEIR_OWN = {
     # the reference of the kernels: test_loader.py runs the engine on it
     "llama_platform/inference/torch_engine/torch_model.py",
     # what Ray or DeepSpeed starts: tests/integration and tests/chaos run it
-    "jobs/gpu_check/parts.py", "jobs/gpu_check/plain_peft.py", "jobs/gpu_check/shapes.py",
+    "jobs/gpu_check/machine.py", "jobs/gpu_check/parts.py", "jobs/gpu_check/plain_peft.py", "jobs/gpu_check/shapes.py",
     "llama_platform/models/random_base.py", "jobs/batch_predict.py", "jobs/evaluate.py", "jobs/finetune.py", "jobs/merge_adapter.py",
     "jobs/prepare_data.py", "llama_platform/batch/worker.py", "llama_platform/training/run/worker.py",
     "llama_platform/training/zero/engine.py", "rag/indexing/workers.py", "serve_apps/ingress/deployment.py",
     "serve_apps/ingress/metrics.py", "serve_apps/llama/deployment.py", "serve_apps/llama/metrics.py",
     "serve_apps/retriever/deployment.py",
     # its own suite: tests/vllm
-    "llama_platform/inference/vllm_engine.py",
+    "llama_platform/inference/vllm_engine.py", "jobs/gpu_check/vllm_load.py",
     # makes the tiny base, in 40 minutes; what it made is tested
     "jobs/shipped/tiny_base.py", "llama_platform/models/tiny/build.py", "llama_platform/models/tiny/corpus.py",
     # silences libraries; the tests of the demo and of the jobs read what is printed
