@@ -92,7 +92,7 @@ def check(config: FinetuneConfig, tiny: bool, parts: Sequence[str]) -> dict[str,
     shape = TINY if tiny else LLAMA_2_7B
     one = {"num_gpus": 1 if use_gpu else 0, "num_cpus": config.training.cpus_per_worker}
     report: dict[str, Any] = {"machine": describe_machine()}
-    report["rates"] = ray.get(ray.remote(**one)(measure_rates).remote(1024 if tiny else 8192))
+    report["rates"] = ray.get(ray.remote(**one)(measure_rates).remote(256 if tiny else 8192))
     if "training" in parts:
         report |= _training(config, shape, gpus if use_gpu else 1)
     if "vllm" in parts:
