@@ -1,7 +1,6 @@
 """Models of the engine's benchmarks, with random weights, built on the spot: two Llamas, adapters, and GGUF files."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -68,18 +67,12 @@ def build_slow_talker(cache: Path) -> Path:
     folder = cache / "talker-134m"
     if (folder / "tokenizer.json").exists():
         return folder
-    import torch
-
     from llama_platform.models.base_model import BaseConfig
-    from llama_platform.models.random_base import random_base
+    from llama_platform.models.random_base import write_random_base
 
-    tiny = Path(BaseConfig(model="tiny").location())
-    vocabulary = json.loads((tiny / "config.json").read_text())["vocab_size"]
-    shape = {**SHAPES["134m"], "vocab_size": vocabulary, "max_position_embeddings": 2048}
-    random_base(shape, torch.bfloat16, torch.device("cpu")).save_pretrained(folder)
-    for name in ("tokenizer_config.json", "tokenizer.json"):
-        shutil.copy(tiny / name, folder / name)
-    return folder
+    tiny = json.loads((Path(BaseConfig(model="tiny").location()) / "config.json").read_text())
+    shape = {**SHAPES["134m"], "vocab_size": tiny["vocab_size"], "max_position_embeddings": 2048}
+    return write_random_base(shape, folder)
 
 
 def active_parameters(name: str) -> int:

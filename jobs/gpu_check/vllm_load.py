@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import shutil
 import statistics
 import tempfile
 import time
@@ -18,7 +17,7 @@ from llama_platform.inference.gpu_memory import GIB, plan_memory, read_shape
 from llama_platform.inference.protocol import GenerationRequest, SamplingParams, TokenEvent
 from llama_platform.inference.vllm_settings import adapter_places, adapter_rank, vllm_arguments
 from llama_platform.models.base_model import BaseConfig, load_template
-from llama_platform.models.random_base import random_base
+from llama_platform.models.random_base import write_random_base
 
 PROMPT, ANSWER = 256, 128
 """Tokens of each request."""
@@ -26,26 +25,18 @@ Generate = Callable[[int], AsyncIterator[int]]
 """Answers the request of a number; yields how many tokens have come."""
 
 
-def write_base(shape: dict[str, int], folder: Path) -> Path:
-    """Write a base of a shape with random weights, and the tiny base's tokenizer, and return its folder."""
-    random_base(shape, torch.bfloat16, torch.device("cpu")).save_pretrained(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(Path(BaseConfig(model="tiny").location()) / name, folder / name)
-    return folder
-
-
 def measure_shape(shape: dict[str, int], seconds: float, clients: int) -> Figures:
     """Measure a base of a shape on this task's GPU, or its CPU; what a Ray task calls; see `measure_vllm`."""
     config = EngineConfig(max_running=clients, max_step_tokens=2048, max_adapter_rank=64, context_length=512)
     with tempfile.TemporaryDirectory() as folder:
-        return measure_vllm(write_base(shape, Path(folder)), config, seconds, clients)
+        return measure_vllm(write_random_base(shape, Path(folder)), config, seconds, clients)
 
 
 def measure_vllm(folder: Path, config: EngineConfig, seconds: float, clients: int, gpus: int = 1) -> Figures:
     """Start both, one after the other, load each for a while, and return what was seen.
 
     Args:
-        folder: a base that `write_base` has written.
+        folder: a base that `write_random_base` has written.
         config: the engine's.
         seconds: how long each is under load.
         clients: requests at the same time; each is followed by the next.

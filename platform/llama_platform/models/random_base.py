@@ -1,8 +1,12 @@
 """Bases with random weights, made in place: as fast and as large as real ones, but without a meaning."""
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import torch
+
+from llama_platform.models.base_model import BaseConfig
 
 LLAMA_2_7B: dict[str, int] = {
     "hidden_size": 4096,
@@ -34,3 +38,11 @@ def random_base(shape: dict[str, int], dtype: torch.dtype, device: torch.device)
             return LlamaForCausalLM(LlamaConfig(**shape))
     finally:
         torch.set_default_dtype(usual)
+
+
+def write_random_base(shape: dict[str, int], folder: Path) -> Path:
+    """Write a base of a shape, bfloat16, with the tiny base's tokenizer, and return its folder."""
+    random_base(shape, torch.bfloat16, torch.device("cpu")).save_pretrained(folder)
+    for name in ("tokenizer_config.json", "tokenizer.json"):
+        shutil.copy(Path(BaseConfig(model="tiny").location()) / name, folder / name)
+    return folder

@@ -4,23 +4,8 @@ from pathlib import Path
 import pytest
 
 from datasets_of_sources import publish_sources
-from llama_platform.artifacts.repository import open_repository
-from llama_platform.data.config import DataConfig
 from llama_platform.data.dataset import find_dataset
 from llama_platform.errors import InputError, NotFoundError
-
-
-@pytest.fixture
-def repository(tmp_path):
-    return open_repository((tmp_path / "store").as_uri(), tmp_path / "cache")
-
-
-@pytest.fixture
-def data(tmp_path):
-    path = tmp_path / "chats.jsonl"
-    records = [{"input": f"question {n} of {n * n}", "output": f"answer {n * 3}"} for n in range(20)]
-    path.write_text("\n".join(map(json.dumps, records)))
-    return DataConfig(sources=(str(path),), report_folder=tmp_path / "reports")
 
 
 def test_a_dataset_knows_its_sources_and_the_same_chats_are_the_same_version(repository, data, tiny_config):
