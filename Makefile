@@ -9,7 +9,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 DEMO_ARGS := $(if $(CHATS),--chats "$(CHATS)") $(if $(DOCS),--docs "$(DOCS)") $(if $(STORE),--store "$(STORE)") \
 	$(if $(QUESTION),--question "$(QUESTION)") $(foreach override,$(SET),--set "$(override)")
 
-.PHONY: help demo serve test test-quick test-chaos test-load test-gpu test-vllm bench-training bench-engine bench-serving bench-rag bench-routing bench check clean
+.PHONY: help demo serve test test-quick test-chaos test-load test-gpu test-vllm test-image image wheel bench-training bench-engine bench-serving bench-rag bench-routing bench check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -43,8 +43,8 @@ test-quick: $(VENV)/.dev  ## unit tests only
 	@$(UNIT)
 
 test-chaos: $(VENV)/.dev  ## killed workers, drivers, nodes and replicas, rolling updates; one curve in every ZeRO stage; a fuzzer; README's steps
-	@$(BIN)/python -m pytest tests/unit tests/integration -m slow
-	@$(BIN)/python -m pytest tests/chaos
+	@$(BIN)/python -m pytest tests/unit tests/integration -m 'slow$(if $(BRIEF), and not nightly)'
+	@$(BIN)/python -m pytest tests/chaos $(if $(BRIEF),-m 'not nightly')
 
 test-load: $(VENV)/.dev  ## twenty tenants, overload, fairness, leaks, and what the guard costs; ten minutes
 	@$(BIN)/python -m benchmarks.load
@@ -89,6 +89,21 @@ bench-routing: $(VENV)/.dev  ## what following replicas costs the controller
 	@$(BIN)/python -m benchmarks.routing
 
 bench: bench-training bench-engine bench-serving bench-rag bench-routing  ## every benchmark, one after another
+
+# The image of platform/docker: make image IMAGE=name:tag IMAGE_ARGS='--build-arg VARIANT=cuda'
+IMAGE ?= llama-platform:latest
+BUILDER := $(firstword $(foreach tool,docker podman buildah,$(if $(shell $(tool) info >/dev/null 2>&1 && echo yes),$(tool))))
+
+image:  ## the container image, with docker, podman or buildah
+	@test -n "$(BUILDER)" || { echo "error: neither docker, podman nor buildah works here (tried «info»)" >&2; exit 2; }
+	@$(BUILDER) build --file platform/docker/Dockerfile --tag $(IMAGE) \
+		--build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) $(IMAGE_ARGS) .
+
+wheel: $(VENV)/.dev  ## what nodes of a cluster install, in dist/
+	@rm -rf dist && $(BIN)/uv build --quiet --wheel --out-dir dist . && cp constraints.txt constraints-vllm.txt dist/ && ls dist
+
+test-image: $(VENV)/.dev  ## the image, built from a bootstrapped Debian with buildah and started
+	@$(BIN)/python -m pytest tests/image
 
 RESOLVE := $(BIN)/uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 pyproject.toml
 

@@ -255,10 +255,10 @@ async def fairness(client: Client, rate: float) -> dict[str, list[float]]:
 
         async def flood(number: int, tenant: str | None = flooding) -> None:
             if tenant is not None:
-                await client.ask(tenant, LONG, long_answer(tokens=2 * TOKENS))
+                await client.ask(tenant, LONG, long_answer(tokens=8 * TOKENS))
 
         # Ten times the capacity in long answers: in short ones HTTP would be what is flooded.
-        await asyncio.gather(at_rate(10 * rate / 2 if flooding else 0.1, FAIR_S, flood), at_rate(1, FAIR_S - 5, modest))
+        await asyncio.gather(at_rate(10 * rate / 8 if flooding else 0.1, FAIR_S, flood), at_rate(2, FAIR_S - 5, modest))
         found[name] = times
         await asyncio.sleep(3)
     return found

@@ -7,14 +7,13 @@
 
 import argparse
 import os
-import signal
 import sys
-import threading
 from collections.abc import Sequence
 
 from jobs.demo.stages import WORK, Demo
 from llama_platform.cli.quiet import quiet_libraries
 from llama_platform.cli.ray_cluster import connect, require_token
+from llama_platform.cli.signals import wait_for_signal
 from llama_platform.errors import PlatformError
 
 
@@ -66,16 +65,6 @@ def run(demo: Demo, *, keep_serving: bool) -> None:
             print(f"Ray dashboard at http://{dashboard}, token in {token}.", flush=True)
             wait_for_signal()
         print("Stopping Ray …", flush=True)
-
-
-def wait_for_signal() -> None:
-    """Return when SIGINT or SIGTERM comes."""
-    stopped = threading.Event()
-    # Set here, after Ray has set its own; and SIGINT, too: the shell's background jobs start with it ignored.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
-    while not stopped.wait(1):
-        continue
 
 
 def quiet() -> None:

@@ -72,6 +72,7 @@ def make_api(state: AppState, observer: Observer) -> FastAPI:
         fields=partial(_fields, state),
         answering=state.auditor.answering,
         ended=partial(_ended, state, observer),
+        counted=state.drain.counted,
     )
     if state.config.cors.origins:
         api.add_middleware(

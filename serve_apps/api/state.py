@@ -1,7 +1,7 @@
 """AppState: the collaborators of the routes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
@@ -15,6 +15,7 @@ from rag.documents.document import Document
 from rag.embedding import EmbeddingResult
 from rag.search.query import Query, SearchResult
 from serve_apps.api.auditing import Auditor
+from serve_apps.api.drain import Drain
 from serve_apps.config import AppConfig, PricesConfig
 from serve_apps.generation.safety import Safety
 from serve_apps.generation.service import GenerationService
@@ -89,6 +90,8 @@ class AppState:
     """Answers that are kept for their Idempotency-Key."""
     auditor: Auditor
     """Writes the audit trail."""
+    drain: Drain = field(default_factory=Drain)
+    """Requests that are being answered."""
     breakers: Sequence[Breaker] = ()
     """Those before what this replica asks."""
     keys: KeyBook | None = None

@@ -115,8 +115,22 @@ class Ingress:
         """Write what is not in the store yet; Serve awaits this when it stops the replica."""
         if not hasattr(self, "_state"):  # its start has failed
             return
-        await self._ledgers.close()
+        if not self._state.drain.begun:
+            await self._ledgers.close()
         await self._state.meter.close()
+
+    async def drain(self, seconds: float) -> int:
+        """Say at `/health/ready` that it goes, wait until what has begun has ended, and write what is not stored yet.
+
+        Args:
+            seconds: how long requests may take at most.
+
+        Returns:
+            How many requests have not ended.
+        """
+        left = await self._state.drain.wait(seconds)
+        await self._ledgers.close()
+        return left
 
     def check_health(self) -> None:
         """Let Serve replace the ingress where it no longer follows the tables.

@@ -2,10 +2,8 @@
 
 from collections.abc import Mapping
 
-from ray.serve import metrics
-
 from llama_platform.breaker import STATES, BreakerState
-from serve_apps.llama.metrics import SECONDS
+from serve_apps.serve_metrics import counter, gauge, histogram
 
 
 class IngressMetrics:
@@ -13,36 +11,13 @@ class IngressMetrics:
 
     def __init__(self) -> None:
         """Register the metrics."""
-        self._duration = metrics.Histogram(
-            "llama_request_duration_seconds",
-            "Duration of whole requests, in seconds.",
-            boundaries=SECONDS,
-            tag_keys=("path",),
-        )
-        self._outcomes = metrics.Counter(
-            "llama_requests_total",
-            "Requests by route and outcome; the outcome of an error is its code.",
-            tag_keys=("path", "outcome"),
-        )
-        self._screened = metrics.Counter(
-            "llama_safety_actions_total",
-            "What rules of safety did: block, redact or flag, at input, sources or output.",
-            tag_keys=("place", "action"),
-        )
-        self._breakers = metrics.Gauge(
-            "llama_breaker_state",
-            "State of the circuit breaker before what the ingress asks: 0 closed, 1 half-open, 2 open.",
-            tag_keys=("name",),
-        )
+        self._duration = histogram("llama_request_duration_seconds")
+        self._outcomes = counter("llama_requests_total")
+        self._screened = counter("llama_safety_actions_total")
+        self._breakers = gauge("llama_breaker_state")
         self._known: dict[str, BreakerState] = {}
-        self._first_token = metrics.Histogram(
-            "llama_time_to_first_token_seconds",
-            "Seconds from a request's arrival to its first token.",
-            boundaries=SECONDS,
-        )
-        self._between_tokens = metrics.Histogram(
-            "llama_inter_token_seconds", "Seconds between the tokens of an answer.", boundaries=SECONDS
-        )
+        self._first_token = histogram("llama_time_to_first_token_seconds")
+        self._between_tokens = histogram("llama_inter_token_seconds")
 
     def request(self, route: str, code: str, seconds: float) -> None:
         """Count a request."""

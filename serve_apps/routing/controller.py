@@ -16,8 +16,6 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from ray.serve import metrics
-
 from llama_platform.access.keys import AccessDocument
 from llama_platform.artifacts.aliases import Aliases
 from llama_platform.artifacts.location import repository_from
@@ -33,6 +31,7 @@ from serve_apps.routing.reconcile import Holding, Reconciler
 from serve_apps.routing.replica_status import ReplicaStatus
 from serve_apps.routing.table import KINDS, RoutingTable
 from serve_apps.routing.validation import check_version
+from serve_apps.serve_metrics import gauge
 
 log = logging.getLogger(__name__)
 LEASE_S = 2.5
@@ -173,11 +172,7 @@ class Followed:
         self.started = asyncio.Event()
         self.store_problem: str | None = None
         """Why the store could not be read in the last turn."""
-        self._readable = metrics.Gauge(
-            "llama_store_readable",
-            "1 while the aliases of a kind can be read in the store, else 0.",
-            tag_keys=("kind",),
-        )
+        self._readable = gauge("llama_store_readable")
         self._changed = asyncio.Event()
         self._publishing: asyncio.TimerHandle | None = None
         self._published_at = -PUBLISH_S

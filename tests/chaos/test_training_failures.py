@@ -68,6 +68,7 @@ def test_signals_stop_a_run_between_steps_and_nothing_is_repeated(runs, uninterr
     assert runs.curve("signals") == pytest.approx(uninterrupted, rel=1e-6)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("refused", ["exp_avg_sq.safetensors", "versions/"])
 def test_a_refused_upload_fails_the_run_loudly_and_the_last_checkpoint_stands(
     one_node, aws_server, s3_uri, tmp_path, refused
@@ -90,6 +91,7 @@ def test_a_refused_upload_fails_the_run_loudly_and_the_last_checkpoint_stands(
         assert runs.status("refused")["status"] == "failed"
 
 
+@pytest.mark.nightly
 def test_a_killed_node_is_replaced(two_nodes, store, uninterrupted):
     cluster, second = two_nodes
     with runs_on(cluster.environment, *store) as runs:
@@ -102,6 +104,7 @@ def test_a_killed_node_is_replaced(two_nodes, store, uninterrupted):
         assert repeated(job.steps()) <= INTERVAL
 
 
+@pytest.mark.nightly
 def test_a_drained_node_stops_the_run_and_nothing_is_repeated(two_nodes, store, uninterrupted):
     cluster, _ = two_nodes
     with runs_on(cluster.environment, *store) as runs:
@@ -117,6 +120,7 @@ def test_a_drained_node_stops_the_run_and_nothing_is_repeated(two_nodes, store, 
         assert job.steps() + again.steps() == list(range(1, reached + 5))
 
 
+@pytest.mark.nightly
 def test_an_elastic_run_goes_on_with_one_worker_and_then_with_two(two_nodes, store, uninterrupted):
     cluster, second = two_nodes
     with runs_on(cluster.environment, *store) as runs:

@@ -7,6 +7,8 @@
     llama-platform keys create ada --tenant acme --scopes generate,rag --adapters support
     llama-platform usage --tenant acme
     llama-platform audit verify
+    llama-platform store copy s3://bucket/llama file:///backup
+    llama-platform preflight --app serve_apps/configs/gpu.yaml --cluster cluster.yaml
     llama-platform prune --keep 5 --older-than-days 30
     llama-platform fit --base 7b --gpu A10G --adapters 8 --rank 64
 
@@ -31,6 +33,8 @@ from llama_platform.audit.acts import acted
 from llama_platform.cli.audit import add_replay, audit_commands
 from llama_platform.cli.exit_codes import run_command
 from llama_platform.cli.keys import key_commands
+from llama_platform.cli.preflight import add_preflight
+from llama_platform.cli.store import store_commands
 from llama_platform.cli.stores import Store, open_store
 from llama_platform.cli.usage import add_usage
 from llama_platform.errors import InputError, NotFoundError, UnauthorizedError, UnavailableError
@@ -72,6 +76,8 @@ def build_cli() -> typer.Typer:
     cli.add_typer(audit_commands(), name="audit")
     add_replay(cli)
     add_usage(cli)
+    cli.add_typer(store_commands(), name="store")
+    add_preflight(cli)
     _add_prune(cli)
     _add_fit(cli)
     return cli

@@ -44,7 +44,9 @@ def require_token(file: Path | None = None) -> str:
 
 
 @contextmanager
-def connect(token_file: Path | None = None, *, local: bool = False) -> Iterator[str]:
+def connect(
+    token_file: Path | None = None, *, local: bool = False, metrics_port: int | None = None, show_events: bool = False
+) -> Iterator[str]:
     """Connect to `RAY_ADDRESS`, or start Ray on this machine with token authentication; disconnect at the end.
 
     Yields the address of the dashboard.
@@ -52,6 +54,9 @@ def connect(token_file: Path | None = None, *, local: bool = False) -> Iterator[
     Args:
         token_file: where a new token is kept; None for this process's environment.
         local: start Ray here even where `RAY_ADDRESS` names a cluster.
+        metrics_port: where a Ray that is started here exports its metrics; None for a port of its own choice.
+        show_events: write the platform's events of all workers of a Ray that is started here to stderr, as a container
+            should; they are in Ray's files in either case.
 
     Raises:
         UnavailableError: there is no cluster at `RAY_ADDRESS`.
@@ -72,12 +77,27 @@ def connect(token_file: Path | None = None, *, local: bool = False) -> Iterator[
             dashboard_host="127.0.0.1",
             object_store_memory=LOCAL_OBJECT_STORE_BYTES,
             logging_level=logging.WARNING,
-            log_to_driver=False,
+            log_to_driver=show_events,
+            _metrics_export_port=metrics_port,
         )
+        if show_events:
+            _show_events_only()
     try:
         yield str(context.dashboard_url)
     finally:
         ray.shutdown()
+
+
+def _show_events_only() -> None:
+    """Let this process write JSON lines of workers as they are, rather than all of their lines with names before."""
+    from ray._private.ray_logging import global_worker_stdstream_dispatcher as dispatcher
+
+    def show(batch: dict[str, Any]) -> None:
+        lines = [line for line in batch["lines"] if isinstance(line, str) and line.startswith('{"time": ')]
+        print("".join(f"{line}\n" for line in lines), end="", file=sys.stderr, flush=True)
+
+    dispatcher.remove_handler("ray_print_logs")
+    dispatcher.add_handler("events", show)
 
 
 def _join(address: str) -> Any:

@@ -40,7 +40,9 @@ async def live() -> dict[str, str]:
 
 @routes.get("/health/ready", responses=error_responses((503,)))
 async def ready(state: WithState) -> dict[str, str]:
-    """Answer 200 if a replica is ready, or if none need be."""
+    """Answer 200 if a replica is ready, or if none need be, until the application begins to stop."""
+    if state.drain.begun:
+        raise UnavailableError("the application is stopping")
     return {"status": _report(state)["status"]}
 
 

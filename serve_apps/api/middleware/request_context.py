@@ -6,7 +6,7 @@ Gives every request its id, deadline and record, answers what nobody expected, a
 import re
 import uuid
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 from typing import Any
 
 from starlette.datastructures import MutableHeaders
@@ -37,6 +37,7 @@ class RequestContextMiddleware:
         fields: Callable[[State], Mapping[str, str]] = lambda state: {},
         answering: Callable[[State, RequestRecord, int, bool], None] = lambda state, record, status, streams: None,
         ended: Callable[[State, RequestRecord, int], None] = lambda state, record, status: None,
+        counted: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         """Stand before `app`.
 
@@ -49,8 +50,9 @@ class RequestContextMiddleware:
             answering: is told state, record, status and whether it streams of a response that is about to begin; it
                 may raise a PlatformError, which is answered instead.
             ended: is told the state, record and status of a request that has ended; status 0 without a response.
+            counted: a context that lasts as long as a request is answered.
         """
-        self._fields, self._answering, self._ended = fields, answering, ended
+        self._fields, self._answering, self._ended, self._counted = fields, answering, ended, counted
         self._app, self._observer = app, observer
         self._new_deadline, self._retry_after_s = new_deadline, retry_after_s
 
@@ -59,6 +61,10 @@ class RequestContextMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        with self._counted():
+            await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
         # Serve's proxy sets the id, the client's or a new one, and repeats it in the response.
         given = headers.get(b"x-request-id", b"")

@@ -4,6 +4,10 @@ import time
 from dataclasses import dataclass
 from datetime import timedelta
 
+from llama_platform.metrics import METRICS
+
+PREFIX = "llama_training_"
+
 
 @dataclass(frozen=True, slots=True)
 class StepMetrics:
@@ -67,15 +71,9 @@ class Gauges:
         """Register the gauges in this Ray worker."""
         from ray.util.metrics import Gauge
 
-        texts = {
-            "step": "Optimizer steps done",
-            "loss": "Mean negative log-likelihood of the last step's trained tokens",
-            "tokens_per_s": "Tokens read per second, padding not counted",
-            "learning_rate": "Learning rate of the last step",
-            "eval_loss": "Mean negative log-likelihood of the held-out answers",
-        }
+        found = {name.removeprefix(PREFIX): metric for name, metric in METRICS.items() if name.startswith(PREFIX)}
         self._gauges = {
-            key: Gauge(f"llama_training_{key}", description=text, tag_keys=("run",)) for key, text in texts.items()
+            key: Gauge(metric.name, description=metric.text, tag_keys=metric.labels) for key, metric in found.items()
         }
         self._tags = {"run": run_id}
 

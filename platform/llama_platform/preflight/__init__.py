@@ -1,0 +1,1 @@
+"""Preflight: what would fail on a cluster, found before anything is started."""
