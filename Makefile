@@ -35,7 +35,16 @@ serve: $(VENV)/.run  ## the same, and keep serving until Ctrl-C
 
 UNIT := $(BIN)/python -m pytest tests/unit -m 'not slow' -n 2 --dist loadfile
 
-test: $(VENV)/.dev  ## all tests but the slow ones below
+.cache/ops/.done: tests/integration/aws_requirements.txt $(VENV)/.dev
+	@echo "Setting up .cache/ops (an emulator of AWS has needs of its own, once) …"
+	@$(BIN)/uv venv --quiet --clear --python $(PYTHON) .cache/ops && $(BIN)/uv pip install --quiet -p .cache/ops/bin/python -r $<
+	@touch $@
+
+.cache/checkov/.done: $(VENV)/.dev
+	@$(BIN)/uv venv --quiet --clear --python $(PYTHON) .cache/checkov && $(BIN)/uv pip install --quiet -p .cache/checkov/bin/python checkov==3.3.30
+	@touch $@
+
+test: $(VENV)/.dev .cache/ops/.done  ## all tests but the slow ones below
 	@$(UNIT)
 	@$(BIN)/python -m pytest tests/integration -m 'not slow'
 
@@ -107,12 +116,14 @@ test-image: $(VENV)/.dev  ## the image, built from a bootstrapped Debian with bu
 
 RESOLVE := $(BIN)/uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 pyproject.toml
 
-check: $(VENV)/.dev  ## formatting, lint, types, import directions, prose, what each role installs
+check: $(VENV)/.dev .cache/checkov/.done  ## formatting, lint, types, import directions, prose, what each role installs
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/cfn-lint platform/aws/*.yaml
+	@.cache/checkov/bin/checkov -d platform/aws --framework cloudformation --compact --quiet --skip-download > .cache/checkov/report 2>/dev/null \
+		|| { cat .cache/checkov/report; exit 1; }
 	@for role in data rag serve train all; do $(RESOLVE) --extra $$role -c constraints.txt > /dev/null || exit 1; done
 	@$(RESOLVE) --extra rag --extra serve --extra vllm -c constraints-vllm.txt > /dev/null
 	@$(BIN)/python -m pytest -q tests/unit/test_layout.py tests/unit/test_prose.py tests/unit/test_documents_are_true.py

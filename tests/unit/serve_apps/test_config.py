@@ -17,7 +17,7 @@ def test_shipped_configurations_load_by_name_and_by_path():
 
 def test_every_configuration_file_loads():
     files = sorted(CONFIGS.glob("*.yaml"))
-    assert len(files) == 4
+    assert len(files) == 5
     for file in files:
         values = yaml.safe_load(file.read_text())
         for application in values.get("applications", [{"args": {"config": str(file)}}]):
