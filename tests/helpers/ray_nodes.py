@@ -26,7 +26,8 @@ ROOT = Path(__file__).parents[2]
 class RayCluster:
     """A head with token authentication, and further nodes; each node is a process group that can be killed."""
 
-    def __init__(self, head_cpus: int) -> None:
+    def __init__(self, head_cpus: int, redis: str | None = None) -> None:
+        """Start the head; with `redis`, host:port, its state is kept there, so that it can be started again."""
         self._folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # short: sockets in it have 107 characters at most
         self._port, dashboard = free_port(), free_port()
         self.environment = {
@@ -38,20 +39,29 @@ class RayCluster:
             "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
             "HF_HUB_OFFLINE": "1",
         }
+        if redis is not None:
+            self.environment["RAY_REDIS_ADDRESS"] = redis
         self._nodes: list[subprocess.Popen] = []
-        self._start(
+        self._head_arguments = (
             f"--num-cpus={head_cpus}", "--head", f"--port={self._port}", f"--temp-dir={self._folder}",
             "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--ray-client-server-port={free_port()}",
         )  # fmt: skip
         self.dashboard = f"http://127.0.0.1:{dashboard}"
-
-        def answers() -> bool:
-            with suppress(httpx.HTTPError):
-                return self.get("/api/version").status_code == 200
-            return False
-
-        wait_for(answers, 60)
+        self.start_head()
         self.environment["RAY_ADDRESS"] = f"127.0.0.1:{self._port}"
+
+    def start_head(self) -> None:
+        """Start the head, also again after it was killed."""
+        # Other nodes of this machine would be taken for those of the head that it names.
+        Path(self._folder, "ray_current_cluster").unlink(missing_ok=True)
+        self.head = self._start(*self._head_arguments)
+        wait_for(self.head_answers, 60)
+
+    def head_answers(self) -> bool:
+        """Return whether the dashboard answers."""
+        with suppress(httpx.HTTPError):
+            return self.get("/api/version").status_code == 200
+        return False
 
     def run(self, *command: str, timeout: float = 240) -> subprocess.CompletedProcess:
         """Run a command of the virtual environment as a user of the cluster would, from the repository root."""
