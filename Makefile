@@ -124,7 +124,7 @@ check: $(VENV)/.dev .cache/checkov/.done  ## formatting, lint, types, import dir
 	@$(BIN)/cfn-lint platform/aws/*.yaml
 	@.cache/checkov/bin/checkov -d platform/aws --framework cloudformation --compact --quiet --skip-download > .cache/checkov/report 2>/dev/null \
 		|| { cat .cache/checkov/report; exit 1; }
-	@for role in data rag serve train all; do $(RESOLVE) --extra $$role -c constraints.txt > /dev/null || exit 1; done
+	@for role in data rag serve train all otel; do $(RESOLVE) --extra $$role -c constraints.txt > /dev/null || exit 1; done
 	@$(RESOLVE) --extra rag --extra serve --extra vllm -c constraints-vllm.txt > /dev/null
 	@$(BIN)/python -m pytest -q tests/unit/test_layout.py tests/unit/test_prose.py tests/unit/test_documents_are_true.py
 

@@ -16,6 +16,7 @@ from rag.embedding import EmbeddingResult
 from rag.search.query import Query, SearchResult
 from serve_apps.api.auditing import Auditor
 from serve_apps.api.drain import Drain
+from serve_apps.api.tracing import NoTracer, Tracer
 from serve_apps.config import AppConfig, PricesConfig
 from serve_apps.generation.safety import Safety
 from serve_apps.generation.service import GenerationService
@@ -90,6 +91,8 @@ class AppState:
     """Answers that are kept for their Idempotency-Key."""
     auditor: Auditor
     """Writes the audit trail."""
+    tracer: Tracer = field(default_factory=NoTracer)
+    """Sends traces of requests that have ended."""
     drain: Drain = field(default_factory=Drain)
     """Requests that are being answered."""
     breakers: Sequence[Breaker] = ()

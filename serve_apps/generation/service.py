@@ -6,7 +6,7 @@ Whatever makes the model generate goes through `stream`: `/predict`, `/rag` with
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -70,6 +70,10 @@ class Record(Protocol):
 
     def generates(self, requests: Sequence[GenerationRequest]) -> None:
         """Note what the model is asked for the client."""
+        ...
+
+    def stage(self, name: str) -> AbstractContextManager[None]:
+        """Return a context that lasts as long as a part of the work."""
         ...
 
     def note(self, number: int, event: TokenEvent | FinishEvent) -> None:
@@ -330,20 +334,21 @@ class GenerationService:
             number: AnswerScreen(one, context.screens.output, None if one.continues else strip)
             for number, one in enumerate(request.requests)
         }
-        async with aclosing(self.generator.generate(request.requests, request.adapter)) as stream:
-            while unfinished:
-                try:
-                    events = await context.deadline.within(anext(stream))
-                except asyncio.CancelledError:
-                    _leave(context, request, unfinished)
-                    raise
-                batch = _sent(context, unfinished, events)
-                try:
-                    yield batch
-                except GeneratorExit:
-                    if unfinished:
+        with context.record.stage("rewrite" if context.internal else "generate"):
+            async with aclosing(self.generator.generate(request.requests, request.adapter)) as stream:
+                while unfinished:
+                    try:
+                        events = await context.deadline.within(anext(stream))
+                    except asyncio.CancelledError:
                         _leave(context, request, unfinished)
-                    raise
+                        raise
+                    batch = _sent(context, unfinished, events)
+                    try:
+                        yield batch
+                    except GeneratorExit:
+                        if unfinished:
+                            _leave(context, request, unfinished)
+                        raise
 
 
 def _sent(

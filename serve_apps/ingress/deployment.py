@@ -22,6 +22,7 @@ from serve_apps.api.access import check_token_file
 from serve_apps.api.application import LEASE_MARGIN_S, make_api
 from serve_apps.api.auditing import Auditor
 from serve_apps.api.state import AppState
+from serve_apps.api.tracing import make_tracer
 from serve_apps.config import AppConfig
 from serve_apps.generation.moderator import AdapterModerator
 from serve_apps.generation.safety import Safety
@@ -96,6 +97,7 @@ class Ingress:
             auditor=Auditor(self._ledgers.journal, parsed.audit, generation.fingerprint),
             breakers=[one.breaker for one in (generator, searcher, pools, meter) if one is not None],
             keys=keys,
+            tracer=make_tracer(os.environ),
         )
         check_token_file(parsed)
         log.info("the application starts", extra={"store": repository.store.root})
@@ -118,6 +120,7 @@ class Ingress:
         if not self._state.drain.begun:
             await self._ledgers.close()
         await self._state.meter.close()
+        await asyncio.to_thread(self._state.tracer.close)
 
     async def drain(self, seconds: float) -> int:
         """Say at `/health/ready` that it goes, wait until what has begun has ended, and write what is not stored yet.

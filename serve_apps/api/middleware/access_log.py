@@ -9,8 +9,9 @@ import re
 import time
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from fastapi import Request
@@ -21,6 +22,8 @@ from llama_platform.breaker import BreakerState
 from llama_platform.inference.protocol import FinishEvent, GenerationRequest, TokenEvent
 
 log = logging.getLogger(__name__)
+_TRACED = ("adapter", "version", "first_token_ms", "queue_ms")
+"""Facts of a request that its trace tells beside tokens and outcome."""
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 
 
@@ -48,6 +51,34 @@ class Observer(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A part of the work on a request; Unix time in nanoseconds."""
+
+    name: str
+    begun_ns: int
+    ended_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A request that has ended, as a trace tells it."""
+
+    trace_id: str
+    """32 hexadecimal digits: the client's, or a new one."""
+    parent_span: str | None
+    """16 hexadecimal digits of the client's span; None where it named none."""
+    method: str
+    begun_ns: int
+    """Unix time in nanoseconds."""
+    ended_ns: int
+    """Unix time in nanoseconds."""
+    outcome: str
+    facts: Mapping[str, str | int | float]
+    """What else is known, by the names of attributes."""
+    stages: Sequence[Stage]
+
+
 class RequestRecord:
     """What is known of one request; kept in `request.state.record`."""
 
@@ -62,7 +93,9 @@ class RequestRecord:
             observer: counts the request once it has ended.
         """
         self.request_id = request_id
-        self._start = time.monotonic()
+        self._start, self._begun_ns = time.monotonic(), time.time_ns()
+        self._stages: list[Stage] = []
+        self._status = 0
         self._observer = observer
         self.route = "none"
         """Template of the route."""
@@ -90,6 +123,26 @@ class RequestRecord:
     def generates(self, requests: Sequence[GenerationRequest]) -> None:
         """Note what the model is asked for the client; the events of the answers have these numbers."""
         self._generations, self._answers = tuple(requests), [[] for _ in requests]
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Note how long a part of the work takes, for the request's trace."""
+        begun = time.time_ns()
+        try:
+            yield
+        finally:
+            self._stages.append(Stage(name, begun, time.time_ns()))
+
+    def trace(self) -> Trace:
+        """Return the request as a trace tells it, once it is closed."""
+        facts: dict[str, str | int | float] = {
+            f"llama.{name}": self._facts[name] for name in _TRACED if name in self._facts
+        }
+        facts |= {f"llama.{name}": count for name, count in self._tokens.items() if count}
+        return Trace(
+            self._facts["trace"], self._facts.get("parent_span"), self._facts["method"], self._begun_ns, time.time_ns(),
+            self._outcome_of(self._status), facts, tuple(self._stages),
+        )  # fmt: skip
 
     def searched(self, index: ArtifactVersion) -> None:
         """Note the index that sources are searched in."""
@@ -199,7 +252,7 @@ class RequestRecord:
         Args:
             status: HTTP status that was sent; 0 where the client left before.
         """
-        seconds = time.monotonic() - self._start
+        seconds, self._status = time.monotonic() - self._start, status
         outcome = self._outcome_of(status)
         facts = {**self._facts, "status": status, "outcome": outcome, "total_ms": round(1000 * seconds, 1)}
         if self._safety:

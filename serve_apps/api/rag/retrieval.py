@@ -136,7 +136,8 @@ async def _search(
 ) -> SearchResult:
     assert state.searcher is not None
     begun = time.perf_counter()
-    found = await state.searcher.search(version, query, inline, context.deadline.at)
+    with context.record.stage("search"):
+        found = await state.searcher.search(version, query, inline, context.deadline.at)
     timings |= {"retrieve_ms": _since(begun), **found.timings_ms}
     return found
 

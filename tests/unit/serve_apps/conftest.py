@@ -26,6 +26,7 @@ from rag.search.query import SearchResult, merge
 from serve_apps.api.application import make_api
 from serve_apps.api.auditing import Auditor
 from serve_apps.api.state import AppState, JobState
+from serve_apps.api.tracing import NoTracer
 from serve_apps.config import AppConfig
 from serve_apps.generation.moderator import AdapterModerator
 from serve_apps.generation.safety import Safety
@@ -177,7 +178,7 @@ def repository(tmp_path):
 def make_http(tiny_template, repository, adapter_folder):
     """Make the application with changed configuration; the adapter `support` has two versions, the first live."""
 
-    def make(step_s=0.0005, **fields):
+    def make(step_s=0.0005, tracer=None, **fields):
         config = AppConfig.model_validate(
             {"base": {"model": "tiny", "prompt_style": "plain"}, "limits": {"max_new_tokens": 256}, **fields}
         )
@@ -216,6 +217,7 @@ def make_http(tiny_template, repository, adapter_folder):
             RepliesInMemory(),
             auditor,
             keys=keys,
+            tracer=tracer or NoTracer(),
         )
         return Http(make_api(state, observed), generator, observed, router, searcher, jobs, usage, auditor._journal)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from contextlib import nullcontext
 from pathlib import Path
 
 from llama_platform.inference.protocol import SamplingParams
@@ -58,6 +59,9 @@ class Left:
 
     def __init__(self):
         self.tokens = None
+
+    def stage(self, name):
+        return nullcontext()
 
     def generates(self, requests):
         pass
