@@ -18,6 +18,7 @@ The store is `--store`, or `s3://$MODEL_BUCKET/$MODEL_S3_PREFIX`, or the demo's 
 import sys
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -47,6 +48,7 @@ from llama_platform.inference.gpu_memory import (
     read_shape,
 )
 from llama_platform.models.prompt import PromptStyle
+from llama_platform.models.stored_base import folder_digest
 
 Alias = Annotated[str, typer.Option("--alias", help="the alias to change")]
 App = Annotated[str | None, typer.Option("--app", help="http://host:port of an application to wait for")]
@@ -78,6 +80,7 @@ def build_cli() -> typer.Typer:
     add_usage(cli)
     cli.add_typer(store_commands(), name="store")
     add_preflight(cli)
+    _add_bases(cli)
     _add_prune(cli)
     _add_fit(cli)
     return cli
@@ -106,6 +109,18 @@ def _add_fit(cli: typer.Typer) -> None:
             print(f"requests of {tokens} tokens at the same time: {plan.requests_of(tokens)}")
         if not plan.fits:
             raise InputError("no request of 4,096 tokens fits: fewer adapters, a lower rank, more GPUs, or fewer bits")
+
+
+def _add_bases(cli: typer.Typer) -> None:
+    commands = typer.Typer(no_args_is_help=True, help="Bases that lie in a store.")
+    cli.add_typer(commands, name="bases")
+
+    @commands.command("digest")
+    def digest(folder: Path) -> None:
+        """Print the digest of a local FOLDER with a base, for base.sha256."""
+        if not (folder / "config.json").is_file():
+            raise InputError(f"{folder}: holds no config.json; name the folder of a base")
+        print(folder_digest(folder))
 
 
 def _add_prune(cli: typer.Typer) -> None:

@@ -3,12 +3,15 @@
 import importlib.util
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
 
 from llama_platform.config import Config
 from llama_platform.errors import InputError
 from llama_platform.models.hub import download
 from llama_platform.models.prompt import PromptStyle, PromptTemplate
+from llama_platform.models.stored_base import fetch_base, is_stored
 from llama_platform.models.tiny import WEIGHTS_FOLDER
 
 if TYPE_CHECKING:
@@ -21,7 +24,11 @@ class BaseConfig(Config):
     """The base model that adapters are trained for and served with."""
 
     model: str = "meta-llama/Llama-2-7b-hf"
-    """A hub name, a local folder, or `tiny` for the base that comes with the platform."""
+    """A hub name, a local folder, a folder in a store such as `s3://bucket/bases/llama-2-7b`, or `tiny` for the base
+    that comes with the platform."""
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    """Digest that a base in a store must have, as `llama-platform bases digest FOLDER` prints it; None for whatever is
+    there when a node first copies it."""
     revision: str | None = None
     """Commit of a hub model; None for its newest."""
     prompt_style: PromptStyle = "llama2"
@@ -33,7 +40,14 @@ class BaseConfig(Config):
     `quantization`."""
 
     def location(self) -> str:
-        """Return what transformers is to open."""
+        """Return what transformers is to open; a base in a store is copied to this node first.
+
+        Raises:
+            InputError: the store holds no base there, or another one than `sha256` says.
+            StorageError: the store cannot be read.
+        """
+        if is_stored(self.model):
+            return str(fetch_base(self.model, self.sha256))
         return str(WEIGHTS_FOLDER) if self.model == "tiny" else self.model
 
 

@@ -9,6 +9,7 @@ import yaml
 
 from llama_platform.errors import InputError, PlatformError
 from llama_platform.inference.gpu_memory import BASES, GIB, check_fits, gpu_gib, plan_memory, read_shape
+from llama_platform.models.stored_base import is_stored
 from llama_platform.preflight.findings import Finding
 
 BALANCER_IDLE_S = 60
@@ -54,6 +55,8 @@ def _base(settings: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[F
     if model.startswith("meta-llama/") and not environ.get("HF_TOKEN"):
         text = f"{model} is gated: every node needs HF_TOKEN, or the base in a folder that base.model names"
         yield Finding("warning", "base", text)
+    elif is_stored(model):
+        yield Finding("ok", "base", f"{model}: each node copies it; the nodes' role must be allowed to read it")
     elif "/" in model and model.startswith((".", "/", "~")) and not Path(model).expanduser().is_dir():
         yield Finding("error", "base", f"{model}: is no folder of this machine")
     else:
