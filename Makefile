@@ -126,7 +126,8 @@ check: $(VENV)/.dev .cache/checkov/.done  ## formatting, lint, types, import dir
 		|| { cat .cache/checkov/report; exit 1; }
 	@for role in data rag serve train all otel; do $(RESOLVE) --extra $$role -c constraints.txt > /dev/null || exit 1; done
 	@$(RESOLVE) --extra rag --extra serve --extra vllm -c constraints-vllm.txt > /dev/null
-	@$(BIN)/python -m pytest -q tests/unit/test_layout.py tests/unit/test_prose.py tests/unit/test_documents_are_true.py
+	@$(BIN)/python -m pytest -q tests/unit/test_layout.py tests/unit/test_prose.py tests/unit/test_documents_are_true.py \
+		tests/unit/test_monitoring.py tests/unit/test_kubernetes.py tests/unit/test_docker.py
 
 clean:  ## remove everything that the other targets made
 	rm -rf $(VENV) .cache .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

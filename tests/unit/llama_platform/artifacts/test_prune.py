@@ -1,3 +1,5 @@
+import threading
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -91,3 +93,38 @@ def test_a_version_that_is_promoted_meanwhile_stays(repository, publish):
     assert not delete_garbage(repository, first)
     with repository.fetched(repository.version("adapter", "support", 1)) as folder:
         assert (folder / "a.txt").read_text() == "weights 0"
+
+
+def test_pruning_beside_publishes_and_promotions_takes_nothing_that_an_alias_names(repository, tmp_path):
+    """Twenty versions are published and promoted while another thread prunes without a pause."""
+    done, failures = threading.Event(), []
+
+    def prune():
+        while not done.is_set():
+            try:
+                for garbage in find_garbage(repository, 1, datetime.now(UTC) - timedelta(seconds=2)):
+                    delete_garbage(repository, garbage)
+            except Exception as error:  # whatever it is, the test shows it
+                failures.append(error)
+                return
+
+    pruning = threading.Thread(target=prune)
+    pruning.start()
+    aliases, promoted = Aliases(repository, "adapter", "support"), []
+    for n in range(20):
+        folder = tmp_path / f"content{n}"
+        folder.mkdir()
+        (folder / "a.txt").write_text(f"weights {n}")
+        version = repository.publish("adapter", "support", folder, {})
+        if n % 2:
+            aliases.promote("production", version.version)
+            promoted.append((version.version, f"weights {n}"))
+        time.sleep(0.15)
+    time.sleep(2)
+    done.set()
+    pruning.join(60)
+    assert failures == []
+    for number, content in promoted:
+        with repository.fetched(repository.version("adapter", "support", number)) as folder:
+            assert (folder / "a.txt").read_text() == content
+    assert len(repository.versions("adapter", "support")) < 20
