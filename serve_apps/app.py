@@ -9,7 +9,7 @@ from typing import Any
 
 from ray import serve
 from ray.serve import Application
-from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
+from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, RequestRouterConfig
 
 from llama_platform.artifacts.location import absolute
 from serve_apps.config import AppConfig, LlamaReplicasConfig, ReplicasConfig, parse_app_args
@@ -20,6 +20,11 @@ from serve_apps.routing.controller import AliasController
 FAR_ABOVE = 100_000
 """Serve's own limits. Requests that it lets wait have no deadline and no tenant, and what it refuses is plain text, so
 that it should never come to that: `api.middleware.admission` does both for the ingress, the engine for its replica."""
+
+REMEMBERED_PAGES = 16_384
+"""Pages of each replica's prefix cache that an ingress remembers: half a million tokens, in a few MB."""
+REMEMBERED_ADAPTERS = 64
+"""Adapters of each replica that an ingress remembers beside those that the replica reports."""
 
 
 def app(args: dict[str, Any]) -> Application:
@@ -39,6 +44,16 @@ def build_app(config: AppConfig) -> Application:
     controller = serve.deployment(AliasController, name="aliases", **_options(config.controller, grace_s)).bind(values)
     options = {**_resources(config.llama, grace_s), "autoscaling_config": _token_scaling(config)}
     options["max_ongoing_requests"] = FAR_ABOVE
+    if config.routing == "warm" or (config.routing == "auto" and config.llama.max_replicas > 1):
+        options["request_router_config"] = RequestRouterConfig(
+            request_router_class="serve_apps.llama.request_router:WarmRouter",
+            request_router_kwargs={
+                "running": config.engine.max_running,
+                "pages": REMEMBERED_PAGES,
+                "adapters": REMEMBERED_ADAPTERS,
+            },
+            request_routing_stats_period_s=config.scaling.interval_s,
+        )
     llama = serve.deployment(LlamaDeployment, name="llama", **options).bind(values, controller)
     retriever = None
     if config.index is not None:

@@ -272,6 +272,10 @@ class AppConfig(Config):
     """Replicas that speak HTTP."""
     llama: LlamaReplicasConfig = LlamaReplicasConfig()
     """Replicas that generate, each with an engine."""
+    routing: Literal["auto", "warm", "spread"] = "auto"
+    """Which replica generates: with `warm`, one that holds the beginning of the prompt and the adapter, unless others
+    have much less to do; with `spread`, the one of two that has less to do. `auto` is `warm` where there may be several
+    replicas."""
     scaling: ScalingConfig = ScalingConfig()
     """When replicas that generate are started and stopped."""
     controller: ReplicasConfig = ReplicasConfig(num_cpus=0.05, max_ongoing_requests=4096, max_queued_requests=4096)

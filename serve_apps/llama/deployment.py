@@ -88,6 +88,10 @@ class LlamaDeployment:
         """Return the load for the autoscaling policy; plain numbers only, or Serve stops asking."""
         return self._load.stats(self._engine.stats().waiting)
 
+    def record_routing_stats(self) -> dict[str, list[str]]:
+        """Return what the router of requests may know: the digests of the adapters that are loaded."""
+        return {"adapters": sorted(self._engine.stats().adapters)}
+
     def check_health(self) -> None:
         """Let Serve replace the replica when its engine has broken for good.
 
