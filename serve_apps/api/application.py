@@ -107,7 +107,6 @@ def _ended(state: AppState, observer: Observer, known: State, record: RequestRec
     """Finish the record of a request, and count it for the reports of use; only what a scope opens counts there."""
     state.auditor.ended(known, record, status)
     state.tracer.ended(record, status)
-    observer.breakers({breaker.name: breaker.state for breaker in state.breakers})
     caller: Caller | None = known.get("caller")
     if "allowance" not in known and (state.keys is not None or not record.usage().prompt_tokens):
         return

@@ -39,6 +39,8 @@ from serve_apps.worker_pools import WorkerPools
 
 log = logging.getLogger(__name__)
 RESUME_TIMEOUT_S = 120.0
+SHOW_S = 5.0
+"""How often gauges that nothing else sets are shown, in seconds."""
 
 
 class Ingress:
@@ -107,11 +109,13 @@ class Ingress:
         if tokens is not None:
             self._following.append(asyncio.ensure_future(tokens.run()))
         self._following.append(asyncio.ensure_future(self._ledgers.run(pools)))
+        self._metrics = IngressMetrics()
+        self._following.append(asyncio.ensure_future(self._show_breakers()))
         self._resuming = asyncio.ensure_future(_resume(pools, jobs, repository))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Return the HTTP application; Serve asks for it when the replica starts."""
-        return make_api(self._state, IngressMetrics())
+        return make_api(self._state, self._metrics)
 
     async def __del__(self) -> None:
         """Write what is not in the store yet; Serve awaits this when it stops the replica."""
@@ -121,6 +125,11 @@ class Ingress:
             await self._ledgers.close()
         await self._state.meter.close()
         await asyncio.to_thread(self._state.tracer.close)
+
+    async def _show_breakers(self) -> None:
+        while True:
+            self._metrics.breakers({breaker.name: breaker.state for breaker in self._state.breakers})
+            await asyncio.sleep(SHOW_S)
 
     async def drain(self, seconds: float) -> int:
         """Say at `/health/ready` that it goes, wait until what has begun has ended, and write what is not stored yet.

@@ -15,7 +15,6 @@ class IngressMetrics:
         self._outcomes = counter("llama_requests_total")
         self._screened = counter("llama_safety_actions_total")
         self._breakers = gauge("llama_breaker_state")
-        self._known: dict[str, BreakerState] = {}
         self._first_token = histogram("llama_time_to_first_token_seconds")
         self._between_tokens = histogram("llama_inter_token_seconds")
 
@@ -29,11 +28,9 @@ class IngressMetrics:
         self._screened.inc(tags={"place": place, "action": action})
 
     def breakers(self, states: Mapping[str, BreakerState]) -> None:
-        """Set the states of the circuit breakers that have changed."""
+        """Show the states of the circuit breakers; Ray forgets a gauge that is not set again within seconds."""
         for name, state in states.items():
-            if self._known.get(name) != state:
-                self._known[name] = state
-                self._breakers.set(STATES.index(state), tags={"name": name})
+            self._breakers.set(STATES.index(state), tags={"name": name})
 
     def first_token(self, seconds: float) -> None:
         """Observe a time to first token."""

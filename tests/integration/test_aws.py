@@ -244,7 +244,6 @@ def service(moto, network):
 def test_a_service_whose_task_is_not_root(moto, service):
     ecs = moto.client("ecs")
     (found,) = ecs.describe_services(cluster="llama", services=["llama"])["services"]
-    assert found["desiredCount"] == 1
     task = ecs.describe_task_definition(taskDefinition=found["taskDefinition"])["taskDefinition"]
     platform = next(c for c in task["containerDefinitions"] if c["name"] == "platform")
     assert platform["user"] == "10001:10001"
@@ -268,6 +267,10 @@ def test_a_load_balancer_with_tls_health_checks_and_stickiness(moto, service):
 
 def test_what_the_emulator_does_not_tell_of_the_service_stands_in_its_template():
     resources = template("service_ecs.yaml")["Resources"]
+    containers = {c["Name"]: c for c in resources["Task"]["Properties"]["ContainerDefinitions"]}
+    command = containers["platform"]["Command"][0]["Fn::Sub"]
+    assert "--host 0.0.0.0 --metrics-port 8080 " in command  # what the load balancer and the agent ask
+    assert "127.0.0.1:8080" in json.dumps(containers["cloudwatch-agent"])
     parameters = template("service_ecs.yaml")["Parameters"]
     assert (parameters["TaskCpu"]["Default"], parameters["TaskMemory"]["Default"]) == ("1024", 4096)
     assert (parameters["MinTasks"]["Default"], parameters["MaxTasks"]["Default"]) == (1, 10)
@@ -327,7 +330,7 @@ def test_an_alarm_on_five_percent_of_errors(moto):
     cloudwatch.put_metric_alarm(**given)
     (found,) = cloudwatch.describe_alarms(AlarmNames=["errors"])["MetricAlarms"]
     assert (found["Threshold"], found["EvaluationPeriods"]) == (5, 5)
-    assert "100 * (failed + refused) / requests" in found["Metrics"][0]["Expression"]
+    assert "FILL(failed, 0) + FILL(refused, 0)" in found["Metrics"][0]["Expression"]
 
 
 def test_whom_alarms_tell_and_a_dashboard(ministack, monitoring):
@@ -340,7 +343,7 @@ def test_whom_alarms_tell_and_a_dashboard(ministack, monitoring):
     assert len(body["widgets"]) == 5
 
 
-def remedy(monkeypatch, deployments, found=True):
+def remedy(monkeypatch, deployments, found=True, alarm="ALARM"):
     """Run the function of the template with an ECS that has these deployments; return (its answer, what it asked)."""
     code = template("monitoring.yaml")["Resources"]["Remedy"]["Properties"]["Code"]["ZipFile"]
     asked = []
@@ -349,8 +352,10 @@ def remedy(monkeypatch, deployments, found=True):
         update_service=lambda **kw: asked.append(kw),
     )
     module = types.ModuleType("index")
-    monkeypatch.setattr(boto3, "client", lambda name: ecs)
-    for key, value in {"CLUSTER": "llama", "SERVICE": "llama", "PAUSE_S": "900"}.items():
+    alarms = types.SimpleNamespace(describe_alarms=lambda **kw: {"MetricAlarms": [{"StateValue": alarm}]})
+    monkeypatch.setattr(boto3, "client", lambda name: {"ecs": ecs, "cloudwatch": alarms}[name])
+    names = {"CLUSTER": "llama", "SERVICE": "llama", "ALARM": "llama-monitoring-health", "PAUSE_S": "900"}
+    for key, value in names.items():
         monkeypatch.setenv(key, value)
     exec(compile(code, "index.py", "exec"), module.__dict__)
     return module.handle, asked
@@ -368,6 +373,16 @@ def test_the_function_restarts_a_service_without_a_healthy_task(monkeypatch):
     assert handle(message(state="OK"), None) == "nothing to do"
     assert handle(message(name="llama-monitoring-processor"), None) == "nothing to do"
     assert len(asked) == 1
+
+
+def test_the_function_looks_again_while_the_alarm_stands(monkeypatch):
+    old = [{"createdAt": datetime.fromtimestamp(time.time() - 3600, UTC)}]
+    handle, asked = remedy(monkeypatch, old)
+    assert handle({"source": "aws.events"}, None) == "restarted"
+    assert len(asked) == 1
+    handle, asked = remedy(monkeypatch, old, alarm="OK")
+    assert handle({"source": "aws.events"}, None) == "nothing to do"
+    assert asked == []
 
 
 def test_the_function_leaves_a_young_deployment_alone_and_names_what_is_missing(monkeypatch):

@@ -12,7 +12,7 @@ RAY_KINDS = ("RayService", "RayJob")
 SPEC = {
     "RayService": {"serviceUnhealthySecondThreshold", "deploymentUnhealthySecondThreshold", "serveConfigV2",
                    "rayClusterConfig"},
-    "RayJob": {"entrypoint", "runtimeEnvYAML", "shutdownAfterJobFinishes", "ttlSecondsAfterFinished", "backoffLimit",
+    "RayJob": {"entrypoint", "submissionMode", "runtimeEnvYAML", "shutdownAfterJobFinishes", "ttlSecondsAfterFinished", "backoffLimit",
                "rayClusterSpec"},
 }  # fmt: skip
 CLUSTER = {

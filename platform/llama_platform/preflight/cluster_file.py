@@ -34,6 +34,10 @@ def _provider(found: dict[str, Any]) -> Iterator[Finding]:
     provider = found["provider"]
     if provider.get("type") == "aws" and not _REGION.fullmatch(str(provider.get("region", ""))):
         yield Finding("error", "region", f"provider.region {provider.get('region')!r} is no region of AWS")
+    named = [kind.get("node_config") or {} for kind in (found.get("available_node_types") or {}).values()]
+    if provider.get("type") == "aws" and not all("SecurityGroupIds" in config for config in named):
+        text = "the group that Ray makes lets SSH in from everywhere; name SecurityGroupIds of your own"
+        yield Finding("warning", "security group", text)
     if "0.0.0.0/0" in str(provider.get("security_group", "")):
         yield Finding("error", "security group", "opens a port to everybody; name addresses, or use ray attach")
 

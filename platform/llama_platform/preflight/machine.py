@@ -3,6 +3,7 @@
 import importlib.metadata
 import platform
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import httpx
 
@@ -34,10 +35,11 @@ def check_cluster(address: str, environ: Mapping[str, str]) -> Iterator[Finding]
         address: URL of the dashboard, such as http://127.0.0.1:8265.
         environ: environment variables, for the token.
     """
-    token = environ.get("RAY_AUTH_TOKEN", "")
     try:
         bare = httpx.get(f"{address}/api/version", timeout=TIMEOUT_S)
-        known = httpx.get(f"{address}/api/version", headers={"Authorization": f"Bearer {token}"}, timeout=TIMEOUT_S)
+        token = _token(environ)
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        known = httpx.get(f"{address}/api/version", headers=headers, timeout=TIMEOUT_S)
     except httpx.HTTPError as error:
         yield Finding("error", "cluster", f"{address}: does not answer ({error}); `ray attach cluster.yaml -p 8265`")
         return
@@ -46,10 +48,19 @@ def check_cluster(address: str, environ: Mapping[str, str]) -> Iterator[Finding]
         yield Finding("error", "dashboard", text)
     answer = bare if bare.status_code == 200 else known
     if answer.status_code != 200:
-        yield Finding("error", "token", f"{address} refuses the token of RAY_AUTH_TOKEN ({answer.status_code})")
+        text = f"{address} refuses the token of this machine, or there is none ({answer.status_code})"
+        yield Finding("error", "token", text)
         return
     theirs, ours = str(answer.json().get("ray_version")), importlib.metadata.version("ray")
     if theirs != ours:
         yield Finding("error", "versions", f"the cluster runs Ray {theirs}, this machine has {ours}; install the same")
     else:
         yield Finding("ok", "cluster", f"{address}: Ray {theirs}")
+
+
+def _token(environ: Mapping[str, str]) -> str:
+    """Return Ray's token where Ray itself looks for it; empty where there is none."""
+    if token := environ.get("RAY_AUTH_TOKEN"):
+        return token
+    file = Path(environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
+    return file.read_text(encoding="utf-8").strip() if file.is_file() else ""

@@ -209,7 +209,8 @@ class S3Store:
     def check(self) -> None:
         """One ListObjectsV2 of one key; see ObjectStore."""
         with self._reported("list", ""):
-            self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
+            start = f"{self._prefix}/" if self._prefix else ""  # as roles are allowed to ask
+            self._client.list_objects_v2(Bucket=self._bucket, Prefix=start, MaxKeys=1)
 
     def list_keys(self, prefix: str) -> Iterator[str]:
         """Pages of ListObjectsV2; see ObjectStore."""

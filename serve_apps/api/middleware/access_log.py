@@ -18,7 +18,6 @@ from fastapi import Request
 
 from llama_platform.access.usage import UsageCounts
 from llama_platform.artifacts.repository import ArtifactVersion
-from llama_platform.breaker import BreakerState
 from llama_platform.inference.protocol import FinishEvent, GenerationRequest, TokenEvent
 
 log = logging.getLogger(__name__)
@@ -36,10 +35,6 @@ class Observer(Protocol):
 
     def screened(self, place: str, action: str) -> None:
         """Count what a rule did at `input`, `sources` or `output`."""
-        ...
-
-    def breakers(self, states: Mapping[str, BreakerState]) -> None:
-        """Take note of the states of the circuit breakers, by name."""
         ...
 
     def first_token(self, seconds: float) -> None:

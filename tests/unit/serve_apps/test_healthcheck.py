@@ -8,10 +8,10 @@ from serve_apps.healthcheck import main
 
 
 @pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1)])
-def test_it_tells_whether_requests_are_answered(status, code):
+def test_it_tells_whether_the_application_runs(status, code):
     class Ready(BaseHTTPRequestHandler):
         def do_GET(self):
-            assert self.path == "/health/ready"
+            assert self.path == "/health/live"
             self.send_response(status)
             self.end_headers()
 

@@ -1,5 +1,6 @@
 """Metrics of a run: a record per step, the line that people read, and the gauges that monitoring scrapes."""
 
+import threading
 import time
 from dataclasses import dataclass
 from datetime import timedelta
@@ -7,6 +8,8 @@ from datetime import timedelta
 from llama_platform.metrics import METRICS
 
 PREFIX = "llama_training_"
+SHOW_S = 5.0
+"""How often the last step is shown again, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +78,19 @@ class Gauges:
         self._gauges = {
             key: Gauge(metric.name, description=metric.text, tag_keys=metric.labels) for key, metric in found.items()
         }
-        self._tags = {"run": run_id}
+        self._tags, self._last = {"run": run_id}, dict[str, float]()
+        threading.Thread(target=self._show_again, name="gauges", daemon=True).start()
 
     def set(self, metrics: StepMetrics) -> None:
         """Show a step."""
         for key, gauge in self._gauges.items():
             if (value := getattr(metrics, key)) is not None:
+                self._last[key] = value
                 gauge.set(value, tags=self._tags)
+
+    def _show_again(self) -> None:
+        """Set the last values again, as long as this process lives: Ray forgets a gauge that is not set for a while."""
+        while True:
+            time.sleep(SHOW_S)
+            for key, value in list(self._last.items()):
+                self._gauges[key].set(value, tags=self._tags)

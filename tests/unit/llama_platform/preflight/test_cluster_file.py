@@ -17,8 +17,8 @@ def filled():
     return yaml.safe_load(yaml.safe_dump(SHIPPED).replace("my-llama-bucket", "ours"))
 
 
-def test_the_shipped_file_with_a_bucket_is_well(tmp_path):
-    assert {finding.level for finding in check(tmp_path, filled())} == {"ok"}
+def test_the_shipped_file_with_a_bucket_would_start_with_ssh_open(tmp_path):
+    assert {finding.level for finding in check(tmp_path, filled())} == {"warning"}
 
 
 def test_the_examples_bucket_is_named(tmp_path):

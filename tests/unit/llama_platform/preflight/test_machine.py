@@ -63,3 +63,14 @@ def test_a_wrong_token_and_another_release(dashboard):
 
 def test_a_cluster_that_is_not_there():
     assert found(f"http://127.0.0.1:{free_port()}") == [("error", "cluster")]
+
+
+def test_the_token_is_found_where_ray_finds_it(dashboard, tmp_path, monkeypatch):
+    (tmp_path / "token").write_text("secret\n")
+    told = {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}
+    assert [finding.level for finding in check_cluster(dashboard[1], told)] == ["ok"]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert [finding.check for finding in check_cluster(dashboard[1], {})] == ["token"]
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray/auth_token").write_text("secret")
+    assert [finding.level for finding in check_cluster(dashboard[1], {})] == ["ok"]
