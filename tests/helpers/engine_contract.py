@@ -1,6 +1,7 @@
 """What every engine promises, as tests: inherit from EngineContract and give an `engine` and an `adapter_folder`."""
 
 import asyncio
+import json
 import time
 from contextlib import aclosing
 from dataclasses import replace
@@ -9,6 +10,7 @@ import pytest
 
 from llama_platform.errors import EngineError, InputError, IntegrityError
 from llama_platform.inference.protocol import FinishEvent, GenerationRequest, SamplingParams, TokenEvent
+from llama_platform.inference.structure import choice, json_schema
 from llama_platform.models.prompt import Message
 
 QUESTIONS = ["Hello!", "Tell me about a baker.", "What is Ray?", "Count to ten.", "Who are you?"]
@@ -191,6 +193,41 @@ class EngineContract:
         with pytest.raises(IntegrityError):
             run(engine.load_adapter("bad", tmp_path))
         assert "bad" not in engine.stats().adapters
+
+    def test_an_answer_has_the_structure_that_was_asked_for(self, engine, request_of, run):
+        schema = {
+            "type": "object",
+            "properties": {
+                "name": {"type": "string", "maxLength": 8},
+                "age": {"type": "integer", "minimum": 0, "maximum": 200},
+            },
+            "required": ["name", "age"],
+            "additionalProperties": False,
+        }
+        wanted = {"structure": json_schema(schema), "max_new_tokens": 80, "temperature": 1.0}
+        requests = [request_of(question, seed=seed, **wanted) for seed, question in enumerate(QUESTIONS)]
+        free = request_of("Hello!")
+
+        async def story():
+            return await asyncio.gather(*(answer(engine, request) for request in [*requests, free]))
+
+        *held, beside = run(story())
+        for events in held:
+            assert events[-1].reason == "stop", events[-1]
+            found = json.loads(text_of(events))
+            assert set(found) == {"name", "age"}
+            assert isinstance(found["age"], int)
+        assert text_of(beside) == text_of(run(answer(engine, free)))
+
+    def test_a_choice_is_one_of_its_texts(self, engine, request_of, run):
+        texts = ["a red kite", "a blue heron"]
+        events = run(answer(engine, request_of(structure=choice(texts))))
+        assert text_of(events) in texts
+        assert events[-1].reason == "stop"
+
+    def test_a_structure_that_cannot_be_kept_is_refused(self, engine, request_of, run):
+        with pytest.raises(InputError, match="strin"):
+            run(answer(engine, request_of(structure=json_schema({"type": "strin"}))))
 
     def test_a_failing_request_fails_alone(self, engine, request_of, run):
         async def both():

@@ -4,10 +4,12 @@ import asyncio
 import json
 import subprocess
 import sys
+from typing import Annotated, Literal
 
 import litellm
 import openai
 import pytest
+from pydantic import BaseModel, Field
 
 pytestmark = pytest.mark.integration
 MODEL = "base:assistant"
@@ -67,8 +69,53 @@ def test_openai_knows_our_errors(sdk):
     with pytest.raises(openai.BadRequestError) as error:
         sdk.chat.completions.create(model=MODEL, messages=QUESTION, temperature=3)
     assert error.value.param == "temperature"
-    with pytest.raises(openai.BadRequestError, match="response_format"):
-        sdk.chat.completions.create(model=MODEL, messages=QUESTION, response_format={"type": "json_object"})
+    with pytest.raises(openai.BadRequestError, match="tools"):
+        sdk.chat.completions.create(
+            model=MODEL, messages=QUESTION, tools=[{"type": "function", "function": {"name": "f"}}]
+        )
+
+
+class Person(BaseModel):
+    """What clients ask an answer to be."""
+
+    name: Annotated[str, Field(max_length=10)]
+    age: Annotated[int, Field(ge=0, le=150)]
+    likes: Annotated[list[Literal["tea", "kites"]], Field(max_length=2)]
+
+
+def test_openai_parses_an_answer_of_a_schema(sdk):
+    for seed in range(5):
+        done = sdk.chat.completions.parse(
+            model=MODEL, messages=QUESTION, response_format=Person, max_tokens=100, temperature=1, seed=seed
+        )
+        assert isinstance(done.choices[0].message.parsed, Person)
+    asked = {"model": MODEL, "messages": QUESTION, "max_tokens": 100, "temperature": 1, "seed": 7}
+    schema = {"type": "json_schema", "json_schema": {"name": "p", "schema": Person.model_json_schema()}}
+    whole = sdk.chat.completions.create(**asked, response_format=schema)
+    pieces = sdk.chat.completions.create(**asked, response_format=schema, stream=True)
+    text = "".join(piece.choices[0].delta.content or "" for piece in pieces)
+    assert text == whole.choices[0].message.content
+    assert Person.model_validate_json(text)
+
+
+def test_an_answer_that_is_cut_says_so(sdk):
+    done = sdk.chat.completions.create(
+        model=MODEL, messages=QUESTION, response_format={"type": "json_object"}, max_tokens=2
+    )
+    assert done.choices[0].finish_reason == "length"
+
+
+def test_vllms_fields(sdk):
+    for field in ({"guided_choice": ["yes", "no"]}, {"structured_outputs": {"choice": ["yes", "no"]}}):
+        done = sdk.chat.completions.create(model=MODEL, messages=QUESTION, extra_body=field)
+        assert done.choices[0].message.content in ("yes", "no")
+
+
+def test_langchain_with_structured_output(app):
+    from langchain_openai import ChatOpenAI
+
+    chat = ChatOpenAI(model=MODEL, base_url=f"{app.url}/v1", api_key="none", temperature=1, max_tokens=100, seed=3)
+    assert isinstance(chat.with_structured_output(Person, method="json_schema").invoke("Who are you?"), Person)
 
 
 def test_litellm(app):

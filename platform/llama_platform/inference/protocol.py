@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from llama_platform.errors import InputError
+from llama_platform.inference.structure import Structure
 
 FinishReason = Literal["stop", "length", "content_filter", "cancelled", "deadline", "error"]
 
@@ -42,6 +43,8 @@ class SamplingParams:
     prompt_logprobs: int | None = None
     """Number of alternatives to each token of the prompt but the first, which has no prediction; None turns its
     log-probabilities off."""
+    structure: Structure | None = None
+    """What the answer must be, such as JSON of a schema; an answer that ends with `length` is not whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

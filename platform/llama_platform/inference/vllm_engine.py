@@ -30,6 +30,7 @@ from llama_platform.inference.protocol import (
     check_prompt,
 )
 from llama_platform.inference.queue_bounds import check_queue
+from llama_platform.inference.structure import Structure, grammar_of
 from llama_platform.inference.vllm_settings import adapter_rank, check_memory, vllm_arguments
 from llama_platform.models.adapter_folder import check_adapter, check_plain
 from llama_platform.models.base_model import BaseConfig, base_folder, end_ids
@@ -288,6 +289,17 @@ class _Answer:
         return event
 
 
+def _structured(structure: Structure) -> Any:
+    from vllm.sampling_params import StructuredOutputsParams
+
+    grammar_of(structure)  # what cannot be kept is refused here, as by the other engine
+    if structure.kind == "json":
+        return StructuredOutputsParams(json=structure.value)
+    if structure.kind == "regex":
+        return StructuredOutputsParams(regex=structure.value)
+    return StructuredOutputsParams(choice=structure.parsed())
+
+
 def _sampling_params(sampling: SamplingParams, room: int, end_ids: frozenset[int]) -> Any:
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
@@ -308,6 +320,7 @@ def _sampling_params(sampling: SamplingParams, room: int, end_ids: frozenset[int
             stop_token_ids=[] if sampling.ignore_eos else sorted(end_ids),
             logprobs=sampling.logprobs,
             prompt_logprobs=sampling.prompt_logprobs,
+            structured_outputs=None if sampling.structure is None else _structured(sampling.structure),
             detokenize=False,
             output_kind=RequestOutputKind.DELTA,
         )

@@ -51,6 +51,8 @@ def vllm_arguments(folder: Path, base: BaseConfig, config: EngineConfig, gpus: i
         "max_loras": adapter_places(config),
         "max_lora_rank": adapter_rank(config),
         "scheduling_policy": "priority",
+        # The grammars of our own engine, and JSON as compact as its.
+        "structured_outputs_config": {"backend": "guidance", "disable_any_whitespace": True},
         "trust_remote_code": False,
         "disable_log_stats": True,
     }

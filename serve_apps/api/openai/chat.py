@@ -30,6 +30,7 @@ async def chat(body: ChatRequest, request: Request, state: WithState) -> Any:
     continues = messages[-1].role == "assistant"
     encode = service.template.encode_prefix if continues else service.template.encode_prompt
     prompt_ids = await context.deadline.within(state.pools.compute(encode, messages))
+    await context.deadline.within(state.pools.compute(body.structure))  # known from then on
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
     stops = service.template.stop_strings()
     prepared = await service.prepare(

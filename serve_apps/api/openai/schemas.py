@@ -3,13 +3,16 @@
 Fields of other servers are accepted where they ask for nothing (`tolerance`); null means that nothing is wished.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
+from llama_platform.errors import InputError
 from llama_platform.inference.protocol import SamplingParams
 from llama_platform.inference.requests import MAX_TEXT_CHARS, effective_temperature
+from llama_platform.inference.structure import ANY_OBJECT, Structure, choice, grammar_of, json_schema
 from llama_platform.models.prompt import Message, Role
 from serve_apps.api.openai.tolerance import MESSAGE, PART, REQUEST, drop_harmless
 
@@ -44,6 +47,43 @@ class StreamOptions(BaseModel):
     continuous_usage_stats: Literal[False] | None = Field(False, description="vLLM's; only false")
 
 
+class JsonSchema(BaseModel):
+    """A schema with its name."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Annotated[str, Field(max_length=200)] | None = None
+    description: str | None = None
+    schema_: dict[str, Any] | None = Field(None, alias="schema")
+    strict: bool | None = Field(None, description="every schema is kept strictly")
+
+
+class ResponseFormat(BaseModel):
+    """What an answer must be."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+    @model_validator(mode="after")
+    def _has_its_schema(self) -> "ResponseFormat":
+        if (self.type == "json_schema") != (self.json_schema is not None):
+            raise ValueError("'json_schema' belongs to type json_schema, and that needs it")
+        return self
+
+
+class StructuredOutputs(BaseModel):
+    """vLLM's newer form of the `guided_` fields."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    json_: dict[str, Any] | str | None = Field(None, alias="json")
+    regex: str | None = None
+    choice: list[str] | None = None
+    json_object: bool | None = None
+
+
 class OpenAIRequest(BaseModel):
     """Fields that both routes share, and those of vLLM's that this engine has, too."""
 
@@ -70,10 +110,37 @@ class OpenAIRequest(BaseModel):
     repetition_penalty: Annotated[float, Field(ge=0.1, le=2)] | None = 1.0
     ignore_eos: bool | None = False
 
+    response_format: ResponseFormat | None = Field(
+        None, description="what the answer must be: JSON, or JSON of a schema"
+    )
+    guided_json: dict[str, Any] | str | None = Field(None, description="vLLM's: a JSON schema")
+    guided_regex: str | None = Field(None, description="vLLM's: a regular expression")
+    guided_choice: list[str] | None = Field(None, description="vLLM's: texts, of which the answer is one")
+    structured_outputs: StructuredOutputs | None = Field(None, description="vLLM's: one of the above")
+
     @model_validator(mode="before")
     @classmethod
     def _drop_what_asks_for_nothing(cls, values: Any) -> Any:
         return drop_harmless(values, REQUEST)
+
+    def structure(self) -> Structure | None:
+        """Return what the answer must be; None for whatever it is.
+
+        Raises:
+            InputError: two are asked for, or one that cannot be kept.
+        """
+        asked = structures(self.response_format, self.structured_outputs, {
+            "guided_json": self.guided_json, "guided_regex": self.guided_regex, "guided_choice": self.guided_choice,
+        })  # fmt: skip
+        if len(asked) > 1:
+            raise InputError(f"{' and '.join(asked)}: an answer has one structure; leave the others out")
+        for name, structure in asked.items():
+            try:
+                grammar_of(structure)
+            except InputError as error:
+                raise InputError(f"{name}: {error}") from error
+            return structure
+        return None
 
     def stops(self) -> tuple[str, ...]:
         """Return the stop texts; an empty one asks for nothing."""
@@ -95,6 +162,7 @@ class OpenAIRequest(BaseModel):
             logprobs: number of alternatives to each token; None turns log-probabilities off.
             scored: number of alternatives to each token of the prompt; None leaves the prompt unscored.
         """
+        structure = self.structure()
         return SamplingParams(
             max_new_tokens=new_tokens,
             min_new_tokens=min(self.min_tokens or 0, new_tokens),
@@ -105,7 +173,9 @@ class OpenAIRequest(BaseModel):
             repetition_penalty=1.0 if self.repetition_penalty is None else self.repetition_penalty,
             presence_penalty=self.presence_penalty or 0.0,
             frequency_penalty=self.frequency_penalty or 0.0,
-            stop=(*self.stops(), *stop),
+            # What ends a turn in the prompt's style may stand in a text of the JSON.
+            stop=(*self.stops(), *(stop if structure is None else ())),
+            structure=structure,
             seed=None if self.seed is None else self.seed % 2**63,
             ignore_eos=bool(self.ignore_eos),
             logprobs=logprobs,
@@ -227,6 +297,43 @@ class CompletionRequest(OpenAIRequest):
         if isinstance(self.prompt, str) or isinstance(self.prompt[0], int):
             return [self.prompt]
         return list(self.prompt)
+
+
+def structures(
+    format_: ResponseFormat | None, outputs: StructuredOutputs | None, guided: Mapping[str, Any]
+) -> dict[str, Structure]:
+    """Return the structures that a request asks for, by its fields; empty ones ask for nothing.
+
+    Raises:
+        InputError: a schema is a text that is no JSON.
+    """
+    found: dict[str, Structure] = {}
+    if format_ is not None and format_.type == "json_object":
+        found["response_format"] = ANY_OBJECT
+    if format_ is not None and format_.json_schema is not None:
+        found["response_format"] = json_schema(format_.json_schema.schema_ or {"type": "object"})
+    if outputs is not None:
+        if outputs.json_object:
+            found["structured_outputs.json_object"] = ANY_OBJECT
+        named = {"json": outputs.json_, "regex": outputs.regex, "choice": outputs.choice}
+        guided = {**guided, **{f"structured_outputs.{name}": value for name, value in named.items()}}
+    for name, value in guided.items():
+        if not value:
+            continue
+        if name.endswith("json"):
+            found[name] = json_schema(_schema(name, value))
+        elif name.endswith("regex"):
+            found[name] = Structure("regex", value)
+        else:
+            found[name] = choice(value)
+    return found
+
+
+def _schema(name: str, value: dict[str, Any] | str) -> Any:
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise InputError(f"{name}: is no JSON: {error}") from error
 
 
 def alternating(turns: Sequence[tuple[Role, str]]) -> list[Message]:

@@ -38,6 +38,7 @@ from llama_platform.inference.torch_engine.loader import adapter_memory, load_mo
 from llama_platform.inference.torch_engine.prefill_budget import PrefillBudget
 from llama_platform.inference.torch_engine.sampler import Sampler, token_logprob
 from llama_platform.inference.torch_engine.scheduler import ScheduledChunk, Scheduler, Sequence
+from llama_platform.inference.torch_engine.token_mask import TokenMask, TokenMasks
 from llama_platform.models.base_model import BaseConfig, base_folder, end_ids
 
 _log = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ class TorchEngine:
         folder = base_folder(base)
         self._model, self.context_length, pages = load_model(folder, base.dtype, self._threads, self._config)
         self._tokenizer, self._end_ids = tokenizer, end_ids(folder, tokenizer)
+        self._masks = TokenMasks(tokenizer, self._model.architecture.vocab_size, self._end_ids)
         self._adapters = AdapterPool(
             self._model,
             adapter_memory(self._model.architecture, base.dtype, self._config),
@@ -89,7 +91,9 @@ class TorchEngine:
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[TokenEvent | FinishEvent]:
         """Yield the answer; see Engine."""
-        answer = self._accept(request)
+        structure = request.sampling.structure
+        mask = None if structure is None else await asyncio.to_thread(self._masks.make, structure)
+        answer = self._accept(request, mask)
         try:
             while True:
                 event = await answer.events.get()
@@ -154,8 +158,9 @@ class TorchEngine:
             self._closing = True
             self._change.notify()
         await asyncio.to_thread(self._thread.join)
+        self._masks.close()
 
-    def _accept(self, request: GenerationRequest) -> "_Answer":
+    def _accept(self, request: GenerationRequest, mask: TokenMask | None) -> "_Answer":
         prompt, sampling = request.prompt_ids, request.sampling
         check_prompt(prompt, self.context_length, self._model.architecture.vocab_size)
         room = self.context_length - len(prompt)
@@ -171,7 +176,7 @@ class TorchEngine:
         answer = _Answer(
             request,
             sequence,
-            Sampler(sampling, prompt, self._end_ids),
+            Sampler(sampling, prompt, self._end_ids, mask),
             Detokenizer(self._tokenizer, sampling.stop, prompt, sampling.min_new_tokens, continues=request.continues),
             asyncio.get_running_loop(),
         )
@@ -320,7 +325,7 @@ class TorchEngine:
         if logprob is not None:
             answer.unsent_logprobs.append(logprob)
         answer.send(answer.detokenizer.push([token]), events)
-        if answer.detokenizer.stopped:
+        if answer.detokenizer.stopped or answer.sampler.ended:
             self._end(answer, "stop", events)
         elif generated >= answer.sequence.max_new_tokens:
             self._end(answer, "length", events)

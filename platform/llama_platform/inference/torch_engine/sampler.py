@@ -14,6 +14,7 @@ import torch
 
 from llama_platform.errors import NotFiniteError
 from llama_platform.inference.protocol import SamplingParams, TokenLogprob
+from llama_platform.inference.torch_engine.token_mask import TokenMask
 
 NOT_FINITE = "the model's logits are not finite"
 
@@ -21,27 +22,36 @@ NOT_FINITE = "the model's logits are not finite"
 class Sampler:
     """Chooses the tokens of one request."""
 
-    def __init__(self, sampling: SamplingParams, prompt_ids: Sequence[int], end_ids: Collection[int]) -> None:
+    def __init__(
+        self,
+        sampling: SamplingParams,
+        prompt_ids: Sequence[int],
+        end_ids: Collection[int],
+        mask: TokenMask | None = None,
+    ) -> None:
         """Start a request.
 
         Args:
             sampling: how to choose.
             prompt_ids: the request's prompt.
-            end_ids: tokens that end an answer; not chosen before `min_new_tokens`.
+            end_ids: tokens that end an answer; not chosen before `min_new_tokens`, unless nothing else may follow.
+            mask: which tokens the answer's structure allows; None for all.
         """
         self._sampling = sampling
         self._generator = np.random.Generator(np.random.Philox(sampling.seed))
         self._seen = set(prompt_ids) if sampling.repetition_penalty != 1 else set()
         self._generated: Counter[int] = Counter()
         self._end_ids = sorted(end_ids)
-        self._tokens = 0
+        self._tokens, self._mask = 0, mask
 
     @property
     def plain(self) -> bool:
         """Return whether the most likely token is chosen, whatever came before."""
         s = self._sampling
         penalised = s.repetition_penalty != 1 or s.presence_penalty != 0 or s.frequency_penalty != 0
-        return s.temperature == 0 and not penalised and not self._bars_ends() and s.logprobs is None
+        return (
+            self._mask is None and s.temperature == 0 and not penalised and not self._bars_ends() and s.logprobs is None
+        )
 
     def choose(self, logits: torch.Tensor) -> tuple[int, TokenLogprob | None]:
         """Return the next token, and its log-probability if the request asks for it.
@@ -70,6 +80,13 @@ class Sampler:
         self._generated[token] += 1
         if self._sampling.repetition_penalty != 1:
             self._seen.add(token)
+        if self._mask is not None:
+            self._mask.note(token)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the answer has the structure that was asked for, and nothing may follow."""
+        return self._mask is not None and self._mask.ended
 
     def _bars_ends(self) -> bool:
         return self._tokens < self._sampling.min_new_tokens
@@ -87,7 +104,10 @@ class Sampler:
             changed = changed.clone()
             ids, times = (torch.tensor(list(part)) for part in (self._generated, self._generated.values()))
             changed[ids] -= sampling.presence_penalty + sampling.frequency_penalty * times
-        if self._bars_ends():
+        allowed = None if self._mask is None else self._mask.allowed()
+        if allowed is not None:
+            changed = changed.masked_fill(torch.from_numpy(~allowed), -torch.inf)
+        if self._bars_ends() and (allowed is None or allowed.sum() > allowed[self._end_ids].sum()):
             changed = changed.clone()
             changed[self._end_ids] = -torch.inf
         return changed

@@ -34,6 +34,7 @@ def test_vllm_is_told_what_the_configuration_says(folder):
         "gpu_memory_utilization": 0.8, "kv_cache_memory_bytes": 100 * 2**20, "kv_cache_dtype": "fp8",
         "enable_prefix_caching": False, "speculative_config": {"method": "ngram", "num_speculative_tokens": 3},
         "enable_lora": True, "max_loras": 4, "max_lora_rank": 128, "scheduling_policy": "priority",
+        "structured_outputs_config": {"backend": "guidance", "disable_any_whitespace": True},
         "trust_remote_code": False, "disable_log_stats": True,
     }  # fmt: skip
 

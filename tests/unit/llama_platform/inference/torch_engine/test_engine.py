@@ -167,8 +167,8 @@ def test_an_exception_in_one_request_fails_that_one(small, run, monkeypatch):
         bad, good = long_request(50), long_request(50)
         accept = small._accept
 
-        def sabotage(request):
-            made = accept(request)
+        def sabotage(request, mask):
+            made = accept(request, mask)
             if request is bad:
                 monkeypatch.setattr(made.detokenizer, "push", lambda _: 1 / 0)
             return made
@@ -273,7 +273,7 @@ def test_an_answer_that_was_thrown_out_for_another_tenant_is_the_same(tiny_confi
 
     async def together():
         flood = [text(asked(number, "a", seed)) for number, seed in ((0, None), (1, None), (2, 3), (3, 4))]
-        others = [text(asked(number, "b"), 0.1 + 0.05 * number) for number in range(6)]
+        others = [text(asked(number, "b"), 0.02 + 0.01 * number) for number in range(6)]
         return await asyncio.gather(*flood, *others)
 
     async def alone():

@@ -13,7 +13,19 @@ from route_requests import chat
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}, 400, None, "text"),
         ({"stop": ["a"] * 100}, 400, None, "at most 8"),
         ({"n": 9}, 400, None, "limit of 8"),
-        ({"response_format": {"type": "json_object"}}, 400, "response_format", "not supported"),
+        ({"response_format": {"type": "json_schema"}}, 400, None, "needs it"),
+        ({"response_format": {"type": "grammar"}}, 400, None, "json_object"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "strin"}}}},
+            400,
+            None,
+            "strin",
+        ),
+        ({"guided_json": {"type": "object", "if": {}}}, 400, None, "guided_json: json: cannot be kept"),
+        ({"guided_json": "{"}, 400, None, "guided_json: is no JSON"),
+        ({"guided_regex": "(?=a)"}, 400, None, "look-around"),
+        ({"guided_regex": "a", "guided_choice": ["b"]}, 400, None, "one structure"),
+        ({"structured_outputs": {"regex": "(", "json": None}}, 400, None, "structured_outputs.regex"),
         ({"tools": [{"type": "function"}]}, 400, "tools", "not supported"),
         ({"logit_bias": {"5": 1}}, 400, "logit_bias", "not supported"),
         ({"top_logprobs": 2}, 400, "top_logprobs", "needs"),
@@ -33,6 +45,33 @@ def test_wrong_chats_are_named_in_openais_form(http, fields, status, param, word
     if param:
         assert error["param"] == param
     assert http.generator.asked == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "value"),
+    [
+        ({"response_format": {"type": "json_object"}}, "json", {"type": "object"}),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "strict": True, "schema": {"type": "null"}}}},
+            "json", {"type": "null"},
+        ),
+        ({"guided_json": '{"type": "null"}'}, "json", {"type": "null"}),
+        ({"guided_choice": ["a", "b"]}, "choice", ["a", "b"]),
+        ({"structured_outputs": {"json": {"type": "null"}}}, "json", {"type": "null"}),
+        ({"structured_outputs": {"json_object": True}}, "json", {"type": "object"}),
+    ],
+)  # fmt: skip
+def test_structures_reach_the_engine(http, fields, kind, value):
+    assert chat(http, **fields).status_code == 200
+    sampling = http.generator.asked[0][0][0].sampling
+    assert (sampling.structure.kind, sampling.structure.parsed()) == (kind, value)
+    assert sampling.stop == ()  # what ends a turn may stand in a text
+
+
+def test_empty_structures_ask_for_nothing(http):
+    empty = {"guided_json": {}, "guided_regex": "", "guided_choice": [], "structured_outputs": {}}
+    assert chat(http, **empty, response_format={"type": "text"}).status_code == 200
+    assert http.generator.asked[0][0][0].sampling.structure is None
 
 
 def test_what_asks_for_nothing_is_accepted(http):

@@ -29,7 +29,7 @@ def test_fields_of_other_servers_that_ask_for_nothing_are_tolerated(http, fields
 @pytest.mark.parametrize(
     "fields",
     [
-        {"use_beam_search": True}, {"length_penalty": 2.0}, {"stop_token_ids": [5]}, {"guided_json": {}}, {"think": True},
+        {"use_beam_search": True}, {"length_penalty": 2.0}, {"stop_token_ids": [5]}, {"think": True},
         {"options": {"num_ctx": 2048}}, {"transforms": ["middle-out"]}, {"plugins": [{"id": "web"}]}, {"best_of": 2},
     ],
 )  # fmt: skip

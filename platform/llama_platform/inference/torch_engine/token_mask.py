@@ -1,0 +1,88 @@
+"""Token masks: which tokens an answer's structure allows next.
+
+A mask is computed on a thread of its own when a token has been chosen, beside the model's next step, and is ready when
+that ends (as in XGrammar, Dong et al., 2024).
+"""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from llama_platform.errors import InputError
+from llama_platform.inference.structure import Structure, grammar_of
+
+
+class TokenMask:
+    """The masks of one answer."""
+
+    def __init__(self, matcher: Any, vocabulary: int, pool: ThreadPoolExecutor) -> None:
+        """Begin to compute the first mask.
+
+        Args:
+            matcher: an LLMatcher of llguidance at the beginning of the answer.
+            vocabulary: number of tokens of the model; those beyond the tokenizer's are never allowed.
+            pool: the thread that computes.
+        """
+        self._matcher, self._vocabulary, self._pool = matcher, vocabulary, pool
+        self.ended = False
+        """Whether the answer is whole and nothing may follow."""
+        self._next: Future[np.ndarray] = pool.submit(self._compute)
+
+    def allowed(self) -> np.ndarray:
+        """Return which tokens may come next, bool [vocabulary]; of these, at least one."""
+        return self._next.result()
+
+    def note(self, token: int) -> None:
+        """Go on behind a chosen token."""
+        self._matcher.consume_token(token)
+        self.ended = bool(self._matcher.is_stopped())  # nobody may ask it while it computes
+        if not self.ended:
+            self._next = self._pool.submit(self._compute)
+
+    def _compute(self) -> np.ndarray:
+        bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
+        allowed = np.unpackbits(bits, bitorder="little")[: self._vocabulary].astype(bool)
+        if len(allowed) < self._vocabulary:
+            allowed = np.pad(allowed, (0, self._vocabulary - len(allowed)))
+        return allowed
+
+
+class TokenMasks:
+    """Makes the masks of answers for one tokenizer."""
+
+    def __init__(self, tokenizer: Any, vocabulary: int, end_ids: frozenset[int]) -> None:
+        """Prepare nothing yet: most engines are never asked.
+
+        Args:
+            tokenizer: the base's, a fast one of transformers.
+            vocabulary: number of tokens of the model.
+            end_ids: tokens that end an answer.
+        """
+        self._tokenizer, self._vocabulary, self._end_ids = tokenizer, vocabulary, end_ids
+        self._known: Any = None
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="masks")
+
+    def make(self, structure: Structure) -> TokenMask:
+        """Return the masks of an answer; takes up to some ten milliseconds, so not for an event loop.
+
+        Raises:
+            InputError: the structure cannot be kept.
+        """
+        from llguidance import LLMatcher
+
+        if self._known is None:
+            self._known = self._read_tokenizer()
+        matcher = LLMatcher(self._known, grammar_of(structure), log_level=0)
+        if problem := matcher.get_error():
+            raise InputError(f"{structure.kind}: cannot be kept: {problem.splitlines()[0]}")
+        return TokenMask(matcher, self._vocabulary, self._pool)
+
+    def close(self) -> None:
+        """Stop the thread."""
+        self._pool.shutdown(wait=False)
+
+    def _read_tokenizer(self) -> Any:
+        from llguidance.hf import from_tokenizer
+
+        return from_tokenizer(self._tokenizer, n_vocab=self._vocabulary, eos_token=sorted(self._end_ids))
