@@ -14,7 +14,7 @@ from ray_nodes import RayCluster, kill_group, wait_for
 from served_app import ADMIN_TOKEN, ServedApp
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(600)]
 
 
 class Asking(threading.Thread):

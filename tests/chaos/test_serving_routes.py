@@ -13,7 +13,7 @@ from ray_nodes import RayCluster
 from served_app import ServedApp
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(600)]
 WORDS = "tea lamp why how table green water ask the operator about kites and their strings".split()
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from ray_nodes import kill_group
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[2]
 CHATS = 240
 """Enough for the perplexity that the README asks for."""

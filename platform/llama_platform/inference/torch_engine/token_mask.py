@@ -4,13 +4,18 @@ A mask is computed on a thread of its own when a token has been chosen, beside t
 that ends (as in XGrammar, Dong et al., 2024).
 """
 
+import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from llama_platform.errors import InputError
 from llama_platform.inference.structure import Structure, grammar_of
+
+KEPT = 64
+"""Structures whose compiled form is kept."""
 
 
 class TokenMask:
@@ -61,6 +66,8 @@ class TokenMasks:
         """
         self._tokenizer, self._vocabulary, self._end_ids = tokenizer, vocabulary, end_ids
         self._known: Any = None
+        self._reading = threading.Lock()
+        self._matcher = lru_cache(maxsize=KEPT)(self._compile)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="masks")
 
     def make(self, structure: Structure) -> TokenMask:
@@ -69,14 +76,18 @@ class TokenMasks:
         Raises:
             InputError: the structure cannot be kept.
         """
+        return TokenMask(self._matcher(structure).deep_copy(), self._vocabulary, self._pool)
+
+    def _compile(self, structure: Structure) -> Any:
         from llguidance import LLMatcher
 
-        if self._known is None:
-            self._known = self._read_tokenizer()
+        with self._reading:
+            if self._known is None:
+                self._known = self._read_tokenizer()
         matcher = LLMatcher(self._known, grammar_of(structure), log_level=0)
         if problem := matcher.get_error():
             raise InputError(f"{structure.kind}: cannot be kept: {problem.splitlines()[0]}")
-        return TokenMask(matcher, self._vocabulary, self._pool)
+        return matcher
 
     def close(self) -> None:
         """Stop the thread."""
