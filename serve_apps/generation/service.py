@@ -253,6 +253,8 @@ class GenerationService:
             chosen = sampling(min(room, limits.max_new_tokens))
             if chosen.logprobs is not None and context.screens.changes_output:
                 raise InputError("logprobs: they would show what rules of the application take out of answers")
+            if unknown := [token for token, _ in chosen.logit_bias if token >= len(self.template.tokenizer)]:
+                raise InputError(f"logit_bias: {unknown[0]} is no token of this model")
             if chosen.max_new_tokens > limits.max_new_tokens and rules.cap:
                 capped = limits.max_new_tokens
                 chosen = replace(chosen, max_new_tokens=min(capped, room))

@@ -219,6 +219,13 @@ class EngineContract:
             assert isinstance(found["age"], int)
         assert text_of(beside) == text_of(run(answer(engine, free)))
 
+    def test_a_bias_bars_and_forces_tokens(self, engine, request_of, run):
+        first = ids_of(run(answer(engine, request_of(max_new_tokens=4))))[0]
+        barred = ids_of(run(answer(engine, request_of(max_new_tokens=4, logit_bias=((first, -100.0),)))))
+        assert first not in barred
+        forced = request_of(max_new_tokens=3, temperature=1.0, seed=1, logit_bias=((400, 100.0),))
+        assert ids_of(run(answer(engine, forced))) == [400, 400, 400]
+
     def test_a_choice_is_one_of_its_texts(self, engine, request_of, run):
         texts = ["a red kite", "a blue heron"]
         events = run(answer(engine, request_of(structure=choice(texts))))

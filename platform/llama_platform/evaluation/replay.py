@@ -1,7 +1,7 @@
 """Replay: audited requests answered again, with the base and the adapters of then."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from typing import Any
@@ -13,10 +13,24 @@ from llama_platform.inference.adapter_holder import AdapterHolder
 from llama_platform.inference.config import EngineConfig
 from llama_platform.inference.make_engine import make_engine
 from llama_platform.inference.protocol import Engine, FinishEvent, GenerationRequest, SamplingParams
+from llama_platform.inference.structure import Structure
 from llama_platform.models.base_model import BaseConfig, load_template
 from llama_platform.models.prompt import STRIPS, PromptTemplate
 
 SAMPLING_FIELDS = {field.name for field in fields(SamplingParams)}
+
+
+def recorded_sampling(kept: Mapping[str, Any]) -> SamplingParams:
+    """Return the sampling of a record, whose JSON has lists and objects for tuples and structures.
+
+    Args:
+        kept: fields of SamplingParams; those that are missing have their defaults.
+    """
+    values = {**kept, "stop": tuple(kept["stop"])}
+    values["logit_bias"] = tuple((token, bias) for token, bias in kept.get("logit_bias", ()))
+    structure = kept.get("structure")
+    values["structure"] = None if structure is None else Structure(**structure)
+    return SamplingParams(**values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +122,7 @@ class Replayer:
         request = GenerationRequest(
             request_id=request_id,
             prompt_ids=tuple(generation["prompt_ids"]),
-            sampling=SamplingParams(**{**kept, "stop": tuple(kept["stop"])}),
+            sampling=recorded_sampling(kept),
             adapter_digest=adapter.digest if adapter is not None else None,
             continues=generation["continues"],
         )

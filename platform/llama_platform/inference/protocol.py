@@ -43,6 +43,8 @@ class SamplingParams:
     prompt_logprobs: int | None = None
     """Number of alternatives to each token of the prompt but the first, which has no prediction; None turns its
     log-probabilities off."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """Added to the logits of tokens, by id, before penalties: -100 bars a token, 100 forces it."""
     structure: Structure | None = None
     """What the answer must be, such as JSON of a schema; an answer that ends with `length` is not whole."""
 

@@ -320,6 +320,7 @@ def _sampling_params(sampling: SamplingParams, room: int, end_ids: frozenset[int
             stop_token_ids=[] if sampling.ignore_eos else sorted(end_ids),
             logprobs=sampling.logprobs,
             prompt_logprobs=sampling.prompt_logprobs,
+            logit_bias=dict(sampling.logit_bias) or None,
             structured_outputs=None if sampling.structure is None else _structured(sampling.structure),
             detokenize=False,
             output_kind=RequestOutputKind.DELTA,

@@ -110,6 +110,14 @@ class OpenAIRequest(BaseModel):
     repetition_penalty: Annotated[float, Field(ge=0.1, le=2)] | None = 1.0
     ignore_eos: bool | None = False
 
+    logit_bias: (
+        Annotated[
+            dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Annotated[float, Field(ge=-100, le=100)]],
+            Field(max_length=1024),
+        ]
+        | None
+    ) = Field(None, description="added to the logits of tokens, by id")
+
     response_format: ResponseFormat | None = Field(
         None, description="what the answer must be: JSON, or JSON of a schema"
     )
@@ -175,6 +183,7 @@ class OpenAIRequest(BaseModel):
             frequency_penalty=self.frequency_penalty or 0.0,
             # What ends a turn in the prompt's style may stand in a text of the JSON.
             stop=(*self.stops(), *(stop if structure is None else ())),
+            logit_bias=tuple(sorted((int(token), bias) for token, bias in (self.logit_bias or {}).items())),
             structure=structure,
             seed=None if self.seed is None else self.seed % 2**63,
             ignore_eos=bool(self.ignore_eos),

@@ -14,7 +14,6 @@ OPENAI: Mapping[str, tuple[Any, ...]] = {
     "best_of": (1,),
     "function_call": ("none",),
     "functions": ([],),
-    "logit_bias": ({},),
     "metadata": (ANYTHING,),
     "modalities": (["text"],),
     "parallel_tool_calls": (ANYTHING,),

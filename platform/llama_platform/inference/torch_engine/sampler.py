@@ -43,15 +43,16 @@ class Sampler:
         self._generated: Counter[int] = Counter()
         self._end_ids = sorted(end_ids)
         self._tokens, self._mask = 0, mask
+        self._biased = torch.tensor([token for token, _ in sampling.logit_bias], dtype=torch.long)
+        self._bias = torch.tensor([bias for _, bias in sampling.logit_bias], dtype=torch.float32)
 
     @property
     def plain(self) -> bool:
         """Return whether the most likely token is chosen, whatever came before."""
         s = self._sampling
         penalised = s.repetition_penalty != 1 or s.presence_penalty != 0 or s.frequency_penalty != 0
-        return (
-            self._mask is None and s.temperature == 0 and not penalised and not self._bars_ends() and s.logprobs is None
-        )
+        free = self._mask is None and not s.logit_bias and not penalised and not self._bars_ends()
+        return free and s.temperature == 0 and s.logprobs is None
 
     def choose(self, logits: torch.Tensor) -> tuple[int, TokenLogprob | None]:
         """Return the next token, and its log-probability if the request asks for it.
@@ -93,6 +94,9 @@ class Sampler:
 
     def _penalised(self, logits: torch.Tensor) -> torch.Tensor:
         sampling, changed = self._sampling, logits
+        if sampling.logit_bias:
+            changed = changed.clone()
+            changed[self._biased] += self._bias
         if sampling.repetition_penalty != 1 and self._seen:
             changed = changed.clone()
             ids = torch.tensor(sorted(self._seen))

@@ -1,12 +1,16 @@
 """What cannot be replayed; that answers come again as they were is tested over HTTP, tests/integration/test_serving_audit.py."""
 
+import json
+from dataclasses import asdict
+
 import pytest
 
 from llama_platform.artifacts.location import StoreConfig, repository_from
 from llama_platform.audit.journal import Journal
 from llama_platform.errors import InputError, IntegrityError, NotFoundError
-from llama_platform.evaluation.replay import replay_requests
+from llama_platform.evaluation.replay import recorded_sampling, replay_requests
 from llama_platform.inference.protocol import SamplingParams
+from llama_platform.inference.structure import choice
 
 SAMPLING = {**{name: getattr(SamplingParams(), name) for name in SamplingParams.__slots__}, "temperature": 0}
 SAMPLING |= {"max_new_tokens": 6, "stop": ["### Human:"]}
@@ -76,3 +80,18 @@ def test_what_is_another_now_is_said(record, repository):
     record("r2", adapter="support", version=1, digest="d" * 64)
     with pytest.raises(NotFoundError, match="support"):
         list(replay_requests(repository, ["r2"]))
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        SamplingParams(),
+        SamplingParams(stop=("a", "b"), logit_bias=((5, 1.5), (9, -100.0)), structure=choice(["yes", "no"]), seed=3),
+    ],
+)
+def test_what_a_record_keeps_of_the_sampling_is_all_of_it(sampling):
+    assert recorded_sampling(json.loads(json.dumps(asdict(sampling)))) == sampling
+
+
+def test_records_of_before_have_the_defaults_of_what_came_since():
+    assert recorded_sampling({"stop": [], "temperature": 0.0}) == SamplingParams(temperature=0.0)

@@ -27,7 +27,9 @@ from route_requests import chat
         ({"guided_regex": "a", "guided_choice": ["b"]}, 400, None, "one structure"),
         ({"structured_outputs": {"regex": "(", "json": None}}, 400, None, "structured_outputs.regex"),
         ({"tools": [{"type": "function"}]}, 400, "tools", "not supported"),
-        ({"logit_bias": {"5": 1}}, 400, "logit_bias", "not supported"),
+        ({"logit_bias": {"5": 101}}, 400, None, "less than or equal to 100"),
+        ({"logit_bias": {"five": 1}}, 400, None, "pattern"),
+        ({"logit_bias": {"999999": 1}}, 400, None, "no token of this model"),
         ({"top_logprobs": 2}, 400, "top_logprobs", "needs"),
         ({"unheard_of": 1}, 400, "unheard_of", "not permitted"),
         ({"model": "base:nobody"}, 404, "model", "no alias"),
@@ -66,6 +68,11 @@ def test_structures_reach_the_engine(http, fields, kind, value):
     sampling = http.generator.asked[0][0][0].sampling
     assert (sampling.structure.kind, sampling.structure.parsed()) == (kind, value)
     assert sampling.stop == ()  # what ends a turn may stand in a text
+
+
+def test_a_bias_reaches_the_engine(http):
+    assert chat(http, logit_bias={"7": -100, "5": 1.5}).status_code == 200
+    assert http.generator.asked[0][0][0].sampling.logit_bias == ((5, 1.5), (7, -100.0))
 
 
 def test_empty_structures_ask_for_nothing(http):
