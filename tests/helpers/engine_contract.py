@@ -1,4 +1,5 @@
-"""What every engine promises, as tests: inherit from EngineContract and give an `engine` and an `adapter_folder`."""
+"""What every engine promises, as tests: inherit from EngineContract, and from ModelContract where there is a model, and
+give an `engine` and an `adapter_folder`."""
 
 import asyncio
 import json
@@ -194,6 +195,49 @@ class EngineContract:
             run(engine.load_adapter("bad", tmp_path))
         assert "bad" not in engine.stats().adapters
 
+    def test_a_failing_request_fails_alone(self, engine, request_of, run):
+        async def both():
+            return await asyncio.gather(
+                answer(engine, request_of(adapter_digest="missing")), answer(engine, request_of())
+            )
+
+        failed, fine = run(both())
+        assert [event.reason for event in failed] == ["error"]
+        assert fine[-1].reason in ("stop", "length")
+
+    @pytest.mark.parametrize(
+        ("prompt_ids", "words"), [((), "no tokens"), ((5,) * 100_000, "context"), ((10_000_000,), "vocabulary")]
+    )
+    def test_a_prompt_that_cannot_be_answered_is_refused(self, engine, request_of, run, prompt_ids, words):
+        request = GenerationRequest(request_id="x", prompt_ids=prompt_ids, sampling=SamplingParams())
+        with pytest.raises(InputError, match=words):
+            run(answer(engine, request))
+
+    def test_an_answer_is_bounded_by_the_context(self, engine, request_of, run):
+        prompt = (5,) * (engine.context_length - 10)
+        finish = run(answer(engine, request_of(prompt_ids=prompt, max_new_tokens=500, ignore_eos=True)))[-1]
+        assert (finish.reason, finish.usage.completion_tokens) == ("length", 10)
+
+    def test_load_is_counted(self, engine, request_of, run):
+        before = engine.stats()
+        run(answer(engine, request_of(max_new_tokens=7, ignore_eos=True)))
+        after = engine.stats()
+        assert after.completion_tokens - before.completion_tokens == 7
+        assert (after.running, after.waiting, after.healthy) == (0, 0, True)
+
+    def test_zz_a_closed_engine_refuses(self, engine, request_of, run):
+        """Last by name, because the tests share one engine."""
+        run(engine.close())
+        with pytest.raises(EngineError, match="closed"):
+            run(answer(engine, request_of()))
+
+
+class ModelContract:
+    """What engines promise besides that have a model, whose choice of tokens can be held to something.
+
+    Stands behind EngineContract among the bases, so that these come before the test that closes the engine.
+    """
+
     def test_an_answer_has_the_structure_that_was_asked_for(self, engine, request_of, run):
         schema = {
             "type": "object",
@@ -235,39 +279,3 @@ class EngineContract:
     def test_a_structure_that_cannot_be_kept_is_refused(self, engine, request_of, run):
         with pytest.raises(InputError, match="strin"):
             run(answer(engine, request_of(structure=json_schema({"type": "strin"}))))
-
-    def test_a_failing_request_fails_alone(self, engine, request_of, run):
-        async def both():
-            return await asyncio.gather(
-                answer(engine, request_of(adapter_digest="missing")), answer(engine, request_of())
-            )
-
-        failed, fine = run(both())
-        assert [event.reason for event in failed] == ["error"]
-        assert fine[-1].reason in ("stop", "length")
-
-    @pytest.mark.parametrize(
-        ("prompt_ids", "words"), [((), "no tokens"), ((5,) * 100_000, "context"), ((10_000_000,), "vocabulary")]
-    )
-    def test_a_prompt_that_cannot_be_answered_is_refused(self, engine, request_of, run, prompt_ids, words):
-        request = GenerationRequest(request_id="x", prompt_ids=prompt_ids, sampling=SamplingParams())
-        with pytest.raises(InputError, match=words):
-            run(answer(engine, request))
-
-    def test_an_answer_is_bounded_by_the_context(self, engine, request_of, run):
-        prompt = (5,) * (engine.context_length - 10)
-        finish = run(answer(engine, request_of(prompt_ids=prompt, max_new_tokens=500, ignore_eos=True)))[-1]
-        assert (finish.reason, finish.usage.completion_tokens) == ("length", 10)
-
-    def test_load_is_counted(self, engine, request_of, run):
-        before = engine.stats()
-        run(answer(engine, request_of(max_new_tokens=7, ignore_eos=True)))
-        after = engine.stats()
-        assert after.completion_tokens - before.completion_tokens == 7
-        assert (after.running, after.waiting, after.healthy) == (0, 0, True)
-
-    def test_zz_a_closed_engine_refuses(self, engine, request_of, run):
-        """Last by name, because the tests share one engine."""
-        run(engine.close())
-        with pytest.raises(EngineError, match="closed"):
-            run(answer(engine, request_of()))

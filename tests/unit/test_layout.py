@@ -78,7 +78,7 @@ WITHOUT_A_TEST_OF_THEIR_OWN = {
     "llama_platform/models/random_base.py", "jobs/batch_predict.py", "jobs/evaluate.py", "jobs/finetune.py", "jobs/merge_adapter.py",
     "jobs/prepare_data.py", "llama_platform/batch/worker.py", "llama_platform/training/run/worker.py",
     "llama_platform/training/zero/engine.py", "rag/indexing/workers.py", "serve_apps/ingress/deployment.py",
-    "serve_apps/ingress/metrics.py", "serve_apps/llama/deployment.py", "serve_apps/llama/metrics.py",
+    "serve_apps/llama/deployment.py", "serve_apps/llama/metrics.py",
     "serve_apps/retriever/deployment.py",
     # its own suite: tests/vllm
     "llama_platform/inference/vllm_engine.py", "jobs/gpu_check/vllm_load.py",

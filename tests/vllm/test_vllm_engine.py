@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine_contract import EngineContract
+from engine_contract import EngineContract, ModelContract
 from llama_platform.inference.config import EngineConfig
 
 
@@ -14,7 +14,7 @@ def engine(tiny_config, tiny_template):
     return VllmEngine(tiny_config, tiny_template.tokenizer, config)
 
 
-class TestVllmEngine(EngineContract):
+class TestVllmEngine(EngineContract, ModelContract):
     """The contract, on vLLM."""
 
     scores_prompts = False  # not on the CPU

@@ -67,9 +67,6 @@ class Observed:
     def screened(self, place, action):
         self.screenings.append((place, action))
 
-    def breakers(self, states):
-        self.states = dict(states)
-
     def first_token(self, seconds):
         self.first_tokens.append(seconds)
 

@@ -5,7 +5,7 @@ from contextlib import aclosing
 
 import pytest
 
-from engine_contract import EngineContract, answer, ids_of
+from engine_contract import EngineContract, ModelContract, answer, ids_of
 from llama_platform.errors import InputError, UnavailableError
 from llama_platform.inference.config import EngineConfig
 from llama_platform.inference.protocol import FinishEvent, GenerationRequest, SamplingParams
@@ -29,7 +29,7 @@ def engine(tiny_config, tiny_template):
     return make(tiny_config, tiny_template)
 
 
-class TestTorchEngine(EngineContract):
+class TestTorchEngine(EngineContract, ModelContract):
     """The contract, on the CPU kernels."""
 
 
