@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from llama_platform.artifacts.manifest import file_sha256
 from llama_platform.config import Config
 from llama_platform.errors import InputError
 from llama_platform.models.hub import download
+from llama_platform.storage.regular_files import file_sha256
 
 OFFLINE_MODEL = "all-MiniLM-L6-v2"
 OFFLINE_FINGERPRINT = "8ecdeafc6ea90025136413053055df6893cad16e1dc70b2123a705d9bea7187b"

@@ -63,7 +63,7 @@ def load_config(
     Raises:
         ConfigError: the file cannot be read, a key is unknown, or a value does not fit.
     """
-    values = _read_yaml(path) if path else {}
+    values = read_yaml(path) if path else {}
     for name, text in sorted((environ or {}).items()):
         if name.startswith(ENV_PREFIX):
             keys = name.removeprefix(ENV_PREFIX).lower().split("__")
@@ -102,7 +102,12 @@ def describe_errors(model: type[BaseModel], error: ValidationError, where: str) 
     return "\n".join(lines)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the keys and values of a YAML file; an empty one has none.
+
+    Raises:
+        ConfigError: it cannot be read, or holds something else.
+    """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

@@ -1,5 +1,6 @@
 """Ports: which are free on this machine, and whether something listens at an address."""
 
+import ipaddress
 import random
 import socket
 
@@ -35,3 +36,11 @@ def is_listening(address: str, timeout_s: float) -> bool:
             return True
     except (OSError, ValueError, OverflowError):
         return False
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether an address is reached from its own machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

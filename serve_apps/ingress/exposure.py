@@ -1,10 +1,9 @@
 """Exposure: whether an application that asks nobody for a key can be reached from elsewhere."""
 
-import ipaddress
-
 from ray.serve.context import _get_global_client
 
 from llama_platform.errors import ConfigError
+from llama_platform.ports import is_loopback
 from serve_apps.config import AuthConfig
 
 
@@ -23,11 +22,3 @@ def check_exposure(auth: AuthConfig) -> None:
             f"http_options.host is {host}, and auth.mode is none: whoever reaches the port could use it; set "
             "auth.mode: keys, or auth.allow_open: true where something in front of it asks for keys"
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether an address is reached from its own machine alone."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from llama_platform.artifacts.manifest import Manifest, file_sha256
+from llama_platform.artifacts.manifest import Manifest
 from llama_platform.errors import IntegrityError
+from llama_platform.storage.regular_files import file_sha256
 
 INCOMING = ".incoming-"
 LEFT_BEHIND_S = 24 * 3600.0

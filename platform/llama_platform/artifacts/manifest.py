@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from llama_platform.errors import InputError, IntegrityError
 from llama_platform.storage.base import check_key
-from llama_platform.storage.regular_files import list_files, open_file
+from llama_platform.storage.regular_files import file_sha256, list_files
 
 ArtifactKind = Literal["dataset", "adapter", "index", "checkpoint"]
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -121,9 +121,3 @@ def parse_manifest(content: bytes, digest: str, where: str) -> Manifest:
     except (ValidationError, InputError) as error:
         raise IntegrityError(f"{where}: not a manifest: {error}") from error
     return manifest
-
-
-def file_sha256(path: Path) -> str:
-    """Return the sha256 of a regular file's content, in hex."""
-    with open_file(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

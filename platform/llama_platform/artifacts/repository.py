@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -174,16 +175,20 @@ class ArtifactRepository:
             IntegrityError: a file is missing or does not match its digest.
         """
         manifest = self.manifest(version)
-
-        def download(file: str, path: Path) -> None:
-            key = f"{self._objects(version)}/{file}"
-            try:
-                self.store.download(key, path)
-            except NotFoundError as error:
-                raise IntegrityError(f"{self.store.root}/{key}: named by the manifest, but missing") from error
-
-        with self._cache.held(version.digest, manifest, download) as folder:
+        with self._cache.held(version.digest, manifest, partial(self.download, version)) as folder:
             yield folder
+
+    def download(self, version: ArtifactVersion, file: str, path: Path) -> None:
+        """Copy one file of a version to `path`, past the cache; the caller verifies its digest.
+
+        Raises:
+            IntegrityError: it is missing.
+        """
+        key = f"{self._objects(version)}/{file}"
+        try:
+            self.store.download(key, path)
+        except NotFoundError as error:
+            raise IntegrityError(f"{self.store.root}/{key}: named by the manifest, but missing") from error
 
     def fetch_file(self, version: ArtifactVersion, file: str) -> bytes:
         """Return the verified content of one small file of a version.

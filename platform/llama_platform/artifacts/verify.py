@@ -1,6 +1,5 @@
 """Verifying a store: every file of every version against the digest that its manifest names."""
 
-import hashlib
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,8 +9,7 @@ from llama_platform.artifacts.aliases import Aliases
 from llama_platform.artifacts.manifest import ArtifactKind
 from llama_platform.artifacts.repository import LOCATIONS, ArtifactRepository, ArtifactVersion
 from llama_platform.errors import IntegrityError, NotFoundError, PlatformError
-
-KINDS: tuple[ArtifactKind, ...] = tuple(LOCATIONS)
+from llama_platform.storage.regular_files import file_sha256
 
 
 @dataclass(slots=True)
@@ -37,7 +35,7 @@ def verify_store(
     """
     repository.store.check()
     so_far, problems = Verified(), list[str]()
-    for kind in KINDS:
+    for kind in LOCATIONS:
         for name in repository.folders(kind):
             numbers = repository.versions(kind, name)
             for number in numbers:
@@ -65,18 +63,16 @@ def _problems_of(
 
 
 def _problem_of(repository: ArtifactRepository, version: ArtifactVersion, file: str, sha256: str) -> str | None:
-    uri = f"{repository.uri(version)}/{file}"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "file"
         try:
-            repository.store.download(uri.removeprefix(f"{repository.store.root}/"), path)
-        except NotFoundError:
-            return f"{uri}: named by the manifest, but missing"
+            repository.download(version, file, path)
         except PlatformError as error:
             return str(error)
-        with path.open("rb") as content:
-            found = hashlib.file_digest(content, "sha256").hexdigest()
-    return None if found == sha256 else f"{uri}: does not match its sha256 {sha256}; it is {found}"
+        found = file_sha256(path)
+    if found == sha256:
+        return None
+    return f"{repository.uri(version)}/{file}: does not match its sha256 {sha256}; it is {found}"
 
 
 def _dangling(repository: ArtifactRepository, kind: ArtifactKind, name: str, numbers: set[int]) -> Iterator[str]:

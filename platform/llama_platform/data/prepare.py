@@ -15,7 +15,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llama_platform.artifacts.manifest import file_sha256
 from llama_platform.data.checks.doctor import Finding
 from llama_platform.data.checks.findings import FindingsLog
 from llama_platform.data.checks.near_duplicates import NearDuplicates
@@ -26,6 +25,7 @@ from llama_platform.data.report.values import ChatCounts, DatasetReport, PromptI
 from llama_platform.data.split import leaked, place_of, split, together
 from llama_platform.errors import InputError
 from llama_platform.models.prompt import PromptTemplate
+from llama_platform.storage.regular_files import file_sha256
 
 MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string()), ("trained", pa.bool_())])
 SCHEMA = pa.schema(

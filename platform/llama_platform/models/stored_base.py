@@ -10,6 +10,7 @@ from filelock import FileLock
 
 from llama_platform.errors import InputError, IntegrityError
 from llama_platform.storage.open_store import find_objects, open_store
+from llama_platform.storage.regular_files import file_sha256
 
 CACHE = Path("~/.cache/llama-platform/bases")
 """This node's copies; every process of the node shares them."""
@@ -59,8 +60,7 @@ def folder_digest(folder: Path) -> str:
     """Return the sha256 of the names and digests of a base's files, in hexadecimal digits."""
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.iterdir() if path.name.endswith(KEPT)):
-        with path.open("rb") as content:
-            digest.update(f"{path.name} {hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
+        digest.update(f"{path.name} {file_sha256(path)}\n".encode())
     return digest.hexdigest()
 
 

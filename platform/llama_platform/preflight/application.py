@@ -5,17 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import yaml
 
+from llama_platform.access.quotas import MEMORY
+from llama_platform.config import read_yaml
 from llama_platform.errors import InputError, PlatformError
 from llama_platform.inference.gpu_memory import BASES, GIB, check_fits, gpu_gib, plan_memory, read_shape
 from llama_platform.models.stored_base import is_stored
+from llama_platform.ports import is_loopback
 from llama_platform.preflight.findings import Finding
 
 BALANCER_IDLE_S = 60
 """A load balancer of AWS ends a connection that is silent for so long, unless told otherwise."""
 HUB_SHAPES = {f"meta-llama/Llama-2-{size}{chat}-hf": size for size in BASES for chat in ("", "-chat")}
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def read_application(file: Path) -> dict[str, Any]:
@@ -24,7 +25,7 @@ def read_application(file: Path) -> dict[str, Any]:
     Raises:
         InputError: it cannot be read.
     """
-    found = _read(file)
+    found = read_yaml(file)
     if "applications" not in found:
         return {"http_options": {}, **found}
     try:
@@ -32,7 +33,7 @@ def read_application(file: Path) -> dict[str, Any]:
     except (IndexError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{file}: is no file of `serve deploy`: applications[0].args is not there") from error
     beside = arguments.pop("config", None)
-    base = _read(file.parent / str(beside)) if beside else {}
+    base = read_yaml(file.parent / str(beside)) if beside else {}
     return {"http_options": found.get("http_options") or {}, **_merged(base, arguments)}
 
 
@@ -103,7 +104,7 @@ def _access(settings: Mapping[str, Any]) -> Iterator[Finding]:
     host, mode = str(_of(settings, "http_options.host", "127.0.0.1")), str(_of(settings, "auth.mode", "none"))
     if mode != "none":
         yield Finding("ok", "access", f"auth.mode is {mode}")
-    elif host in LOOPBACK:
+    elif is_loopback(host):
         yield Finding("ok", "access", f"no keys, and it listens at {host} only")
     elif _of(settings, "auth.allow_open", False):
         text = f"no keys, and it listens at {host}: what stands before it must ask for them"
@@ -112,7 +113,7 @@ def _access(settings: Mapping[str, Any]) -> Iterator[Finding]:
         text = f"no keys, and it listens at {host}: it will not start; set auth.mode: keys"
         yield Finding("error", "access", text)
     several = max(int(_of(settings, f"ingress.{key}_replicas", 1)) for key in ("min", "max")) > 1
-    if several and mode != "none" and str(_of(settings, "limits.storage", "memory://")) == "memory://":
+    if several and mode != "none" and str(_of(settings, "limits.storage", MEMORY)) == MEMORY:
         yield Finding("error", "limits", "several ingress replicas count use together in Redis only: limits.storage")
 
 
@@ -146,13 +147,3 @@ def _merged(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
         merged[key] = _merged(merged[key], value) if both else value
     return merged
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        found = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise InputError(f"{file}: cannot be read ({error})") from error
-    if not isinstance(found, dict):
-        raise InputError(f"{file}: holds no settings")
-    return found

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from llama_platform.config import read_yaml
+from llama_platform.errors import ConfigError
 from llama_platform.preflight.findings import Finding
 
 EXAMPLE_BUCKET = "my-llama-bucket"
@@ -17,11 +17,11 @@ _ADDRESS = re.compile(r"--dashboard-host[= ](\S+)")
 def check_cluster_file(file: Path) -> Iterator[Finding]:
     """Look at a cluster file of Ray's launcher."""
     try:
-        found = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        yield Finding("error", "cluster file", f"{file}: cannot be read ({error})")
+        found = read_yaml(file)
+    except ConfigError as error:
+        yield Finding("error", "cluster file", str(error))
         return
-    if not isinstance(found, dict) or not isinstance(found.get("provider"), dict):
+    if not isinstance(found.get("provider"), dict):
         yield Finding("error", "cluster file", f"{file}: is no cluster file of Ray: it has no provider")
         return
     problems = [*_provider(found), *_commands(found), *_types(found)]

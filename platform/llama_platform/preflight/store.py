@@ -2,15 +2,12 @@
 
 import secrets
 from collections.abc import Iterator
-from contextlib import suppress
 
-from llama_platform.artifacts.manifest import ArtifactKind
 from llama_platform.artifacts.repository import LOCATIONS, ArtifactRepository
 from llama_platform.errors import PlatformError, StorageError
 from llama_platform.preflight.findings import Finding
 from llama_platform.storage.base import PreconditionFailedError
 
-KINDS: tuple[ArtifactKind, ...] = tuple(LOCATIONS)
 NEWEST_OF_A_KIND = 3
 
 
@@ -43,10 +40,12 @@ def check_store(repository: ArtifactRepository) -> Iterator[Finding]:
 
 def _published(repository: ArtifactRepository) -> Iterator[Finding]:
     read = 0
-    for kind in KINDS:
-        names: list[str] = []
-        with suppress(StorageError):
+    for kind in LOCATIONS:
+        try:
             names = repository.names(kind)
+        except StorageError as error:
+            yield Finding("error", "published", f"the names of the kind {kind} cannot be listed: {error}")
+            continue
         for name in names[-NEWEST_OF_A_KIND:]:
             try:
                 repository.manifest(repository.latest(kind, name))

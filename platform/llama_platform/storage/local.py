@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from llama_platform.errors import IntegrityError, NotFoundError, StorageError
 from llama_platform.storage.base import PreconditionFailedError, StoredObject, check_key
-from llama_platform.storage.regular_files import list_files, open_file
+from llama_platform.storage.regular_files import file_sha256, list_files, open_file
 
 LOCK_FOLDER = ".locks"
 TEMPORARY = "tmp"
@@ -42,7 +42,7 @@ class LocalStore:
         """Write atomically; see ObjectStore."""
         path = self._path(key)
         with self._reported(key), self._lock(key), self._replacing(path) as temporary:
-            current = _sha256(path) if path.exists() else None
+            current = file_sha256(path) if path.exists() else None
             if (if_absent and current is not None) or (if_match is not None and current != if_match):
                 raise PreconditionFailedError(f"{self.root}/{key}: changed by somebody else")
             temporary.write_bytes(content)
@@ -65,7 +65,7 @@ class LocalStore:
         with self._reported(key), self._replacing(target) as temporary:
             with open_file(path) as source, temporary.open("wb") as file:
                 shutil.copyfileobj(source, file)
-            arrived = _sha256(temporary)
+            arrived = file_sha256(temporary)
             if arrived != sha256:
                 raise IntegrityError(f"{self.root}/{key}: arrived with sha256 {arrived}, sent {sha256}")
 
@@ -73,7 +73,7 @@ class LocalStore:
         """Read and hash; see ObjectStore."""
         try:
             with self._reported(key):
-                return _sha256(self._path(key)) == sha256
+                return file_sha256(self._path(key)) == sha256
         except NotFoundError:
             return False
 
@@ -158,11 +158,6 @@ class LocalStore:
             raise NotFoundError(f"{self.root}/{key}: does not exist") from error
         except OSError as error:
             raise StorageError(f"{self.root}/{key}: {error.strerror or error}") from error
-
-
-def _sha256(path: Path) -> str:
-    with open_file(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _etag(content: bytes) -> str:

@@ -4,6 +4,7 @@ A link could lead out of the folder, and a pipe or device could be read for ever
 they are opened, and once more while they are, since a folder may change in between.
 """
 
+import hashlib
 import os
 import stat
 from collections.abc import Collection, Iterator
@@ -67,3 +68,9 @@ def open_file(path: Path) -> BufferedReader:
         os.close(handle)
         raise InputError(f"{path}: {NO_FILE}")
     return os.fdopen(handle, "rb")
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a regular file's content, in hex."""
+    with open_file(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,7 +3,6 @@
 What is content goes first and what names it last, so that a copy that was interrupted names nothing that is not there.
 """
 
-import hashlib
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from llama_platform.errors import ConflictError, InputError, NotFoundError
 from llama_platform.storage.base import ObjectStore
+from llama_platform.storage.regular_files import file_sha256
 
 AUDIT = "audit/"
 """Where segments of the audit trail are, which never change either."""
@@ -80,8 +80,7 @@ def _copy(source: ObjectStore, target: ObjectStore, key: str, path: Path, so_far
         so_far.present += 1
         return
     source.download(key, path)
-    with path.open("rb") as content:
-        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    digest = file_sha256(path)
     if target.matches(path, key, digest):
         so_far.present += 1
     elif _rank(key) == 2:

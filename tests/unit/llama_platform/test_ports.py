@@ -1,7 +1,9 @@
 import socket
 from pathlib import Path
 
-from llama_platform.ports import FREE_PORTS, free_port, is_listening
+import pytest
+
+from llama_platform.ports import FREE_PORTS, free_port, is_listening, is_loopback
 
 
 def test_a_taken_port_is_not_used_again():
@@ -23,3 +25,8 @@ def test_no_outgoing_connection_takes_a_port_before_it_is_used():
     if limits.exists():
         first, last = map(int, limits.read_text().split())
         assert not any(first <= port <= last for port in ports)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.0.0.2"])
+def test_loopback_is_loopback(host):
+    assert is_loopback(host)

@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from llama_platform.artifacts.manifest import file_sha256
 from llama_platform.errors import NotFoundError, StorageError
 from llama_platform.storage.base import ObjectStore
+from llama_platform.storage.regular_files import file_sha256
 from llama_platform.training.config import FinetuneConfig
 from llama_platform.training.run.metrics import StepMetrics
 from llama_platform.training.run.report import loss_chart, render_report

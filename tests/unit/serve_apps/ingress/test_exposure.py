@@ -7,11 +7,6 @@ from serve_apps.config import AuthConfig
 from serve_apps.ingress import exposure
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.0.0.2"])
-def test_loopback_is_loopback(host):
-    assert exposure.is_loopback(host)
-
-
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.org"])
 def test_an_application_without_keys_does_not_listen_elsewhere(host, monkeypatch):
     client = SimpleNamespace(http_config=SimpleNamespace(host=host))
