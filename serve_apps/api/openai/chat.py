@@ -30,12 +30,12 @@ async def chat(body: ChatRequest, request: Request, state: WithState) -> Any:
     continues = messages[-1].role == "assistant"
     encode = service.template.encode_prefix if continues else service.template.encode_prompt
     prompt_ids = await context.deadline.within(state.pools.compute(encode, messages))
-    await context.deadline.within(state.pools.compute(body.structure))  # known from then on
+    structure = await context.deadline.within(state.pools.compute(body.structure))
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
     stops = service.template.stop_strings()
     prepared = await service.prepare(
         [prompt_ids],
-        lambda room: body.sampling(body.new_tokens() or room, stops, logprobs, None),
+        lambda room: body.sampling(body.new_tokens() or room, stops, logprobs, None, structure),
         context,
         adapter=adapter,
         answers_each=body.n or 1,

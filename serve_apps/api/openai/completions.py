@@ -32,13 +32,13 @@ async def complete(body: CompletionRequest, request: Request, state: WithState) 
     encode = service.template.encode_text
     encoding = state.pools.compute(lambda: [encode(p) if isinstance(p, str) else p for p in prompts])
     ids = await context.deadline.within(encoding)
-    await context.deadline.within(state.pools.compute(body.structure))  # known from then on
+    structure = await context.deadline.within(state.pools.compute(body.structure))
     new_tokens = DEFAULT_TOKENS if body.max_tokens is None else max(1, body.max_tokens)
     scored = body.logprobs if body.echo else None
     prepared = await service.prepare(
         ids,
         lambda room: body.sampling(
-            min(room, new_tokens) if body.max_tokens is None else new_tokens, (), body.logprobs, scored
+            min(room, new_tokens) if body.max_tokens is None else new_tokens, (), body.logprobs, scored, structure
         ),
         context,
         adapter=adapter,

@@ -3,8 +3,7 @@
 Fields of other servers are accepted where they ask for nothing (`tolerance`); null means that nothing is wished.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
@@ -12,8 +11,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from llama_platform.errors import InputError
 from llama_platform.inference.protocol import SamplingParams
 from llama_platform.inference.requests import MAX_TEXT_CHARS, effective_temperature
-from llama_platform.inference.structure import ANY_OBJECT, Structure, choice, grammar_of, json_schema
+from llama_platform.inference.structure import Structure, grammar_of
 from llama_platform.models.prompt import Message, Role
+from serve_apps.api.openai.structured import ResponseFormat, StructuredOutputs, structures
 from serve_apps.api.openai.tolerance import MESSAGE, PART, REQUEST, drop_harmless
 
 StopText = Annotated[str, Field(max_length=200)]
@@ -45,43 +45,6 @@ class StreamOptions(BaseModel):
     include_usage: bool | None = False
     include_obfuscation: bool | None = Field(False, description="accepted; nothing is added to chunks")
     continuous_usage_stats: Literal[False] | None = Field(False, description="vLLM's; only false")
-
-
-class JsonSchema(BaseModel):
-    """A schema with its name."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    name: Annotated[str, Field(max_length=200)] | None = None
-    description: str | None = None
-    schema_: dict[str, Any] | None = Field(None, alias="schema")
-    strict: bool | None = Field(None, description="every schema is kept strictly")
-
-
-class ResponseFormat(BaseModel):
-    """What an answer must be."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: JsonSchema | None = None
-
-    @model_validator(mode="after")
-    def _has_its_schema(self) -> "ResponseFormat":
-        if (self.type == "json_schema") != (self.json_schema is not None):
-            raise ValueError("'json_schema' belongs to type json_schema, and that needs it")
-        return self
-
-
-class StructuredOutputs(BaseModel):
-    """vLLM's newer form of the `guided_` fields."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    json_: dict[str, Any] | str | None = Field(None, alias="json")
-    regex: str | None = None
-    choice: list[str] | None = None
-    json_object: bool | None = None
 
 
 class OpenAIRequest(BaseModel):
@@ -160,7 +123,12 @@ class OpenAIRequest(BaseModel):
         return self.stream_options is not None and bool(self.stream_options.include_usage)
 
     def sampling(
-        self, new_tokens: int, stop: tuple[str, ...], logprobs: int | None, scored: int | None
+        self,
+        new_tokens: int,
+        stop: tuple[str, ...],
+        logprobs: int | None,
+        scored: int | None,
+        structure: Structure | None,
     ) -> SamplingParams:
         """Return the library's form.
 
@@ -169,8 +137,8 @@ class OpenAIRequest(BaseModel):
             stop: stop texts of the prompt style, besides the request's own.
             logprobs: number of alternatives to each token; None turns log-probabilities off.
             scored: number of alternatives to each token of the prompt; None leaves the prompt unscored.
+            structure: what `structure` returned.
         """
-        structure = self.structure()
         return SamplingParams(
             max_new_tokens=new_tokens,
             min_new_tokens=min(self.min_tokens or 0, new_tokens),
@@ -306,43 +274,6 @@ class CompletionRequest(OpenAIRequest):
         if isinstance(self.prompt, str) or isinstance(self.prompt[0], int):
             return [self.prompt]
         return list(self.prompt)
-
-
-def structures(
-    format_: ResponseFormat | None, outputs: StructuredOutputs | None, guided: Mapping[str, Any]
-) -> dict[str, Structure]:
-    """Return the structures that a request asks for, by its fields; empty ones ask for nothing.
-
-    Raises:
-        InputError: a schema is a text that is no JSON.
-    """
-    found: dict[str, Structure] = {}
-    if format_ is not None and format_.type == "json_object":
-        found["response_format"] = ANY_OBJECT
-    if format_ is not None and format_.json_schema is not None:
-        found["response_format"] = json_schema(format_.json_schema.schema_ or {"type": "object"})
-    if outputs is not None:
-        if outputs.json_object:
-            found["structured_outputs.json_object"] = ANY_OBJECT
-        named = {"json": outputs.json_, "regex": outputs.regex, "choice": outputs.choice}
-        guided = {**guided, **{f"structured_outputs.{name}": value for name, value in named.items()}}
-    for name, value in guided.items():
-        if not value:
-            continue
-        if name.endswith("json"):
-            found[name] = json_schema(_schema(name, value))
-        elif name.endswith("regex"):
-            found[name] = Structure("regex", value)
-        else:
-            found[name] = choice(value)
-    return found
-
-
-def _schema(name: str, value: dict[str, Any] | str) -> Any:
-    try:
-        return json.loads(value) if isinstance(value, str) else value
-    except ValueError as error:
-        raise InputError(f"{name}: is no JSON: {error}") from error
 
 
 def alternating(turns: Sequence[tuple[Role, str]]) -> list[Message]:

@@ -49,36 +49,9 @@ def test_wrong_chats_are_named_in_openais_form(http, fields, status, param, word
     assert http.generator.asked == []
 
 
-@pytest.mark.parametrize(
-    ("fields", "kind", "value"),
-    [
-        ({"response_format": {"type": "json_object"}}, "json", {"type": "object"}),
-        (
-            {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "strict": True, "schema": {"type": "null"}}}},
-            "json", {"type": "null"},
-        ),
-        ({"guided_json": '{"type": "null"}'}, "json", {"type": "null"}),
-        ({"guided_choice": ["a", "b"]}, "choice", ["a", "b"]),
-        ({"structured_outputs": {"json": {"type": "null"}}}, "json", {"type": "null"}),
-        ({"structured_outputs": {"json_object": True}}, "json", {"type": "object"}),
-    ],
-)  # fmt: skip
-def test_structures_reach_the_engine(http, fields, kind, value):
-    assert chat(http, **fields).status_code == 200
-    sampling = http.generator.asked[0][0][0].sampling
-    assert (sampling.structure.kind, sampling.structure.parsed()) == (kind, value)
-    assert sampling.stop == ()  # what ends a turn may stand in a text
-
-
 def test_a_bias_reaches_the_engine(http):
     assert chat(http, logit_bias={"7": -100, "5": 1.5}).status_code == 200
     assert http.generator.asked[0][0][0].sampling.logit_bias == ((5, 1.5), (7, -100.0))
-
-
-def test_empty_structures_ask_for_nothing(http):
-    empty = {"guided_json": {}, "guided_regex": "", "guided_choice": [], "structured_outputs": {}}
-    assert chat(http, **empty, response_format={"type": "text"}).status_code == 200
-    assert http.generator.asked[0][0][0].sampling.structure is None
 
 
 def test_what_asks_for_nothing_is_accepted(http):
