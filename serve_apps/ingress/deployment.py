@@ -122,8 +122,11 @@ class Ingress:
         if not hasattr(self, "_state"):  # its start has failed
             return
         if not self._state.drain.begun:
-            await self._ledgers.close()
+            await self._write_out()
         await self._state.meter.close()
+
+    async def _write_out(self) -> None:
+        await self._ledgers.close()
         await asyncio.to_thread(self._state.tracer.close)
 
     async def _show_breakers(self) -> None:
@@ -141,7 +144,7 @@ class Ingress:
             How many requests have not ended.
         """
         left = await self._state.drain.wait(seconds)
-        await self._ledgers.close()
+        await self._write_out()
         return left
 
     def check_health(self) -> None:
