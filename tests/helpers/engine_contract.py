@@ -11,8 +11,9 @@ import pytest
 
 from llama_platform.errors import EngineError, InputError, IntegrityError
 from llama_platform.inference.protocol import FinishEvent, GenerationRequest, SamplingParams, TokenEvent
-from llama_platform.inference.structure import choice, json_schema
+from llama_platform.inference.structure import choice, json_schema, tool_calls
 from llama_platform.models.prompt import Message
+from llama_platform.models.tools import Tool, ToolCall, write_call
 
 QUESTIONS = ["Hello!", "Tell me about a baker.", "What is Ray?", "Count to ten.", "Who are you?"]
 
@@ -275,6 +276,21 @@ class ModelContract:
         events = run(answer(engine, request_of(structure=choice(texts))))
         assert text_of(events) in texts
         assert events[-1].reason == "stop"
+
+    def test_functions_are_called_where_they_must_be(self, engine, request_of, run):
+        name = {"type": "object", "properties": {"name": {"enum": ["Ann", "Bob"]}}, "required": ["name"]}
+        tools = [Tool("greet", "", name | {"additionalProperties": False}), Tool("leave", "", {"enum": [{}]})]
+        calls = {write_call(ToolCall("greet", {"name": who})) for who in ("Ann", "Bob")}
+        calls.add(write_call(ToolCall("leave", {})))
+        must = tool_calls(tools, required=True, several=False)
+        for seed in range(3):
+            request = request_of(structure=must, seed=seed, temperature=1.0, max_new_tokens=100)
+            events = run(answer(engine, request))
+            assert text_of(events).strip() in calls
+            assert events[-1].reason == "stop"
+        may = tool_calls(tools, required=False, several=True)
+        free, held = run(answer(engine, request_of())), run(answer(engine, request_of(structure=may)))
+        assert text_of(held) == text_of(free)
 
     def test_a_structure_that_cannot_be_kept_is_refused(self, engine, request_of, run):
         with pytest.raises(InputError, match="strin"):

@@ -297,6 +297,8 @@ def _structured(structure: Structure) -> Any:
         return StructuredOutputsParams(json=structure.value)
     if structure.kind == "regex":
         return StructuredOutputsParams(regex=structure.value)
+    if structure.kind == "tools":
+        return StructuredOutputsParams(grammar=grammar_of(structure))
     return StructuredOutputsParams(choice=structure.parsed())
 
 

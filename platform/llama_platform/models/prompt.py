@@ -12,12 +12,16 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from llama_platform.errors import InputError
+from llama_platform.models.tools import sample
 
 PromptStyle = Literal["llama2", "plain"]
 _FRAME = re.compile(r"\[/?INST\]|<</?SYS>>|</?s>|#{2,}\s*(?:Human|User|Assistant|System)\s*:", re.IGNORECASE)
 _EMPTY_LINES = re.compile(r"\A(?:[ \t]*\n)+")
 _FRAME_SIGNS = str.maketrans("[]<>#", "()()=")
 Role = Literal["system", "user", "assistant"]
+_FIRST_TOOLS = "c94690cb28c4e40fada0996a00af08c5411fa9b35ec2e6fd595e5fbc23b6164b"
+"""Digest of the first form that tools had. It is no part of a fingerprint: adapters that are older than tools are asked
+in the form in which they were taught."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +82,16 @@ class PromptTemplate:
             Message("assistant", "A"),
             Message("user", "V"),
         ]
-        parts = {
+        parts: dict[str, Any] = {
             "style": self.style,
             "rendered": [[exchange.prompt, exchange.answer] for exchange in render(probe, self.style)],
             "tokenizer": _tokenizer_digest(self.tokenizer),
             "special": [self.tokenizer.bos_token_id, self.tokenizer.eos_token_id],
         }
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        tools = _digest(sample())
+        if tools != _FIRST_TOOLS:
+            parts["tools"] = tools
+        return _digest(parts)
 
     def pad_token_id(self) -> int:
         """Return the id that fills batches, where it is masked: EOS. A tokenizer's own may lie beyond the embedding."""
@@ -182,8 +189,11 @@ class PromptTemplate:
 def _tokenizer_digest(tokenizer: Any) -> str:
     # Truncation and padding are settings of a call, which the tokenizer remembers; they do not change what it knows.
     state = json.loads(tokenizer.backend_tokenizer.to_str())
-    known = {key: value for key, value in state.items() if key not in ("truncation", "padding")}
-    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+    return _digest({key: value for key, value in state.items() if key not in ("truncation", "padding")})
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def render(messages: Sequence[Message], style: PromptStyle) -> list[Exchange]:

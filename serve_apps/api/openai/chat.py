@@ -8,9 +8,10 @@ from fastapi import APIRouter, Request
 from llama_platform.inference.protocol import FinishEvent, TokenEvent
 from serve_apps.api.errors import openai_error_responses
 from serve_apps.api.middleware.access_log import record_of
+from serve_apps.api.openai.chat_schemas import ChatRequest
 from serve_apps.api.openai.logprobs import TokenTexts, chat_logprobs
 from serve_apps.api.openai.rendering import frame_of, resolve_model, respond, usage_of
-from serve_apps.api.openai.schemas import ChatRequest
+from serve_apps.api.openai.tool_calls import CallPiece, ToolCallReader, calls_of
 from serve_apps.api.responses import context_of
 from serve_apps.api.screening import screen_chat
 from serve_apps.api.state import AppState, WithState
@@ -42,29 +43,42 @@ async def chat(body: ChatRequest, request: Request, state: WithState) -> Any:
         length=LengthRules("max_tokens" if body.max_tokens else "max_completion_tokens", cap=True),
         continues=continues,
     )
-    return await respond(state, request, context, body, prepared, ChatForm(state, body, context.request_id))
+    calls = structure is not None and structure.kind == "tools"
+    form = ChatForm(state, body, context.request_id, calls=calls)
+    return await respond(state, request, context, body, prepared, form)
 
 
 class ChatForm:
     """Shapes of the response; see Form."""
 
-    def __init__(self, state: AppState, body: ChatRequest, request_id: str) -> None:
-        """Make what every chunk repeats."""
+    def __init__(self, state: AppState, body: ChatRequest, request_id: str, *, calls: bool) -> None:
+        """Make what every chunk repeats.
+
+        Args:
+            state: collaborators of the routes.
+            body: the request's body.
+            request_id: id of the request.
+            calls: whether answers may call functions.
+        """
+        self._calls, self._call_id = calls, f"call-{request_id}"
+        self._readers = [ToolCallReader() for _ in range(body.n or 1)]
         self._texts = TokenTexts(state.generation.template.tokenizer)
         self._logprobs, self._each = bool(body.logprobs), body.n or 1
         self._frame = frame_of("chatcmpl-", request_id, body.model, state)
 
     def whole(self, answers: Sequence[Completion]) -> dict[str, Any]:
         """Return the response."""
-        choices = [
-            {
-                "index": number,
-                "message": {"role": "assistant", "content": answer.text, "refusal": None},
-                "logprobs": self._found(answer.tokens),
-                "finish_reason": answer.ended.reason,
-            }
-            for number, answer in enumerate(answers)
-        ]
+        choices = []
+        for number, answer in enumerate(answers):
+            message: dict[str, Any] = {"role": "assistant", "content": answer.text, "refusal": None}
+            reason: str = answer.ended.reason
+            if self._calls:
+                text, calls, whole = calls_of(answer.text, f"{self._call_id}-{number}")
+                message["content"] = text or (None if calls else "")
+                message |= {"tool_calls": calls} if calls else {}
+                reason = _reason(reason, len(calls), whole)
+            logprobs = self._found(answer.tokens)
+            choices.append({"index": number, "message": message, "logprobs": logprobs, "finish_reason": reason})
         usage = usage_of(answers, self._each)
         return {**self._frame, "object": "chat.completion", "choices": choices, "usage": usage}
 
@@ -72,13 +86,29 @@ class ChatForm:
         """Return the first chunks, which name the role."""
         return [self._chunk(number, {"role": "assistant", "content": ""}) for number in range(count)]
 
-    def piece(self, number: int, event: TokenEvent) -> dict[str, Any]:
-        """Return the chunk of some tokens."""
-        return self._chunk(number, {"content": event.text}, self._found([event]))
+    def piece(self, number: int, event: TokenEvent) -> dict[str, Any] | None:
+        """Return the chunk of some tokens; None where nothing can be told of them yet."""
+        if not self._calls:
+            return self._chunk(number, {"content": event.text}, self._found([event]))
+        text, pieces = self._readers[number].feed(event.text)
+        delta: dict[str, Any] = {"content": text} if text else {}
+        if pieces:
+            delta["tool_calls"] = [self._call_delta(number, piece) for piece in pieces]
+        return self._chunk(number, delta, self._found([event])) if delta or self._logprobs else None
 
     def end(self, number: int, event: FinishEvent) -> dict[str, Any]:
         """Return the last chunk of an answer."""
-        return self._chunk(number, {}, finish_reason=event.reason)
+        reader = self._readers[number]
+        rest = reader.finish()
+        reason = _reason(event.reason, reader.count, not reader.open)
+        return self._chunk(number, {"content": rest} if rest else {}, finish_reason=reason)
+
+    def _call_delta(self, number: int, piece: CallPiece) -> dict[str, Any]:
+        if piece.name is None:
+            return {"index": piece.number, "function": {"arguments": piece.arguments}}
+        function = {"name": piece.name, "arguments": piece.arguments}
+        call_id = f"{self._call_id}-{number}-{piece.number}"
+        return {"index": piece.number, "id": call_id, "type": "function", "function": function}
 
     def usage(self, answers: Sequence[Completion]) -> dict[str, Any]:
         """Return the chunk with the usage."""
@@ -95,3 +125,10 @@ class ChatForm:
     ) -> dict[str, Any]:
         choice = {"index": number, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
         return {**self._frame, "object": "chat.completion.chunk", "choices": [choice]}
+
+
+def _reason(reason: str, calls: int, whole: bool) -> str:
+    """Return why an answer has ended: a call that is not whole never pretends to be."""
+    if not calls or reason == "content_filter":
+        return reason
+    return ("tool_calls" if reason == "stop" else reason) if whole else "length"

@@ -36,8 +36,8 @@ class Form(Protocol):
         """Return the first chunks of `count` answers."""
         ...
 
-    def piece(self, number: int, event: TokenEvent) -> dict[str, Any]:
-        """Return the chunk of some tokens."""
+    def piece(self, number: int, event: TokenEvent) -> dict[str, Any] | None:
+        """Return the chunk of some tokens; None where nothing can be told of them yet."""
         ...
 
     def end(self, number: int, event: FinishEvent) -> dict[str, Any]:
@@ -81,11 +81,13 @@ async def respond(
         async for batch in events:
             if not begun:
                 begun = True
-                for chunk in form.begin(len(answers)):
-                    yield message(chunk)
+                for first in form.begin(len(answers)):
+                    yield message(first)
             for number, event in batch:
                 answers[number].add(event)
-                yield message(form.end(number, event) if isinstance(event, FinishEvent) else form.piece(number, event))
+                chunk = form.end(number, event) if isinstance(event, FinishEvent) else form.piece(number, event)
+                if chunk is not None:
+                    yield message(chunk)
         if body.include_usage():
             yield message(form.usage(answers))
         yield DONE

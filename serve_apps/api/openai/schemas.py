@@ -3,8 +3,8 @@
 Fields of other servers are accepted where they ask for nothing (`tolerance`); null means that nothing is wished.
 """
 
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
@@ -12,9 +12,8 @@ from llama_platform.errors import InputError
 from llama_platform.inference.protocol import SamplingParams
 from llama_platform.inference.requests import MAX_TEXT_CHARS, effective_temperature
 from llama_platform.inference.structure import Structure, grammar_of
-from llama_platform.models.prompt import Message, Role
 from serve_apps.api.openai.structured import ResponseFormat, StructuredOutputs, structures
-from serve_apps.api.openai.tolerance import MESSAGE, PART, REQUEST, drop_harmless
+from serve_apps.api.openai.tolerance import REQUEST, drop_harmless
 
 StopText = Annotated[str, Field(max_length=200)]
 Tokens = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
@@ -51,6 +50,8 @@ class OpenAIRequest(BaseModel):
     """Fields that both routes share, and those of vLLM's that this engine has, too."""
 
     model_config = ConfigDict(extra="forbid")
+    tolerated: ClassVar[Mapping[str, tuple[Any, ...]]] = REQUEST
+    """Fields that are dropped where they ask for nothing."""
 
     model: Annotated[str, Field(min_length=1, max_length=300)] = Field(
         description="`base`, `base:NAME`, `base:NAME@ALIAS` or `base:NAME@3`"
@@ -92,7 +93,7 @@ class OpenAIRequest(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _drop_what_asks_for_nothing(cls, values: Any) -> Any:
-        return drop_harmless(values, REQUEST)
+        return drop_harmless(values, cls.tolerated)
 
     def structure(self) -> Structure | None:
         """Return what the answer must be; None for whatever it is.
@@ -106,10 +107,7 @@ class OpenAIRequest(BaseModel):
         if len(asked) > 1:
             raise InputError(f"{' and '.join(asked)}: an answer has one structure; leave the others out")
         for name, structure in asked.items():
-            try:
-                grammar_of(structure)
-            except InputError as error:
-                raise InputError(f"{name}: {error}") from error
+            check_structure(name, structure)
             return structure
         return None
 
@@ -150,7 +148,7 @@ class OpenAIRequest(BaseModel):
             presence_penalty=self.presence_penalty or 0.0,
             frequency_penalty=self.frequency_penalty or 0.0,
             # What ends a turn in the prompt's style may stand in a text of the JSON.
-            stop=(*self.stops(), *(stop if structure is None else ())),
+            stop=(*self.stops(), *(stop if structure is None or structure.begins_free() else ())),
             logit_bias=tuple(sorted((int(token), bias) for token, bias in (self.logit_bias or {}).items())),
             structure=structure,
             seed=None if self.seed is None else self.seed % 2**63,
@@ -158,83 +156,6 @@ class OpenAIRequest(BaseModel):
             logprobs=logprobs,
             prompt_logprobs=scored,
         )
-
-
-class TextPart(BaseModel):
-    """A piece of a message; others than text are not supported."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    type: Literal["text"]
-    text: str
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_what_asks_for_nothing(cls, values: Any) -> Any:
-        return drop_harmless(values, PART)
-
-
-class ChatMessage(BaseModel):
-    """One turn of a chat; only a user's must have a text."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "if": {"properties": {"role": {"const": "user"}}},
-            "then": {
-                "properties": {
-                    "content": {
-                        "anyOf": [
-                            {"type": "string", "pattern": "\\S"},
-                            {"type": "array", "contains": {"properties": {"text": {"pattern": "\\S"}}}},
-                        ]
-                    }
-                }
-            },
-        },
-    )
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[str, Field(max_length=MAX_TEXT_CHARS)] | Annotated[list[TextPart], Field(min_length=1)]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_what_asks_for_nothing(cls, values: Any) -> Any:
-        return drop_harmless(values, MESSAGE)
-
-    @model_validator(mode="after")
-    def _users_say_something(self) -> "ChatMessage":
-        if self.role == "user" and not self.text().strip():
-            raise ValueError("'content' is empty")
-        return self
-
-    def text(self) -> str:
-        """Return the content as one text."""
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-
-
-class ChatRequest(OpenAIRequest):
-    """`POST /v1/chat/completions`."""
-
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=1000)]
-    max_tokens: MaxTokensNotZero = None
-    max_completion_tokens: MaxTokensNotZero = None
-    logprobs: bool | None = False
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "ChatRequest":
-        if self.top_logprobs and not self.logprobs:
-            raise ValueError("'top_logprobs' needs 'logprobs': true")
-        return self
-
-    def new_tokens(self) -> int | None:
-        """Return the bound on the answer's tokens; None for no wish."""
-        return self.max_completion_tokens or self.max_tokens
-
-    def to_messages(self) -> list[Message]:
-        """Return the chat in an order that prompts have: see `alternating`."""
-        return alternating([(("system" if m.role == "developer" else m.role), m.text()) for m in self.messages])
 
 
 class CompletionRequest(OpenAIRequest):
@@ -276,22 +197,13 @@ class CompletionRequest(OpenAIRequest):
         return list(self.prompt)
 
 
-def alternating(turns: Sequence[tuple[Role, str]]) -> list[Message]:
-    """Return a chat as a Llama's prompt can hold it: at most one system turn, then user and assistant in turn.
+def check_structure(field: str, structure: Structure) -> None:
+    """Check that an engine can keep to a structure.
 
-    System texts are joined and stand first, neighbours of one role are joined, and where the assistant speaks first, an
-    empty question stands before it. Empty system texts say nothing.
+    Raises:
+        InputError: it cannot; the text names the field.
     """
-    systems = [text for role, text in turns if role == "system" and text.strip()]
-    messages = [Message("system", "\n\n".join(systems))] if systems else []
-    spoken: list[Message] = []
-    for role, text in turns:
-        if role == "system":
-            continue
-        if not spoken and role == "assistant":
-            spoken.append(Message("user", ""))
-        if spoken and spoken[-1].role == role:
-            spoken[-1] = Message(role, f"{spoken[-1].content}\n\n{text}")
-        else:
-            spoken.append(Message(role, text))
-    return [*messages, *(spoken or [Message("user", "")])]
+    try:
+        grammar_of(structure)
+    except InputError as error:
+        raise InputError(f"{field}: {error}") from error

@@ -87,8 +87,6 @@ MESSAGE: Mapping[str, tuple[Any, ...]] = {
     "reasoning": ("",),
     "reasoning_content": ("",),
     "refusal": ("",),
-    "tool_call_id": ("",),
-    "tool_calls": ([],),
     "weight": (ANYTHING,),
 }
 PART: Mapping[str, tuple[Any, ...]] = {"annotations": ([],), "cache_control": (ANYTHING,)}

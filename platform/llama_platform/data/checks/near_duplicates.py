@@ -17,8 +17,11 @@ SHINGLE_WORDS = 3
 
 
 def signature(messages: Sequence[Message]) -> bytes:
-    """Return the MinHash of a chat's word triples: uint32 [NUM_PERM], as bytes."""
-    parts = words("\n".join(message.content for message in messages)) or [""]
+    """Return the MinHash of a chat's word triples: uint32 [NUM_PERM], as bytes.
+
+    System turns do not count: a long one that many chats have would make all of them look alike.
+    """
+    parts = words("\n".join(message.content for message in messages if message.role != "system")) or [""]
     size = min(SHINGLE_WORDS, len(parts))
     shingles = {" ".join(parts[start : start + size]).encode() for start in range(len(parts) - size + 1)}
     minhash = MinHash(NUM_PERM, hashfunc=xxhash.xxh32_intdigest, scheme="affine32")

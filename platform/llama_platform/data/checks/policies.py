@@ -21,7 +21,7 @@ class Policies(Config):
     unread_file: Literal["fail", "warn"] = "warn"
     """A file of a folder that holds no chats, or is of a kind that is not read."""
     unread: FailDropWarn = "warn"
-    """A record or turn holds something that is not trained on, such as a list of `tools`."""
+    """A record or turn holds something that is not trained on, such as a list of `tools` beside a pair."""
     unread_keys: FailDropWarn = "fail"
     """A record or turn has a key that is not known, with a text or a label, such as `reasoning_content` or `label`."""
     media: FailDropWarn = "fail"

@@ -3,13 +3,25 @@
 What a record says beside its chat is either known to be nothing that is trained on, or told by `unread_content`.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from llama_platform.data.reading.records import TAG, Record
+from llama_platform.data.reading.tool_turns import (
+    CALL_ROLES,
+    LISTS,
+    RESULT_ROLES,
+    TURN_KEYS,
+    name_results,
+    read_call_turn,
+    read_calls,
+    read_tools,
+)
 from llama_platform.errors import InputError
 from llama_platform.models.prompt import Message, Role
+from llama_platform.models.tool_chat import ToolTurn, plain_chat
 
 FormatName = Literal["sharegpt", "messages", "alpaca", "pairs", "text"]
 FORMATS: tuple[FormatName, ...] = ("sharegpt", "messages", "alpaca", "pairs", "text")
@@ -24,17 +36,17 @@ FACT_KEYS = frozenset(
 )
 """Facts of a record or turn, which are never trained on."""
 _CHAT_KEYS: Mapping[str, frozenset[str]] = {
-    "sharegpt": frozenset({"conversations", *SYSTEM_KEYS}),
-    "messages": frozenset({"messages", *SYSTEM_KEYS}),
+    "sharegpt": frozenset({"conversations", *SYSTEM_KEYS, *LISTS}),
+    "messages": frozenset({"messages", *SYSTEM_KEYS, *LISTS}),
     "alpaca": frozenset({"instruction", "input", "context", *ALPACA_ANSWERS, "history", *SYSTEM_KEYS}),
     "text": frozenset({"text"}),
 }
 TOOL_KEYS = frozenset({"functions", "function_call", "tool_calls", "tool_choice", "tools"})
-"""What a model may call, in lists or as JSON in a text; known, and not trained on."""
+"""What a model may call, in lists or as JSON in a text; trained on where a format has a place for it."""
 Unread = Literal["unread", "unread_keys", "media"]
 LABEL_KEYS = frozenset({"chosen", "feedback", "label", "labels", "preference", "rejected", "thumbs", "votes"})
 """What a record says of the worth of its texts, in words or not."""
-_TURN_KEYS = frozenset({"from", "role", "value", "content", "train", "weight"})
+_TURN_KEYS = frozenset({"from", "role", "value", "content", "train", "weight", *TURN_KEYS})
 _AFTER_TAG = re.compile(r"\A(?:(?:[ \t]*\n)+| )")
 """What parts a tag from its text; more spaces are indentation."""
 ROLES: Mapping[str, Role] = {
@@ -88,7 +100,9 @@ def parse_chat(value: Any, form: FormatName) -> list[Message]:
         turns = record.get("conversations" if form == "sharegpt" else "messages")
         if not isinstance(turns, list) or not turns:
             raise InputError(f"no list of turns under '{'conversations' if form == 'sharegpt' else 'messages'}'")
-        return [*_system(record), *(_parse_turn(turn, number) for number, turn in enumerate(turns, 1))]
+        read = name_results([_parse_turn(turn, number) for number, turn in enumerate(turns, 1)], turns)
+        before = [ToolTurn("system", message.content) for message in _system(record)]
+        return plain_chat([*before, *read], read_tools(record))
     if form == "alpaca":
         extra = [_text(record, key) for key in ("input", "context") if record.get(key)]
         question = "\n\n".join(part for part in (_text(record, "instruction"), *extra) if part.strip())
@@ -164,13 +178,16 @@ def _parse_tagged(text: str) -> list[Message]:
     return [Message(ROLES[tag[1].lower()], content) for tag, content in zip(tags, texts, strict=True)]
 
 
-def _parse_turn(turn: Any, number: int) -> Message:
+def _parse_turn(turn: Any, number: int) -> ToolTurn:
     if not isinstance(turn, dict):
         raise InputError(f"turn {number} is a {type(turn).__name__}, not an object")
     name = turn.get("from", turn.get("role"))
-    role = ROLES.get(str(name).lower())
-    if role is None:
-        raise InputError(f"turn {number}: unknown role {name!r}; known: {', '.join(ROLES)}")
+    kind = str(name).lower()
+    role = ROLES.get(kind)
+    if role is None and kind not in RESULT_ROLES | CALL_ROLES:
+        known = ", ".join([*ROLES, *sorted(RESULT_ROLES | CALL_ROLES)])
+        raise InputError(f"turn {number}: unknown role {name!r}; known: {known}")
+    calls = read_calls(turn, number)
     content = turn.get("value", turn.get("content"))
     if isinstance(content, list):  # OpenAI's list of parts
         for part in content:
@@ -178,9 +195,15 @@ def _parse_turn(turn: Any, number: int) -> Message:
             if kind != "text" or not isinstance(part.get("text"), str):
                 raise InputError(f"turn {number}: only text parts can be trained on, not '{kind}'")
         content = "".join(part["text"] for part in content)
+    if content is None and calls:
+        content = ""
+    if isinstance(content, dict) and role is None:  # what a function returned, or its call, not yet as text
+        content = json.dumps(content, ensure_ascii=False)
     if not isinstance(content, str):
         raise InputError(f"turn {number}: content is {type(content).__name__}, not text")
-    return Message(role, content, _trained(turn, number))
+    if kind in CALL_ROLES:
+        return ToolTurn("assistant", "", read_call_turn(content, number), trained=_trained(turn, number))
+    return ToolTurn(role or "tool", content, calls, trained=_trained(turn, number))
 
 
 def _trained(turn: dict[str, Any], number: int) -> bool | None:

@@ -58,8 +58,8 @@ def test_a_damaged_list_keeps_what_comes_before_the_damage(tmp_path, tiny_templa
     assert prepare_sources(config, tiny_template, tmp_path / "out2").chats.kept == 6
 
 
-def test_pictures_stop_the_job_and_tools_are_told(tmp_path, tiny_template):
-    records = [{**chat, "tools": [1]} for chat in chats_about("tools")]
+def test_pictures_stop_the_job_and_what_else_is_not_read_is_told(tmp_path, tiny_template):
+    records = [{**chat, "annotations": [1]} for chat in chats_about("tools")]
     config = write_folder(tmp_path / "chats", {"a.jsonl": records})
     report = prepare_sources(config, tiny_template, tmp_path / "out")
     assert report.findings["unread"].count == 6

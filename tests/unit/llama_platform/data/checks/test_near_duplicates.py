@@ -36,3 +36,11 @@ def test_scripts_without_spaces_are_compared_by_the_character():
     seen = NearDuplicates(0.5)
     seen.add(sign(chinese))
     assert seen.add(sign(chinese + "吧"))
+
+
+def test_a_system_turn_that_many_share_does_not_make_them_alike():
+    system = Message("system", "You may call these functions: " + " ".join(f"function {n}" for n in range(200)))
+    one, other = ([system, Message("user", text)] for text in ("what is the weather in Rome", "how tall is a giraffe"))
+    assert signature(one) != signature(other)
+    index = NearDuplicates(0.5)
+    assert index.add(signature(one)) == index.add(signature(other)) == []

@@ -140,16 +140,20 @@ def test_dolly_is_alpaca_with_other_names(tmp_path):
 @pytest.mark.parametrize(
     ("form", "record", "found"),
     [
-        ("messages", {"messages": MESSAGES, "tools": [{"name": "f"}]}, [("unread", "'tools'")]),
-        ("sharegpt", {"conversations": TURNS, "tools": "[{}]"}, [("unread", "'tools'")]),
+        (
+            "messages",
+            {"messages": MESSAGES, "tools": [{"name": "f"}], "tool_choice": "f"},
+            [("unread", "'tool_choice'")],
+        ),
+        ("alpaca", {"instruction": "q", "output": "a", "tools": "[{}]"}, [("unread", "'tools'")]),
         ("sharegpt", {"conversations": TURNS, "images": ["a.png"]}, [("media", "'images'")]),
         ("pairs", {"question": "q", "answer": "a", "context": "c"}, []),
         ("pairs", {"question": "q", "answer": "a", "passage": "c"}, [("unread_keys", "'passage'")]),
         ("pairs", {"question": "q", "answer": "a", "label": 0.5}, [("unread_keys", "'label'")]),
         (
             "messages",
-            {"messages": [MESSAGES[0], {**MESSAGES[1], "tool_calls": [1]}]},
-            [("unread", "turn 2: 'tool_calls'")],
+            {"messages": [MESSAGES[0], {**MESSAGES[1], "annotations": [1]}]},
+            [("unread", "turn 2: 'annotations'")],
         ),
         (
             "messages",

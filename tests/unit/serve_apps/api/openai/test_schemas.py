@@ -26,7 +26,6 @@ from route_requests import chat
         ({"guided_regex": "(?=a)"}, 400, None, "look-around"),
         ({"guided_regex": "a", "guided_choice": ["b"]}, 400, None, "one structure"),
         ({"structured_outputs": {"regex": "(", "json": None}}, 400, None, "structured_outputs.regex"),
-        ({"tools": [{"type": "function"}]}, 400, "tools", "not supported"),
         ({"logit_bias": {"5": 101}}, 400, None, "less than or equal to 100"),
         ({"logit_bias": {"five": 1}}, 400, None, "pattern"),
         ({"logit_bias": {"999999": 1}}, 400, None, "no token of this model"),
