@@ -40,6 +40,11 @@ UNIT := $(BIN)/python -m pytest tests/unit -m 'not slow' -n 2 --dist loadfile
 	@$(BIN)/uv venv --quiet --clear --python $(PYTHON) .cache/ops && $(BIN)/uv pip install --quiet -p .cache/ops/bin/python -r $<
 	@touch $@
 
+.cache/clients/.done: tests/integration/client_requirements.txt $(VENV)/.dev
+	@echo "Setting up .cache/clients (frameworks for agents have needs of their own, once) …"
+	@$(BIN)/uv venv --quiet --clear --python $(PYTHON) .cache/clients && $(BIN)/uv pip install --quiet -p .cache/clients/bin/python -r $<
+	@touch $@
+
 .cache/checkov/.done: $(VENV)/.dev
 	@$(BIN)/uv venv --quiet --clear --python $(PYTHON) .cache/checkov && $(BIN)/uv pip install --quiet -p .cache/checkov/bin/python checkov==3.3.30
 	@touch $@
@@ -51,7 +56,7 @@ test: $(VENV)/.dev .cache/ops/.done  ## all tests but the slow ones below
 test-quick: $(VENV)/.dev  ## unit tests only
 	@$(UNIT)
 
-test-chaos: $(VENV)/.dev  ## killed workers, drivers, nodes and replicas, rolling updates; one curve in every ZeRO stage; a fuzzer; README's steps
+test-chaos: $(VENV)/.dev .cache/clients/.done  ## killed workers, drivers, nodes and replicas, rolling updates; one curve in every ZeRO stage; a fuzzer; agents; README's steps
 	@$(BIN)/python -m pytest tests/unit tests/integration -m 'slow$(if $(BRIEF), and not nightly)'
 	@$(BIN)/python -m pytest tests/chaos $(if $(BRIEF),-m 'not nightly')
 

@@ -54,6 +54,14 @@ class Embedder(Protocol):
         """Return a text in parts that are read whole; see `parts_of`."""
         ...
 
+    def text_of(self, token_ids: Sequence[int]) -> str:
+        """Return the text of the model's own tokens.
+
+        Raises:
+            InputError: one is none of them.
+        """
+        ...
+
 
 class SentenceTransformerEmbedder:
     """Embeds with a sentence-transformers model, in batches of about as many tokens each.
@@ -112,6 +120,13 @@ class SentenceTransformerEmbedder:
     def parts(self, text: str) -> list[str]:
         """Divide by the model's own tokens; see Embedder."""
         return parts_of(text, self._counter, self.max_tokens)
+
+    def text_of(self, token_ids: Sequence[int]) -> str:
+        """Decode with the model's own tokenizer; see Embedder."""
+        known = self._counter.get_vocab_size()
+        if unknown := [token for token in token_ids if token >= known]:
+            raise InputError(f"{unknown[0]} is no token of '{self.name}', which has {known}")
+        return str(self._counter.decode(list(token_ids)))
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Embed in batches; see Embedder."""

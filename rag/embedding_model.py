@@ -34,6 +34,9 @@ class EmbeddingConfig(Config):
     """Tokens of one forward pass, padding included."""
     threads: Annotated[int, Field(ge=1)] | None = None
     """Threads of computation on the CPU; None leaves torch's own choice."""
+    shorter: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Dimensions besides all of them that `/v1/embeddings` may be asked for: those for which the model was trained as
+    its card says (Matryoshka), since the first numbers of other models' vectors mean little by themselves."""
 
 
 class EmbeddingModel:

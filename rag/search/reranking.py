@@ -15,6 +15,14 @@ class Reranker(Protocol):
         """Return from 0 to 1 for each text, how well it answers the question."""
         ...
 
+    def count_tokens(self, question: str, texts: Sequence[str]) -> int:
+        """Return the tokens of question and text, of all texts together.
+
+        Raises:
+            InputError: of one they are more than the model reads; `scores` would judge its beginning.
+        """
+        ...
+
 
 class CrossEncoderReranker:
     """Judges with a cross-encoder of sentence-transformers; see Nogueira and Cho, «Passage Re-ranking with BERT»."""
@@ -45,6 +53,17 @@ class CrossEncoderReranker:
                 "a cross-encoder that gives one score is needed"
             )
         self._lock = threading.Lock()
+
+    def count_tokens(self, question: str, texts: Sequence[str]) -> int:
+        """Count with the model's own tokenizer; see Reranker."""
+        tokens, longest = 0, int(self._model.tokenizer.model_max_length)
+        with self._lock:
+            found = self._model.tokenizer([question] * len(texts), list(texts), truncation=False)["input_ids"]
+        for place, ids in enumerate(found):
+            if len(ids) > longest:
+                raise InputError(f"documents.{place}: {len(ids)} tokens with the query; the reranker reads {longest}")
+            tokens += len(ids)
+        return tokens
 
     def scores(self, question: str, texts: Sequence[str]) -> list[float]:
         """Judge in one batch; see Reranker."""

@@ -96,7 +96,8 @@ def describe_invalid(error: RequestValidationError, request_id: str) -> Problem:
     # pydantic's own texts for @model_validator start with this
     reason = first["msg"].removeprefix("Value error, ")
     named = re.match(r"'(\w+)'", reason)
-    field = ".".join(str(part) for part in first["loc"] if _is_field(part)) or (named[1] if named else "body")
+    within = first["loc"][1:] if first["loc"][:1] in (("body",), ("query",), ("path",)) else first["loc"]
+    field = ".".join(str(part) for part in within if _is_field(part)) or (named[1] if named else "body")
     return problem_of(400, "invalid_input", f"{field}: {reason}", request_id, field)
 
 
@@ -108,7 +109,7 @@ def _most_telling(errors: Sequence[Any]) -> Any:
 
 def _is_field(part: str | int) -> bool:
     # pydantic names the form of a field that may have several beside it, such as `list[TextPart]`.
-    return isinstance(part, int) or (part.isidentifier() and part not in ("body", "query", "path", "str", "int"))
+    return isinstance(part, int) or (part.isidentifier() and part not in ("str", "int"))
 
 
 def message_of(error: BaseException) -> str:

@@ -45,6 +45,14 @@ class Searcher(Protocol):
         """Return the vectors of texts, and how many tokens they have."""
         ...
 
+    async def texts(self, token_ids: Sequence[Sequence[int]], deadline: float) -> list[str]:
+        """Return the texts of the embedding model's own tokens."""
+        ...
+
+    async def rerank(self, question: str, texts: Sequence[str], deadline: float) -> tuple[list[float], int]:
+        """Return (from 0 to 1 for each text, how well it answers the question; tokens that were read)."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class JobState:

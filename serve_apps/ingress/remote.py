@@ -97,6 +97,18 @@ class RemoteRetriever:
             found: EmbeddingResult = await _cancelling(self._handle.embed.remote(texts, deadline))
         return found
 
+    async def texts(self, token_ids: Sequence[Sequence[int]], deadline: float) -> list[str]:
+        """Return the texts of the embedding model's tokens; see Searcher."""
+        with self.breaker.guarding():
+            found: list[str] = await _cancelling(self._handle.texts.remote(token_ids, deadline))
+        return found
+
+    async def rerank(self, question: str, texts: Sequence[str], deadline: float) -> tuple[list[float], int]:
+        """Return how well each text answers a question; see Searcher."""
+        with self.breaker.guarding():
+            found: tuple[list[float], int] = await _cancelling(self._handle.rerank.remote(question, texts, deadline))
+        return found
+
 
 async def _cancelling(response: Any) -> Any:
     """Return what a replica answers; whoever stops waiting stops its work, too."""

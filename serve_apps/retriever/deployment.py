@@ -105,6 +105,32 @@ class RetrieverDeployment:
             parts.append(await self._work(deadline, work, self._bulk))
         return EmbeddingResult(np.concatenate(parts), tokens)
 
+    async def texts(self, token_ids: Sequence[Sequence[int]], deadline: float) -> list[str]:
+        """Return the texts of the embedding model's own tokens.
+
+        Raises:
+            InputError: one is none of them.
+            DeadlineError: the deadline has passed.
+        """
+        return await self._work(deadline, lambda: [self._embedder.text_of(ids) for ids in token_ids], self._bulk)
+
+    async def rerank(self, question: str, texts: Sequence[str], deadline: float) -> tuple[list[float], int]:
+        """Return (from 0 to 1 for each text, how well it answers the question; tokens that were read).
+
+        Raises:
+            InputError: there is no reranker, or a text is longer than it reads.
+            DeadlineError: the deadline has passed.
+        """
+        reranker = self._reranker
+        if reranker is None:
+            raise InputError("rag.rerank names no model")
+        tokens = await self._work(deadline, lambda: reranker.count_tokens(question, texts), self._bulk)
+        scores: list[float] = []
+        for start in range(0, len(texts), AT_ONCE):
+            work = partial(reranker.scores, question, texts[start : start + AT_ONCE])
+            scores += await self._work(deadline, work, self._bulk)
+        return scores, tokens
+
     def _count(self, texts: Sequence[str]) -> int:
         tokens, longest = 0, self._embedder.max_tokens
         for place, text in enumerate(texts):

@@ -4,6 +4,8 @@ import hashlib
 
 import numpy as np
 
+from llama_platform.errors import InputError
+
 
 class FakeEmbedder:
     """Bags of words in 64 dimensions."""
@@ -28,3 +30,8 @@ class FakeEmbedder:
 
     def parts(self, text):
         return [text]
+
+    def text_of(self, token_ids):
+        if max(token_ids) >= 100:
+            raise InputError(f"{max(token_ids)} is no token of 'fake'")
+        return " ".join(f"w{token}" for token in token_ids)

@@ -119,17 +119,7 @@ class ChatRequest(OpenAIRequest):
         Raises:
             InputError: a result belongs to no call before it, a call's arguments are no JSON, or tools do not fit.
         """
-        names: dict[str, str] = {}
-        turns = []
-        for number, message in enumerate(self.messages, 1):
-            calls = tuple(one.to_call() for one in message.tool_calls or ())
-            names |= {one.id: one.function.name for one in message.tool_calls or ()}
-            if message.tool_call_id and message.tool_call_id not in names:
-                raise InputError(f"messages: turn {number}: no call before it has the id '{message.tool_call_id}'")
-            role = "system" if message.role == "developer" else message.role
-            turns.append(ToolTurn(role, message.text(), calls, names.get(message.tool_call_id or "")))
-        chat = plain_chat(turns, offered(self.tools, self.tool_choice))
-        return alternating([(message.role, message.content) for message in chat])
+        return chat_of(self.messages, self.tools, self.tool_choice)
 
     def structure(self) -> Structure | None:
         """Return what the answer must be, calls of functions included; None for whatever it is.
@@ -147,6 +137,23 @@ class ChatRequest(OpenAIRequest):
         found = structure_of_calls(tools, self.tool_choice, self.parallel_tool_calls is not False, answer)
         check_structure("tools", found)
         return found
+
+
+def chat_of(
+    messages: Sequence[ChatMessage], tools: Sequence[ToolIn] | None, choice: ToolChoice | None
+) -> list[Message]:
+    """Return a chat as a prompt can hold it, with functions, calls and results as text; see ChatRequest.to_messages."""
+    names: dict[str, str] = {}
+    turns = []
+    for number, message in enumerate(messages, 1):
+        calls = tuple(one.to_call() for one in message.tool_calls or ())
+        names |= {one.id: one.function.name for one in message.tool_calls or ()}
+        if message.tool_call_id and message.tool_call_id not in names:
+            raise InputError(f"messages: turn {number}: no call before it has the id '{message.tool_call_id}'")
+        role = "system" if message.role == "developer" else message.role
+        turns.append(ToolTurn(role, message.text(), calls, names.get(message.tool_call_id or "")))
+    chat = plain_chat(turns, offered(tools, choice))
+    return alternating([(message.role, message.content) for message in chat])
 
 
 def alternating(turns: Sequence[tuple[Role, str]]) -> list[Message]:

@@ -9,7 +9,7 @@ from llama_platform.artifacts.refs import BASE, PRODUCTION
 from llama_platform.artifacts.repository import ArtifactVersion
 from serve_apps.api.access import caller_of, require
 from serve_apps.api.errors import openai_error_responses
-from serve_apps.api.openai import chat, completions, embeddings
+from serve_apps.api.openai import chat, completions, embeddings, rerank, tokenize
 from serve_apps.api.openai.rendering import resolve_model
 from serve_apps.api.responses import context_of
 from serve_apps.api.state import AppState, WithState
@@ -52,6 +52,7 @@ def _model(state: AppState, model: str, version: ArtifactVersion | None = None) 
 
 routes = APIRouter()
 routes.include_router(models, dependencies=[Depends(require(None))])
-for part in (chat.routes, completions.routes):
+for part in (chat.routes, completions.routes, tokenize.routes):
     routes.include_router(part, dependencies=[Depends(require("generate"))])
-routes.include_router(embeddings.routes, dependencies=[Depends(require("embed"))])
+for part in (embeddings.routes, rerank.routes):
+    routes.include_router(part, dependencies=[Depends(require("embed"))])

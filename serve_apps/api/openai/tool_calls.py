@@ -1,6 +1,7 @@
 """Tool calls out of an answer's text, as it comes: text first, then calls in the form of `models.tools`."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llama_platform.models.tools import CALL_BEGIN, CALL_END
@@ -48,7 +49,7 @@ class ToolCallReader:
             else:
                 self._take_end()
             if before == (self._state, len(self._held)):
-                return text, pieces
+                return text, _joined(pieces)
 
     def finish(self) -> str:
         """Return the text that was held back, which no call has begun with."""
@@ -101,6 +102,17 @@ class ToolCallReader:
         end = "}" + CALL_END
         if self._held.startswith(end):
             self._held, self._state, self.open = self._held[len(end) :], "text", False
+
+
+def _joined(pieces: Sequence[CallPiece]) -> list[CallPiece]:
+    """Return one piece for each call: clients expect a call once in a chunk at most."""
+    joined: list[CallPiece] = []
+    for piece in pieces:
+        if joined and joined[-1].number == piece.number:
+            joined[-1] = replace(joined[-1], arguments=joined[-1].arguments + piece.arguments)
+        else:
+            joined.append(piece)
+    return joined
 
 
 def _overlap(text: str) -> int:

@@ -127,6 +127,13 @@ class LocalSearcher:
     async def embed(self, texts, deadline):
         return EmbeddingResult(self.embedder.embed(texts), sum(map(self.embedder.count_tokens, texts)))
 
+    async def texts(self, token_ids, deadline):
+        return [self.embedder.text_of(ids) for ids in token_ids]
+
+    async def rerank(self, question, texts, deadline):
+        vectors = self.embedder.embed([question, *texts])
+        return [float(score) for score in vectors[1:] @ vectors[0]], sum(map(self.embedder.count_tokens, texts))
+
 
 class FakeJobs:
     """Takes changes of indexes, and does nothing."""

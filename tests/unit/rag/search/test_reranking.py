@@ -35,6 +35,13 @@ def test_question_and_text_are_judged_together_from_0_to_1(make_model):
     assert reranker.scores("How hot is coffee?", ["Tea is hot."])[0] != scores[0]
 
 
+def test_tokens_are_counted_and_longer_texts_refused(make_model):
+    reranker = CrossEncoderReranker(make_model(1))
+    assert reranker.count_tokens("How hot is tea?", ["Tea is hot.", "Tea is hot."]) == 2 * (5 + 4 + 3)
+    with pytest.raises(InputError, match=r"documents\.1: .* reads 512"):
+        reranker.count_tokens("tea", ["hot", "hot " * 600])
+
+
 def test_a_classifier_of_many_labels_is_no_judge(make_model):
     with pytest.raises(InputError, match="3 outputs instead of one"):
         CrossEncoderReranker(make_model(3))

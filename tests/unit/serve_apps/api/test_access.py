@@ -10,7 +10,8 @@ from llama_platform.access.registry import KeyRegistry
 OPEN = {"/", "/health", "/health/live", "/health/ready", "/docs", "/openapi.json", "/docs/oauth2-redirect"}
 OPEN_STATUSES = (200, 307)
 SCOPE_OF = {"/predict": "generate", "/v1/chat/completions": "generate", "/v1/completions": "generate",
-            "/v1/embeddings": "embed", "/rag": "rag"}  # fmt: skip
+            "/tokenize": "generate", "/detokenize": "generate", "/v1/embeddings": "embed", "/v1/rerank": "embed",
+            "/rag": "rag"}  # fmt: skip
 ANY_KEY = {"/v1/models", "/v1/models/{model}", "/model/info"}
 BODIES = {
     "/predict": {"prompt": "hi", "max_new_tokens": 2, "adapter": "support"},
@@ -19,6 +20,9 @@ BODIES = {
     },
     "/v1/completions": {"model": "base:support", "prompt": "hi", "max_tokens": 2},
     "/v1/embeddings": {"model": "all-MiniLM-L6-v2", "input": "hi"},
+    "/v1/rerank": {"query": "hi", "documents": ["hi"]},
+    "/tokenize": {"prompt": "hi", "model": "base:support"},
+    "/detokenize": {"tokens": [5], "model": "base:support"},
     "/rag": {"question": "tea", "max_new_tokens": 2, "index": "docs"},
 }  # fmt: skip
 PATH_VALUES = {"{model}": "base:support", "{name}": "support", "{job}": "index-docs-000000000000", "{key_id}": "f" * 12}
@@ -53,7 +57,7 @@ def keys(repository):
 
 @pytest.fixture
 def http(keys, make_http):
-    return make_http(auth={"mode": "keys"}, index="docs")
+    return make_http(auth={"mode": "keys"}, index="docs", rag={"rerank": "judge"})
 
 
 def routes(http):
@@ -99,7 +103,7 @@ def test_every_route_with_every_key(http, keys):
 def test_what_belongs_to_others_is_as_what_does_not_exist(http, keys, path):
     method = "POST" if path in BODIES else "GET"
     answer = ask(http, method, path, keys["other"])
-    if path == "/v1/embeddings":
+    if path in ("/v1/embeddings", "/v1/rerank"):
         assert answer.status_code == 200
         return
     assert answer.status_code == 404

@@ -19,8 +19,9 @@ TOKEN = "t" * 32
 SETTINGS = """
 # Limits of the deployment, such as its context, vocabulary and answers at once, are in no schema: these say 400.
 [[operations]]
-include-path-regex = "^/(predict|rag|v1/chat/completions|v1/completions)$"
+include-path-regex = "^/(predict|rag|v1/chat/completions|v1/completions|v1/embeddings|v1/rerank|tokenize|detokenize)$"
 checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "404", "503"]
+checks.negative_data_rejection.expected-statuses = ["400", "401", "403", "404", "405", "413", "415"]
 
 # Which kinds of files are read, and which buckets exist, no schema says either.
 [[operations]]
@@ -35,7 +36,7 @@ def url(make_http, repository, adapter_folder, tmp_path):
     Aliases(repository, "adapter", "support").promote("production", 1)
     (tmp_path / "token").write_text(TOKEN)
     limits = {"max_new_tokens": 64, "request_timeout_s": 20}
-    http = make_http(admin_token_file=str(tmp_path / "token"), index="docs", limits=limits)
+    http = make_http(admin_token_file=str(tmp_path / "token"), index="docs", limits=limits, rag={"rerank": "judge"})
     port = free_port()
     server = uvicorn.Server(uvicorn.Config(http.api, port=port, log_level="critical"))
     thread = threading.Thread(target=server.run, daemon=True)

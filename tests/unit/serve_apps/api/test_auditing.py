@@ -13,6 +13,7 @@ BODIES = {
     "/v1/chat/completions": CHAT,
     "/v1/completions": {"model": "base", "prompt": "hi", "max_tokens": 4},
     "/v1/embeddings": {"model": "all-MiniLM-L6-v2", "input": "hi"},
+    "/v1/rerank": {"query": "hi", "documents": ["hi"]},
     "/rag": {"question": "hi", "max_new_tokens": 4, "documents": [{"text": "hi there"}]},
 }
 
@@ -20,14 +21,14 @@ BODIES = {
 @pytest.mark.parametrize("path", BODIES)
 def test_a_request_has_a_record_without_its_texts(make_http, repository, path):
     key, text = KeyRegistry(repository.store).create("k", "acme", ("generate", "rag", "embed"), ("*",), ("*",))
-    http = make_http(auth={"mode": "keys"}, index="docs")
+    http = make_http(auth={"mode": "keys"}, index="docs", rag={"rerank": "judge"})
     response = http.post(path, BODIES[path], headers={"Authorization": f"Bearer {text}"})
     ((kind, record),) = http.trail.records
     assert (kind, record["route"], record["status"], response.status_code) == ("request", path, 200, 200)
     assert (record["tenant"], record["key"], record["method"]) == ("acme", key.id, "POST")
     assert record["request"]
     assert text.rpartition("_")[2] not in str(record)
-    if path != "/v1/embeddings":
+    if path not in ("/v1/embeddings", "/v1/rerank"):
         (generation,) = record["generations"]
         assert set(generation) == {"prompt_sha256", "answer_sha256", "continues", "sampling"}
         assert record["tokens"]["completion_tokens"] > 0

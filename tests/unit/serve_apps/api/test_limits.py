@@ -15,6 +15,7 @@ BODIES = {
     "/v1/chat/completions": CHAT,
     "/v1/completions": {"model": "base:support", "prompt": "hi", "max_tokens": 8},
     "/v1/embeddings": {"model": "all-MiniLM-L6-v2", "input": "hi"},
+    "/v1/rerank": {"query": "hi", "documents": ["hi"]},
     "/rag": {"question": "hi", "max_new_tokens": 8, "documents": [{"text": "hi there"}]},
 }
 
@@ -35,7 +36,7 @@ def make_key(repository):
 @pytest.mark.parametrize("path", BODIES)
 def test_requests_of_a_minute_at_every_route(make_key, make_http, path):
     headers = make_key(requests_per_minute=2)
-    http = make_http(auth={"mode": "keys"}, index="docs")
+    http = make_http(auth={"mode": "keys"}, index="docs", rag={"rerank": "judge"})
     answers = [http.post(path, BODIES[path], headers=headers) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 429]
     assert answers[0].headers["ratelimit-policy"] == '"requests_per_minute";q=2;w=60'
@@ -54,14 +55,14 @@ def test_requests_of_a_minute_at_every_route(make_key, make_http, path):
 @pytest.mark.parametrize("path", BODIES)
 def test_tokens_are_settled_at_every_route(make_key, make_http, repository, path):
     headers = make_key(tokens_per_day=100_000)
-    http = make_http(auth={"mode": "keys"}, index="docs")
+    http = make_http(auth={"mode": "keys"}, index="docs", rag={"rerank": "judge"})
     assert http.post(path, BODIES[path], headers=headers).status_code == 200
     answer = http.post(path, BODIES[path], headers=headers)
     left = int(answer.headers["ratelimit"].partition("r=")[2].partition(";")[0])
     http.usage.write()
     (row,) = read_usage(repository.store, *[next(iter(http.usage._counts)).day] * 2)
     assert (row.tenant, row.requests, row.failed) == ("acme", 2, 0)
-    assert row.adapter == ("" if path in ("/v1/embeddings",) else "support" if path != "/rag" else "")
+    assert row.adapter == ("" if path in ("/v1/embeddings", "/v1/rerank") else "support" if path != "/rag" else "")
     used = row.prompt_tokens + row.completion_tokens
     # The first is settled, the second reserved when its headers were sent.
     assert 100_000 - 2 * used - 8 * 2 <= left <= 100_000 - used // 2

@@ -21,9 +21,10 @@ BODIES = {
     "/v1/chat/completions": CHAT,
     "/v1/completions": {"model": "base", "prompt": "{}"},
     "/v1/embeddings": {"model": "all-MiniLM-L6-v2", "input": "{}"},
+    "/v1/rerank": {"query": "hi", "documents": ["{}"]},
     "/rag": {"question": "{}", "documents": [{"text": "A lamp stands on the table."}]},
 }
-ANSWERING = [path for path in BODIES if path != "/v1/embeddings"]
+ANSWERING = [path for path in BODIES if path not in ("/v1/embeddings", "/v1/rerank")]
 
 
 @pytest.fixture
@@ -31,7 +32,9 @@ def make_safe(make_http, tmp_path):
     def make(**fields):
         file = Path(tmp_path, "rules.yaml")
         file.write_text(RULES)
-        return make_http(index="docs", safety={"rules": str(file), **fields.pop("safety", {})}, **fields)
+        return make_http(
+            index="docs", rag={"rerank": "judge"}, safety={"rules": str(file), **fields.pop("safety", {})}, **fields
+        )
 
     return make
 

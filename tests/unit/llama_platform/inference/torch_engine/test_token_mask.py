@@ -81,7 +81,7 @@ SCHEMAS = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(schema=SCHEMAS, seed=st.integers(0, 10**6), sampling=st.sampled_from([{}, {"temperature": 0}, {"top_p": 0.5}, {"top_k": 3}, {"repetition_penalty": 1.5}, {"frequency_penalty": 1.0}, {"min_new_tokens": 8}]))  # fmt: skip
 def test_every_answer_that_ends_is_valid(masks, tokenizer, schema, seed, sampling):
     text, ended = write(masks, tokenizer, json_schema(schema), seed, **sampling)

@@ -28,7 +28,8 @@ def test_vectors_come_in_order_as_numbers_or_base64(http):
         ({"input": ""}, 400, "input"),
         ({"input": []}, 400, "input"),
         ({"input": ["x", " "]}, 400, "input.1"),
-        ({"input": [1, 2]}, 400, "input"),
+        ({"input": [1, 200]}, 400, "input"),
+        ({"input": [[1], []]}, 400, None),
         ({"input": ["x"] * 257}, 400, "input"),
         ({"dimensions": 8}, 400, "dimensions"),
         ({"colour": 1}, 400, "colour"),
@@ -37,7 +38,26 @@ def test_vectors_come_in_order_as_numbers_or_base64(http):
 def test_what_cannot_be_embedded_is_an_openai_error(http, fields, status, param):
     response = http.post("/v1/embeddings", {"model": MODEL, "input": "x", **fields})
     assert response.status_code == status, response.text
-    assert response.json()["error"]["param"] == param
+    assert param is None or response.json()["error"]["param"] == param
+
+
+def test_token_ids_are_those_of_the_embedding_model(http):
+    found = http.post("/v1/embeddings", {"model": MODEL, "input": [[1, 2], [3]]}).json()["data"]
+    expected = http.searcher.embedder.embed(["w1 w2", "w3"])
+    assert np.allclose([entry["embedding"] for entry in found], expected)
+    (alone,) = http.post("/v1/embeddings", {"model": MODEL, "input": [1, 2]}).json()["data"]
+    assert np.allclose(alone["embedding"], expected[0])
+
+
+def test_vectors_are_shortened_where_the_model_was_trained_for_it(make_http):
+    http = make_http(index="docs", embedding={"shorter": [48, 999]})
+    (entry,) = http.post(
+        "/v1/embeddings", {"model": MODEL, "input": "green tea is hot water with leaves in a cup", "dimensions": 48}
+    ).json()["data"]
+    whole = http.searcher.embedder.embed(["green tea is hot water with leaves in a cup"])[0][:48]
+    assert np.allclose(entry["embedding"], whole / np.linalg.norm(whole))
+    refused = http.post("/v1/embeddings", {"model": MODEL, "input": "x", "dimensions": 999}).json()["error"]
+    assert "has 48, 64, and no others" in refused["message"]
 
 
 def test_half_a_character_is_refused(http):

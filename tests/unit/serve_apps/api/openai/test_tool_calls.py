@@ -27,6 +27,7 @@ def read(pieces):
     for piece in pieces:
         more, found = reader.feed(piece)
         text += more
+        assert len({one.number for one in found}) == len(found)  # a client reads each call once in a chunk
         for one in found:
             if one.name is not None:
                 assert one.number == len(calls)
