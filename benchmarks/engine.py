@@ -18,10 +18,19 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from benchmarks.engine_models import ADAPTERS, SHAPES, active_parameters, adapter_parameters, build_model, write_gguf
+from benchmarks.engine_models import (
+    ADAPTERS,
+    SHAPES,
+    active_parameters,
+    adapter_parameters,
+    build_model,
+    build_slow_talker,
+    write_gguf,
+)
 from benchmarks.machine import gemm_gflops
 from benchmarks.outcome import Measure, publish
 
@@ -32,6 +41,9 @@ PROMPT, NEW, LONG = 64, 65, 512
 MOST_OF_A_LIMIT = 1.02
 """A larger share says that the limit was none."""
 PEERS = ("transformers", "transformers_cb", "vllm", "llamacpp")
+SCHEMA = json.dumps({"type": "array", "items": {"type": "string"}, "minItems": 100})
+"""Held by it, a model of random weights does not end within NEW tokens."""
+SCHEMA_VOCABULARY = 3072
 Figures = dict[str, dict[str, list[float]]]
 
 
@@ -39,7 +51,9 @@ def main() -> int:
     """Run the benchmark and print its outcome."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", choices=["decode", "360m", "mixed", "lora", "own"], help="one part, to look closer")
+    parser.add_argument(
+        "--only", choices=["decode", "360m", "mixed", "lora", "schema", "own"], help="one part, to look closer"
+    )
     arguments = parser.parse_args()
     sys.path.insert(0, str(PACKAGES))
     models = {name: build_model(name, CACHE) for name in SHAPES}
@@ -51,6 +65,7 @@ def main() -> int:
         "360m": lambda: measure_decode("360m", models["360m"], max(2, arguments.rounds - 1), found, missing),
         "mixed": lambda: measure_mixed(models["134m"], arguments.rounds, found, missing),
         "lora": lambda: measure_adapters(models["134m"], arguments.rounds, found, missing),
+        "schema": lambda: measure_schema(build_slow_talker(CACHE), arguments.rounds, found, missing),
         "own": lambda: measure_own(models, arguments.rounds, measures),
     }
     try:
@@ -236,6 +251,26 @@ def measure_adapters(model: Path, rounds: int, found: Figures, missing: list[str
         contestant.close()
 
 
+def measure_schema(model: Path, rounds: int, found: Figures, missing: list[str]) -> None:
+    """Measure decoding that is held to a schema seen before, beside free text, at batch 1, 8 and 16."""
+    prompts = Prompts(SCHEMA_VOCABULARY)
+    running = start(["ours", "vllm"], model, missing)
+    for number in range(rounds + 1):
+        for batch in (1, 8, 16):
+            for name, contestant in running.items():
+                for what, schema in (("free", None), ("held", SCHEMA)):
+                    firsts = [
+                        contestant.ask("generate", prompts=prompts.make(batch, PROMPT), new=1, schema=schema)["seconds"]
+                        for _ in range(9 if batch == 1 else 1)  # of milliseconds, a single one says little
+                    ]
+                    first = statistics.median(firsts)
+                    whole = contestant.ask("generate", prompts=prompts.make(batch, PROMPT), new=NEW, schema=schema)
+                    note(found, number, f"{what}_b{batch}", name, batch * (NEW - 1) / (whole["seconds"] - first))
+                    note(found, number, f"{what}_first_b{batch}", name, first * 1000)
+    for contestant in running.values():
+        contestant.close()
+
+
 def measure_own(models: dict[str, Path], rounds: int, measures: dict[str, Measure]) -> None:
     """Measure what has no peer: the prefix cache, int8 weights, memory."""
     prompts = Prompts(SHAPES["360m"]["vocab_size"])
@@ -330,36 +365,61 @@ def outcome(found: Figures) -> dict[str, Measure]:
                 label = "generate" if peer == "transformers" else peer
                 versus(f"decode_b{batch}_vs_{label}{ending}", f"decode_b{batch}_{size}", peer, aim)
         versus(f"prefill_vs_vllm{ending}", f"prefill_{size}", "vllm", 1.1)
-        used = 2 * active_parameters(size) * medians[f"decode_b1_{size}"]["ours"] / 1e9
-        limit = {"memory read, GB/s": medians[f"read_{size}"]["ours"]}
-        if medians[f"bandwidth_share_{size}"]["ours"] > MOST_OF_A_LIMIT:
-            raise RuntimeError(f"{size}: decoding read weights faster than the limit that was measured: it was none")
-        share = Measure(medians[f"bandwidth_share_{size}"]["ours"], 0.80, "higher", "share", used, limit)
-        # Much of the smaller model stays in the last-level cache: only the larger one measures memory.
-        measures["decode_b1_bandwidth_share" + ("" if size == "360m" else "_134m")] = share
-        rate = prefill_flops(size) * medians[f"prefill_{size}"]["ours"] / LONG / 1e9
-        measures[f"prefill_gemm_share{'' if size == '360m' else '_134m'}"] = Measure(
-            medians[f"gemm_share_{size}"]["ours"],
-            0.80,
-            "higher",
-            "share",
-            rate,
-            {"matrix product, GFLOP/s": medians[f"gemm_{size}"]["ours"]},
-        )
+        measures |= limits_outcome(size, medians)
     if "mixed_load" in medians:
         versus("mixed_load_vs_vllm", "mixed_load", "vllm", 1.15)
         itl = medians["itl"]
         peers = {name: value for name, value in itl.items() if name != "ours"}
         measures["itl_p99_over_p50"] = Measure(itl["ours"], 2, "lower", "ratio", itl["ours"], peers)
+    if "held_b1" in medians:
+        measures |= schema_outcome(medians)
+        versus("schema_b1_vs_vllm", "held_b1", "vllm", 1)
+        versus("schema_b8_vs_vllm", "held_b8", "vllm", 1)
     if "multi_lora" in medians:
-        base, lora = medians["multi_base"]["ours"], medians["multi_lora"]["ours"]
-        weights, adapters = active_parameters("134m"), ADAPTERS * adapter_parameters("134m")
-        bound = weights / (weights + adapters)
-        measures["multi_lora_vs_base"] = Measure(
-            lora / base / bound, 0.90, "higher", "ratio", lora, {"base": base, "bound by bytes": bound}
-        )
+        measures["multi_lora_vs_base"] = adapters_outcome(medians)
         versus("multi_lora_vs_peft", "multi_lora", "transformers", 4)
         versus("multi_lora_vs_vllm", "multi_lora", "vllm", 4)
+    return measures
+
+
+def limits_outcome(size: str, medians: Mapping[str, Mapping[str, float]]) -> dict[str, Measure]:
+    """Return what our engine makes of the machine's memory and of its matrix products.
+
+    Raises:
+        RuntimeError: it makes more of its memory than the limit that was measured.
+    """
+    reading, ending = medians[f"bandwidth_share_{size}"]["ours"], "" if size == "360m" else "_134m"
+    if reading > MOST_OF_A_LIMIT:
+        raise RuntimeError(f"{size}: decoding read weights faster than the limit that was measured: it was none")
+    used = 2 * active_parameters(size) * medians[f"decode_b1_{size}"]["ours"] / 1e9
+    rate = prefill_flops(size) * medians[f"prefill_{size}"]["ours"] / LONG / 1e9
+    limits = {"memory read, GB/s": medians[f"read_{size}"]["ours"]}
+    products = {"matrix product, GFLOP/s": medians[f"gemm_{size}"]["ours"]}
+    # Much of the smaller model stays in the last-level cache: only the larger one measures memory.
+    return {
+        f"decode_b1_bandwidth_share{ending}": Measure(reading, 0.80, "higher", "share", used, limits),
+        f"prefill_gemm_share{ending}": Measure(
+            medians[f"gemm_share_{size}"]["ours"], 0.80, "higher", "share", rate, products
+        ),
+    }
+
+
+def adapters_outcome(medians: Mapping[str, Mapping[str, float]]) -> Measure:
+    """Return what adapters cost our engine, beside what they cost at least: their bytes."""
+    base, lora = medians["multi_base"]["ours"], medians["multi_lora"]["ours"]
+    weights, adapters = active_parameters("134m"), ADAPTERS * adapter_parameters("134m")
+    bound = weights / (weights + adapters)
+    return Measure(lora / base / bound, 0.90, "higher", "ratio", lora, {"base": base, "bound by bytes": bound})
+
+
+def schema_outcome(medians: Mapping[str, Mapping[str, float]]) -> dict[str, Measure]:
+    """Return what a schema costs our engine."""
+    measures = {}
+    for batch, aim in ((1, 0.95), (16, 0.90)):
+        held, free = medians[f"held_b{batch}"]["ours"], medians[f"free_b{batch}"]["ours"]
+        measures[f"schema_overhead_b{batch}"] = Measure(held / free, aim, "higher", "ratio", held, {"free": free})
+    held, free = medians["held_first_b1"]["ours"], medians["free_first_b1"]["ours"]
+    measures["schema_first_token"] = Measure(held / free, 1.05, "lower", "ratio", held, {"free, ms": free})
     return measures
 
 

@@ -40,9 +40,14 @@ class Async:
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._count = 0
+        self.schema: str | None = None
+        """JSON schema that answers are held to; None for free text."""
 
-    def generate(self, prompts: Prompts, new: int, adapters: list[int | None] | None = None) -> dict[str, Any]:
+    def generate(
+        self, prompts: Prompts, new: int, adapters: list[int | None] | None = None, schema: str | None = None
+    ) -> dict[str, Any]:
         """Answer all prompts at once."""
+        self.schema = schema
         requests = [(0.0, prompt, new) for prompt in prompts]
         return self._loop.run_until_complete(self._all(requests, adapters or [None] * len(prompts)))
 
@@ -107,8 +112,10 @@ class Ours(Async):
     async def stream(self, name: str, prompt: list[int], new: int, adapter: int | None) -> Any:
         """Yield tokens as they come."""
         from llama_platform.inference.protocol import FinishEvent, GenerationRequest, SamplingParams
+        from llama_platform.inference.structure import Structure
 
-        sampling = SamplingParams(temperature=0.0, max_new_tokens=new, ignore_eos=True)
+        structure = Structure("json", self.schema) if self.schema else None
+        sampling = SamplingParams(temperature=0.0, max_new_tokens=new, ignore_eos=True, structure=structure)
         digest = None if adapter is None else str(adapter)
         request = GenerationRequest(request_id=name, prompt_ids=tuple(prompt), sampling=sampling, adapter_digest=digest)
         async for event in self.engine.generate(request):
@@ -174,11 +181,12 @@ class Vllm(Async):
         """Yield tokens as they come."""
         from vllm import SamplingParams
         from vllm.lora.request import LoRARequest
-        from vllm.sampling_params import RequestOutputKind
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
         params = SamplingParams(
-            temperature=0.0, max_tokens=new, ignore_eos=True, detokenize=False, output_kind=RequestOutputKind.DELTA
-        )
+            temperature=0.0, max_tokens=new, ignore_eos=True, detokenize=False, output_kind=RequestOutputKind.DELTA,
+            structured_outputs=StructuredOutputsParams(json=self.schema) if self.schema else None,
+        )  # fmt: skip
         lora = (
             None if adapter is None else LoRARequest(str(adapter), adapter + 1, str(self._model / f"adapter{adapter}"))
         )

@@ -311,6 +311,7 @@ class TorchEngine:
             except Exception as error:  # one request must not take the others with it
                 _log.exception("request %s failed", answer.request.request_id)
                 self._end(answer, "error", events, f"{type(error).__name__}: {error}")
+        self._masks.compute()
 
     def _continue(self, answer: "_Answer", token: int, logprob: TokenLogprob | None, events: "_Events") -> None:
         """Add a token to an answer, and end it if it was the last."""

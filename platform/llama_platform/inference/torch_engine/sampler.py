@@ -66,8 +66,9 @@ class Sampler:
         sampling = self._sampling
         changed = self._penalised(logits)
         if sampling.temperature == 0:
-            token = int(changed.argmax())
-            if not torch.isfinite(changed[token]):
+            values = changed.numpy()  # its argmax is an order of magnitude faster than torch's
+            token = int(values.argmax())
+            if not np.isfinite(values[token]):
                 raise NotFiniteError(NOT_FINITE)
         else:
             token = self._draw(changed)
@@ -110,7 +111,7 @@ class Sampler:
             changed[ids] -= sampling.presence_penalty + sampling.frequency_penalty * times
         allowed = None if self._mask is None else self._mask.allowed()
         if allowed is not None:
-            changed = changed.masked_fill(torch.from_numpy(~allowed), -torch.inf)
+            changed = torch.from_numpy(np.where(allowed, changed.numpy(), np.float32(-np.inf)))
         if self._bars_ends() and (allowed is None or allowed.sum() > allowed[self._end_ids].sum()):
             changed = changed.clone()
             changed[self._end_ids] = -torch.inf
