@@ -9,7 +9,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 DEMO_ARGS := $(if $(CHATS),--chats "$(CHATS)") $(if $(DOCS),--docs "$(DOCS)") $(if $(STORE),--store "$(STORE)") \
 	$(if $(QUESTION),--question "$(QUESTION)") $(foreach override,$(SET),--set "$(override)")
 
-.PHONY: help demo serve test test-quick test-chaos test-load test-gpu test-vllm test-image image wheel bench-training bench-engine bench-serving bench-rag bench-routing bench check clean
+.PHONY: help demo serve test test-quick test-chaos test-load test-gpu test-vllm test-image image wheel bench-training bench-engine bench-serving bench-rag bench-answers bench-routing bench check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -99,10 +99,13 @@ bench-serving: .cache/vllm/.done $(VENV)/.dev  ## the served application beside 
 bench-rag: .cache/bench/rag-packages  ## search, embedding, indexing and /rag beside FAISS flat, hnswlib and encode
 	@$(BIN)/python -m benchmarks.rag
 
+bench-answers: $(VENV)/.dev  ## wrong claims told from true ones
+	@$(BIN)/python -m benchmarks.answers
+
 bench-routing: $(VENV)/.dev  ## what following replicas costs the controller
 	@$(BIN)/python -m benchmarks.routing
 
-bench: bench-training bench-engine bench-serving bench-rag bench-routing  ## every benchmark, one after another
+bench: bench-training bench-engine bench-serving bench-rag bench-answers bench-routing  ## every benchmark, one after another
 
 # The image of platform/docker: make image IMAGE=name:tag IMAGE_ARGS='--build-arg VARIANT=cuda'
 IMAGE ?= llama-platform:latest

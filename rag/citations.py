@@ -14,11 +14,11 @@ from rag.documents.chunking import Chunk
 from rag.lexical_index import terms
 from rag.prompt import shown_text
 
-_MARKER = re.compile(r"\[\s*(?:sources?\s+)?(\d{1,3}(?:\s*[,;]\s*\d{1,3})*)\s*\]", re.IGNORECASE)
-_MAY_BECOME = re.compile(r"\[\s*(?:s\w{0,6}\s*)?[\d\s,;]*\Z", re.IGNORECASE)
+MARKER = re.compile(r"\[\s*(?:sources?\s+)?(\d{1,3}(?:\s*[,;]\s*\d{1,3})*)\s*\]", re.IGNORECASE)
+MAY_BECOME = re.compile(r"\[\s*(?:s\w{0,6}\s*)?[\d\s,;]*\Z", re.IGNORECASE)
 _LONGEST = 60
 """Characters of a marker."""
-_SENTENCE_END = re.compile(r"[.!?](?=\s|\Z)|(?<=\|)\n|\n(?=\s*\n|[ \t]*(?:[-*+|#>`]|\d+[.)]\s))")
+SENTENCE_END = re.compile(r"[.!?](?=\s|\Z)|(?<=\|)\n|\n(?=\s*\n|[ \t]*(?:[-*+|#>`]|\d+[.)]\s))")
 """A line that ends within a paragraph ends no sentence; lines of lists, tables and code do."""
 _QUOTED = re.compile(r"\"([^\"\n]+)\"|“([^”\n]+)”|«([^»\n]+)»")
 _LEAST_ALIKE = 30.0
@@ -73,8 +73,8 @@ class CitationChecker:
             if start < 0:
                 self._pass(self._held if last else self._held.rstrip(" "))
                 break
-            marker = _MARKER.match(self._held, start)
-            undecided = len(self._held) - start < _LONGEST and _MAY_BECOME.match(self._held, start)
+            marker = MARKER.match(self._held, start)
+            undecided = len(self._held) - start < _LONGEST and MAY_BECOME.match(self._held, start)
             if marker is None and undecided and not last:
                 self._pass(self._held[:start].rstrip(" "))  # a marker that goes takes the space before it along
                 break
@@ -165,7 +165,7 @@ def extracts(sources: Sequence[Chunk], question: str, count: int = 2) -> str:
 def sentences(text: str) -> Iterator[tuple[int, int]]:
     """Yield where each sentence or line of a text begins and ends, without the white space around it."""
     start = 0
-    for end in [*(found.end() for found in _SENTENCE_END.finditer(text)), len(text)]:
+    for end in [*(found.end() for found in SENTENCE_END.finditer(text)), len(text)]:
         piece = text[start:end]
         if piece.strip():
             yield start + len(piece) - len(piece.lstrip()), start + len(piece.rstrip())

@@ -205,8 +205,12 @@ class RagConfig(Config):
     """Whether a question is refused with 503 or answered without sources, marked as `degraded` with `retrieval:
     unavailable`, while no replica can search."""
     min_grounded: Annotated[float, Field(ge=0, le=1)] = 0
-    """Share of an answer's words that its sources must hold; below, sentences of the sources are the answer. With a
-    value above 0, a stream begins when the whole answer has been checked."""
+    """Share of an answer's words that must stand in sentences which a source supports; below, sentences of the sources
+    are the answer. With a value above 0, a stream begins when the whole answer has been checked."""
+    hold_sentences: bool = True
+    """Whether a stream sends whole sentences, each held against the sources before, so that a citation never stands
+    behind what its source does not say. Without it, words are sent as they come, and such citations stay; `claims`
+    tells of them all the same."""
 
 
 class CorsConfig(Config):

@@ -9,11 +9,11 @@ from typing import Any
 
 from llama_platform.errors import EngineError, OverloadedError, ReplicaLostError, UnavailableError
 from llama_platform.inference.protocol import FinishEvent, Timings, Usage
-from rag.citations import CitationChecker, extracts
-from rag.grounding import grounded
+from rag.citations import extracts
+from rag.claim_checker import ClaimChecker
 from rag.search.query import Hit
 from serve_apps.api.rag.retrieval import Sources
-from serve_apps.api.rag.schemas import RagRequest
+from serve_apps.api.rag.schemas import Degraded, RagRequest
 from serve_apps.api.responses import prepare_one, response_metadata
 from serve_apps.api.screening import screen_extract
 from serve_apps.api.sse import message
@@ -31,11 +31,11 @@ class RagAnswer:
         """Begin with the sources."""
         self._state, self._context, self._sources = state, context, sources
         self._chunks = [hit.chunk for hit in sources.hits]
-        self._checker = CitationChecker(self._chunks)
+        self._checker = ClaimChecker(self._chunks, hold=state.config.rag.hold_sentences)
         self._grounded: float | None = None
         self._prepared: PreparedRequest | None = None
         self._finish = FinishEvent("stop", Usage(0, 0), Timings(0.0, None, 0.0))
-        self._degraded = not sources.retrieved
+        self._degraded: Degraded | None = None if sources.retrieved else "no_retriever"
 
     async def ask(self, body: RagRequest) -> None:
         """Prepare to ask the model, so that what it would refuse is refused before anything is sent.
@@ -73,7 +73,7 @@ class RagAnswer:
             shown = self._checker.text and not config.min_grounded
             if waits or not config.extracts or shown or not self._sources.retrieved:
                 raise
-            yield await self._without_model()
+            yield await self._without_model("no_model")
             return
         if not self._sources.retrieved:
             return
@@ -81,14 +81,16 @@ class RagAnswer:
             if config.min_grounded:
                 yield self._checker.text
             return
-        self._grounded = await self._state.pools.compute(grounded, self._checker.text, self._chunks)
+        self._grounded = self._checker.grounded()
         if config.min_grounded:
-            yield self._checker.text if self._grounded >= config.min_grounded else await self._without_model()
+            enough = self._grounded >= config.min_grounded
+            yield self._checker.text if enough else await self._without_model("ungrounded")
 
-    async def _without_model(self) -> str:
+    async def _without_model(self, why: Degraded) -> str:
         """Make sentences of the sources the answer, or that it is not in the documents, and return it."""
-        self._checker, config = CitationChecker(self._chunks), self._state.config.rag
-        self._degraded, self._grounded = True, 1.0 if config.extracts else None
+        config = self._state.config.rag
+        self._checker = ClaimChecker(self._chunks if config.extracts else [])
+        self._degraded, self._grounded = why, 1.0 if config.extracts else None
         text = config.not_found
         if config.extracts:
             text = await self._state.pools.compute(extracts, self._chunks, self._sources.question)
@@ -123,13 +125,15 @@ class RagAnswer:
             "id": self._context.request_id,
             "question": self._sources.question,
             "in_documents": bool(self._sources.hits),
-            "degraded": self._degraded,
+            "degraded": self._degraded is not None,
+            "degraded_because": self._degraded,
             "retrieval": "ok" if self._sources.retrieved else "unavailable",
             "grounded": self._grounded,
             "sources": self._listed(),
             "sources_folded": sum(len(hit.same) for hit in self._sources.hits),
             "sources_left_out": self._sources.left_out,
             "question_parts": self._sources.question_parts,
+            "claims": [asdict(claim) for claim in self._checker.claims],
             "citations": [asdict(citation) for citation in self._checker.citations],
             "citations_removed": self._checker.removed,
             "index": {"name": index.name, "version": index.version, "digest": index.digest} if index else None,

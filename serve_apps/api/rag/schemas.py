@@ -13,6 +13,7 @@ from rag.search.filters import Filters
 from rag.search.query import Mode
 from serve_apps.api.schemas import ModelOut, TimingsOut, UsageOut
 
+Degraded = Literal["ungrounded", "no_model", "no_retriever"]
 MAX_QUESTION_CHARS = 8000
 """Longest question, in characters."""
 
@@ -101,6 +102,16 @@ class CitationOut(BaseModel):
     text: str = Field(description="what stands there")
 
 
+class ClaimOut(BaseModel):
+    """A sentence of the answer, or what stands before a citation in it, judged."""
+
+    text: str
+    span: tuple[int, int] = Field(description="characters of the answer")
+    supported: bool
+    score: float = Field(description="0 to 1, how far a source says it")
+    source: int | None = Field(description="number of that source; null where none says any of it")
+
+
 class RagTimingsOut(TimingsOut):
     """Milliseconds of each part of a `/rag` request; `total_ms` counts the whole request."""
 
@@ -131,12 +142,17 @@ class RagResponse(BaseModel):
     degraded: bool = Field(
         description="whether the answer is extracts, because no model could be asked or its answer was not grounded"
     )
+    degraded_because: Degraded | None = Field(
+        description="`ungrounded`: too little of the model's answer stood in the sources, `no_model`: none could be "
+        "asked, `no_retriever`: nobody could search"
+    )
     retrieval: Literal["ok", "unavailable"] = Field(
         description="`unavailable` where nobody could search, and the model answered without sources"
     )
     grounded: float | None = Field(
-        description="share of the answer's words that its sources hold, 0 to 1; null without sources"
+        description="share of the answer's words in claims that a source supports, 0 to 1; null without sources"
     )
+    claims: list[ClaimOut] = Field(description="what the answer says, sentence by sentence, held against the sources")
     finish_reason: FinishReason
     sources: list[SourceOut]
     sources_folded: int = Field(description="other places of the same texts, listed in `also`")

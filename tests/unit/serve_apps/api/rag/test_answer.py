@@ -14,11 +14,17 @@ TEXTS = {
 
 def test_citations_are_checked_on_the_way(rag, monkeypatch):
     """The engine says what it is told to."""
-    said = iter(["Use helm ", "[", "1", "] or ", "tea [9", "]."])
+    said = iter(["Install with helm ", "[", "1", "] the operator ", "[9", "]. Boil tea [1]."])
     answer_with(rag, monkeypatch, said)
     answer = rag.post("/rag", {"question": "install the operator with helm", "top_k": 1}).json()
-    assert answer["answer"] == "Use helm [1] or tea."
-    assert answer["citations_removed"] == 1
+    assert answer["answer"] == "Install with helm [1] the operator. Boil tea."
+    assert answer["citations_removed"] == 2
+    assert [(claim["supported"], claim["source"]) for claim in answer["claims"]] == [
+        (True, 1),
+        (True, 1),
+        (False, None),
+    ]
+    assert answer["grounded"] == 0.6
     (citation,) = answer["citations"]
     assert (citation["n"], citation["text"]) == (1, TEXTS["helm.md"])
 
@@ -38,7 +44,7 @@ def test_without_a_working_model_extracts_are_the_answer(rag, make_rag, monkeypa
     body = {"question": "install the operator with helm", "top_k": 1, "max_new_tokens": 5}
     answer_with(rag, monkeypatch, [error])
     answer = rag.post("/rag", body).json()
-    assert answer["degraded"] is True
+    assert (answer["degraded"], answer["degraded_because"]) == (True, "no_model")
     assert answer["answer"] == f"{TEXTS['helm.md']} [1]"
     assert [c["n"] for c in answer["citations"]] == [1]
     kinds = [kind for kind, _ in events(rag.post("/rag", {**body, "stream": True}))]
@@ -49,7 +55,7 @@ def test_without_a_working_model_extracts_are_the_answer(rag, make_rag, monkeypa
 
 
 def test_what_was_begun_is_not_replaced_by_extracts(rag, monkeypatch):
-    answer_with(rag, monkeypatch, ["Use ", ReplicaLostError("gone")])
+    answer_with(rag, monkeypatch, ["Use helm. ", "Then ", ReplicaLostError("gone")])
     found = events(rag.post("/rag", {"question": "install the operator with helm", "stream": True}))
     assert [kind for kind, _ in found] == ["sources", "token", "error"]
     assert found[-1][1]["code"] == "replica_lost"
@@ -72,6 +78,7 @@ def test_what_the_sources_do_not_say_gives_way_to_what_they_say(make_rag, monkey
     answer_with(strict, monkeypatch, ["The with statement ", "wraps a block [1]."])
     answer = strict.post("/rag", body).json()
     assert (answer["degraded"], answer["answer"]) == (True, f"{TEXTS['helm.md']} [1]")
+    assert (answer["degraded_because"], answer["grounded"]) == ("ungrounded", 1.0)
     kept = ["Install it ", "with helm [1]."]
     answer_with(strict, monkeypatch, kept)
     answer = strict.post("/rag", body).json()
@@ -102,6 +109,7 @@ def test_without_a_retriever_it_is_said_or_answered_without_sources_as_configure
     answer = lax.post("/rag", body).json()
     assert (answer["answer"], answer["retrieval"], answer["degraded"]) == ("By heart.", "unavailable", True)
     assert (answer["sources"], answer["grounded"], answer["citations_removed"]) == ([], None, 1)
+    assert (answer["claims"], answer["degraded_because"]) == ([], "no_retriever")
     answer_with(lax, monkeypatch, ["By ", "heart."])
     kinds = [kind for kind, _ in events(lax.post("/rag", {**body, "stream": True}))]
     assert kinds == ["sources", "token", "token", "done"]

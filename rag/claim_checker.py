@@ -1,0 +1,160 @@
+"""ClaimChecker: holds each sentence of an answer against its sources while the answer is written.
+
+A citation stands only behind a sentence that its source supports; any other is taken out of the text and counted.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+
+from rag.citations import MARKER, MAY_BECOME, SENTENCE_END, Citation, CitationChecker
+from rag.claims import SUPPORTED, Claim, Passages, weight
+from rag.documents.chunking import Chunk
+
+MOST_HELD = 800
+"""Characters of a sentence without an end, as of a program, after which it is sent on in parts."""
+_MARKERS = re.compile(rf"(?:\s*(?:{MARKER.pattern}))+", MARKER.flags)
+
+
+class ClaimChecker:
+    """Checks one answer as it comes, and remembers what it says and cites."""
+
+    def __init__(self, sources: Sequence[Chunk], *, hold: bool = True) -> None:
+        """Check against sources, numbered from 1; without any, nothing is judged.
+
+        Args:
+            sources: what the answer is written from.
+            hold: whether text is let through by sentences, each judged before; else as it comes, and judged at the end,
+                when citations cannot be taken out any more.
+        """
+        self._citations = CitationChecker(sources)
+        self._count, self._hold = len(sources), hold and bool(sources)
+        self._passages = Passages(sources)
+        self._held = ""
+        self._removed = 0
+        self._read = 0
+        """Characters of the text in which claims have been found."""
+        self.claims: list[Claim] = []
+
+    @property
+    def text(self) -> str:
+        """The answer as it has been let through."""
+        return self._citations.text
+
+    @property
+    def citations(self) -> list[Citation]:
+        """Citations that stand."""
+        return self._citations.citations
+
+    @property
+    def removed(self) -> int:
+        """Citations that were taken out."""
+        return self._citations.removed + self._removed
+
+    def grounded(self) -> float:
+        """Return from 0 to 1 which share of the answer's words stands in sentences that a source supports."""
+        words = [weight(claim.text) for claim in self.claims]
+        held = sum(count for count, claim in zip(words, self.claims, strict=True) if claim.supported)
+        return round(held / max(1, sum(words)), 4)
+
+    def feed(self, text: str) -> str:
+        """Take more of an answer, and return what of it can be shown."""
+        if not self._hold:
+            return self._citations.feed(text)
+        self._held += text
+        return "".join(self._let_through(part) for part in self._whole_sentences())
+
+    def finish(self) -> str:
+        """Return what is left to be shown when the answer has ended."""
+        rest, self._held = self._held, ""
+        shown = "".join(self._let_through(rest[start:end]) for start, end in _sentences(rest)) if rest else ""
+        shown += self._citations.finish()
+        if not self._hold and self._count:
+            for start, end in _sentences(self.text):
+                for said, marks in _parts(self.text[start:end]):
+                    self._judge(said, self._cited(marks))
+        return shown
+
+    def _whole_sentences(self) -> Iterator[str]:
+        """Take out of what is held the sentences that have ended, with the citations behind them."""
+        while (end := _first_end(self._held)) is not None or len(self._held) > MOST_HELD:
+            if end is None:
+                end = self._held.rfind(" ", 0, MOST_HELD) + 1 or MOST_HELD
+            part, self._held = self._held[:end], self._held[end:]
+            yield part
+
+    def _let_through(self, sentence: str) -> str:
+        """Judge a sentence, and return it without the citations that do not stand."""
+        shown = ""
+        for said, marks in _parts(sentence):
+            cited = self._cited(marks)
+            good = self._judge(said, cited, place=len(self._citations.text))
+            if good or not cited:
+                shown += self._citations.feed(said + marks)
+            else:
+                self._removed += len(cited)
+                # White space behind a citation that goes is the sentence's own.
+                shown += self._citations.feed(said.rstrip(" ") + marks[len(marks.rstrip()) :])
+            self._place(said)
+        return shown
+
+    def _judge(self, said: str, cited: Sequence[int], place: int | None = None) -> bool:
+        """Remember what a source says of a claim; return whether one of those that it cites supports it."""
+        text = said.strip()
+        if not self._count or not weight(text):
+            return True
+        score, source = self._passages.judge(text, cited)
+        good = score >= SUPPORTED
+        if cited and not good:  # another may say so, which does not make the citation right
+            score, source = max((score, source or 0), self._best(text))
+        start = self.text.find(text) if place is None else place
+        self.claims.append(Claim(text, (start, start + len(text)), score >= SUPPORTED, round(score, 4), source or None))
+        return good
+
+    def _best(self, text: str) -> tuple[float, int]:
+        score, source = self._passages.judge(text)
+        return score, source or 0
+
+    def _place(self, said: str) -> None:
+        """Set where the last claim stands, now that its text has been let through."""
+        text = said.strip()
+        if self.claims and self.claims[-1].text == text:
+            start = max(self.text.find(text, self._read), 0)
+            last = self.claims.pop()
+            self.claims.append(Claim(text, (start, start + len(text)), last.supported, last.score, last.source))
+            self._read = start + len(text)
+
+    def _cited(self, marks: str) -> list[int]:
+        return [n for n in map(int, re.findall(r"\d+", marks)) if 1 <= n <= self._count]
+
+
+def _first_end(text: str) -> int | None:
+    """Return where the first sentence ends, with the citations behind it; None where that cannot be told yet."""
+    for found in SENTENCE_END.finditer(text):
+        end = found.end()
+        while (marker := MARKER.match(text, end + len(text[end:]) - len(text[end:].lstrip()))) is not None:
+            end = marker.end()
+        rest = text[end:].lstrip()
+        if not rest or (MAY_BECOME.match(rest) and len(rest) < MOST_HELD):
+            return None
+        return end
+    return None
+
+
+def _sentences(text: str) -> Iterator[tuple[int, int]]:
+    """Yield where each sentence of a whole text begins and ends, with the citations behind it and all white space."""
+    start = 0
+    while start < len(text):
+        end = _first_end(text[start:])
+        following = len(text) if end is None else start + end
+        yield start, following
+        start = following
+
+
+def _parts(sentence: str) -> Iterator[tuple[str, str]]:
+    """Yield (text, citations behind it) of a sentence; what follows the last citation is a part of its own."""
+    start = 0
+    for found in _MARKERS.finditer(sentence):
+        yield sentence[start : found.start()], found[0]
+        start = found.end()
+    if start < len(sentence):
+        yield sentence[start:], ""
