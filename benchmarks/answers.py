@@ -4,7 +4,8 @@
 
 Sentences of the installed packages' descriptions, as they are and in other words, and the same with another number,
 name or negation, or of another document, are held against the chunks that a writer would have been shown. The
-threshold is not chosen here: it is the one that is served.
+threshold is not chosen here: it is the one that is served. Questions whose subject was taken out of a sentence are
+asked of all the chunks, and beside them the same with words of others, which nothing answers.
 """
 
 import argparse
@@ -16,11 +17,18 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from rapidfuzz import fuzz
 
-from benchmarks.answers_corpus import Case, cases
+from benchmarks.answers_corpus import Asked, Case, cases, chunks, questions
 from benchmarks.engine import say
 from benchmarks.outcome import Measure, publish
 from rag.claims import SUPPORTED, Passages
+from rag.dense_index import IndexingConfig
+from rag.embedding import SentenceTransformerEmbedder
+from rag.embedding_model import EmbeddingConfig
 from rag.lexical_index import terms
+from rag.search.evaluation import MODES
+from rag.search.query import Mode, Query
+from rag.search.retriever import Retriever
+from rag.snapshot import make_snapshot
 
 Score = Callable[[Case], float]
 
@@ -32,6 +40,7 @@ def main() -> int:
     arguments = parser.parse_args()
     # Another sample than the one that the threshold was chosen on.
     measures = measure_grounding(cases(arguments.cases, seed=1))
+    measures |= measure_questions(questions(arguments.cases // 2))
     publish("answers", measures, ["rapidfuzz", "bm25s"], [])
     return 0
 
@@ -67,6 +76,33 @@ def measure_grounding(labelled: Sequence[Case]) -> dict[str, Measure]:
     cost = statistics.median(spent)
     measures["claim_ms"] = Measure(cost, 5, "lower", "ms", cost, {})
     return measures
+
+
+def measure_questions(asked: Sequence[Asked]) -> dict[str, Measure]:
+    """Return how well questions that the texts answer are told from others, and how often the answer comes first."""
+    say(f"asking {len(asked)} questions …")
+    known = [chunk for of in chunks() for chunk in of]
+    embedder = SentenceTransformerEmbedder(EmbeddingConfig())
+    made = (embedder.name, embedder.fingerprint)
+    vectors = embedder.embed([chunk.embedded_text() for chunk in known]).astype(np.float16)
+    retriever = Retriever(make_snapshot(known, vectors, made, IndexingConfig(kind="flat")), made)
+    right = np.array([one.chunk is not None for one in asked])
+    covered, near = np.zeros(len(asked)), np.zeros(len(asked))
+    first: dict[Mode, list[bool]] = {mode: [] for mode in MODES}
+    for place, (one, vector) in enumerate(zip(asked, embedder.embed([one.question for one in asked]), strict=True)):
+        for mode in MODES:
+            found = retriever.search(Query(one.question, 4, mode), vector)
+            if one.chunk is not None:
+                first[mode].append(found.hits[0].chunk == one.chunk)
+            if mode == "hybrid":
+                covered[place], near[place] = found.coverage, max(hit.score for hit in found.hits)
+    recall = {mode: statistics.mean(hits) for mode, hits in first.items()}
+    others = {str(mode): value for mode, value in recall.items() if mode != "hybrid"}
+    told = area(covered, right)
+    return {
+        "answerable_roc": Measure(told, 0.8, "higher", "area", told, {"cosine": area(near, right)}),
+        "hybrid_recall_at_1": Measure(recall["hybrid"], 0.85, "higher", "share", recall["hybrid"], others),
+    }
 
 
 def area(scores: np.ndarray, right: np.ndarray) -> float:

@@ -24,6 +24,11 @@ _NEGATABLE = re.compile(
     r"\b(is|are|was|were|can|will|should|must|does|has been|have been)\b(?! not|n't| no)", re.IGNORECASE
 )
 _NEGATION = re.compile(r"\b(?:is|are|was|were|can|will|should|must|does|do) not\b|\bcannot\b", re.IGNORECASE)
+_LONG_WORD = re.compile(r"\b[A-Za-z][A-Za-z]{4,}\b")
+_SUBJECT = re.compile(
+    r"^(.{6,60}?) (is|are|provides|supports|allows|uses|requires|contains|returns|can|should|will|has|have) "
+    r"(.{25,140}?)[.!]$"
+)
 _SYNONYMS = [
     ("use", "employ"), ("uses", "employs"), ("used", "employed"), ("using", "by means of"), ("allows", "lets"),
     ("provides", "offers"), ("provide", "offer"), ("supports", "handles"), ("support", "handle"),
@@ -108,6 +113,42 @@ def cases(count: int, seed: int = 0) -> list[Case]:
                 found.append(Case(written, False, kind, free, sources))
                 kinds[kind] += 1
                 break
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question, and the chunk that answers it."""
+
+    question: str
+    chunk: Chunk | None
+    """None where nothing does: some of its words were replaced by others of the same texts."""
+
+
+def questions(count: int, seed: int = 0) -> list[Asked]:
+    """Return questions made of sentences whose subject is asked for, half of them with words that are not of theirs."""
+    choose = random.Random(seed)
+    places = [(chunk, text) for of in chunks() for chunk in of for text in _plain(chunk)]
+    choose.shuffle(places)
+    words = sorted({word for _, text in places for word in _LONG_WORD.findall(text)})
+    found: list[Asked] = []
+    for chunk, text in places:
+        parts = _SUBJECT.match(text)
+        if len(found) >= count:
+            break
+        if parts is None:
+            continue
+        rest = parts[3]
+        for one, other in _SYNONYMS:
+            if choose.random() < 0.7:
+                rest = re.sub(rf"\b{one}\b", other, rest)
+        held = _LONG_WORD.findall(rest)
+        if len(held) < 3:
+            continue
+        wrong = rest
+        for word in choose.sample(held, len(held) // 3):
+            wrong = re.sub(rf"\b{word}\b", choose.choice(words), wrong, count=1)
+        found += [Asked(f"What {parts[2]} {rest}?", chunk), Asked(f"What {parts[2]} {wrong}?", None)]
     return found
 
 

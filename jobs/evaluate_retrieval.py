@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
@@ -34,9 +34,12 @@ from rag.documents.sandbox import make_cutter
 from rag.embedding import Embedder
 from rag.embedding_model import EmbeddingConfig
 from rag.search.evaluation import Quality, Questions, evaluate, read_questions
-from rag.search.query import Hit, Mode, Query
+from rag.search.query import DENSE_WEIGHT, Hit, Mode, Query
 from rag.search.retriever import Retriever
 from rag.snapshot import Snapshot, make_snapshot, read_snapshot
+
+FEW = 50
+"""Questions below which a weight is named with a warning."""
 
 
 class RetrievalEvaluation(Config):
@@ -58,6 +61,10 @@ class RetrievalEvaluation(Config):
     """Of a SQuAD file's paragraphs."""
     rerank: str | None = None
     """A cross-encoder, by hub name or folder."""
+    dense_weight: Annotated[float, Field(ge=0, le=1)] = DENSE_WEIGHT
+    """Weight of meaning against words in the mode `hybrid`."""
+    tune: bool = False
+    """Whether every weight in steps of 0.1 is tried, too, and the one with the best MRR named."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,12 +82,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         Console().print(_table(f"{label}, {len(found.questions)} questions", results))
         config.output.mkdir(parents=True, exist_ok=True)
         figures = {mode: asdict(quality) for mode, quality in results.items()}
-        report = {"index": label, "questions": len(found.questions), "modes": figures}
+        report: dict[str, Any] = {"index": label, "questions": len(found.questions), "modes": figures}
+        if config.tune:
+            report["dense_weight"] = _tuned(config, found, snapshot, embedder)
         (config.output / "retrieval.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
         plot(results, label, config.output / "retrieval.png")
         print(f"figures and plot in {config.output}")
 
     return run_command(command)
+
+
+def _tuned(
+    config: RetrievalEvaluation, found: Questions, snapshot: Snapshot, embedder: Embedder
+) -> dict[str, dict[str, float]]:
+    """Print the quality of `hybrid` by the weight of meaning, and return it."""
+    cutoffs, figures = sorted(config.cutoffs), {}
+    table = Table("dense_weight", *(f"recall@{k}" for k in cutoffs), "MRR", title="hybrid by the weight of meaning")
+    for step in range(11):
+        tried = config.model_copy(update={"dense_weight": step / 10})
+        quality = evaluate(found.questions, _searcher(tried, snapshot, embedder), cutoffs, modes=("hybrid",))["hybrid"]
+        figures[f"{step / 10:g}"] = {f"recall@{k}": value for k, value in quality.recall.items()} | {"mrr": quality.mrr}
+        table.add_row(f"{step / 10:g}", *(f"{value:.3f}" for value in figures[f"{step / 10:g}"].values()))
+    Console().print(table)
+    best = max(figures, key=lambda weight: figures[weight]["mrr"])
+    few = "" if len(found.questions) >= FEW else f"; of {len(found.questions)} questions, that may be chance"
+    print(f"best: rag.dense_weight={best} (now {config.dense_weight:g}){few}")
+    return figures
 
 
 def _snapshot(config: RetrievalEvaluation, found: Questions, embedder: Embedder) -> tuple[str, Snapshot]:
@@ -115,7 +142,8 @@ def _searcher(
     def search(question: str, mode: Mode) -> Sequence[Hit]:
         if question not in vectors:
             vectors[question] = embedder.embed([question])[0]
-        return retriever.search(Query(question, k, mode), vectors[question]).hits
+        query = Query(question, k, mode, dense_weight=config.dense_weight)
+        return retriever.search(query, vectors[question]).hits
 
     return search
 

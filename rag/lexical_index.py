@@ -63,6 +63,18 @@ class LexicalIndex:
         found: Scores = self._bm25.get_scores_from_ids(known)
         return found
 
+    def coverage(self, question: str, texts: Sequence[str]) -> float:
+        """Return from 0 to 1 which share of a question's words the text holds that holds most of them.
+
+        A word counts by its rarity in the index, as in BM25; one that no text of the index holds counts most.
+        """
+        asked = list(dict.fromkeys(terms([question])[0]))
+        columns = [self.vocabulary.get(word) for word in asked]
+        held_by = [0 if c is None else int(self.arrays["indptr"][c + 1] - self.arrays["indptr"][c]) for c in columns]
+        weights = np.log(1 + self._size / (np.array(held_by) + 0.5))
+        found = [sum(weights[n] for n, word in enumerate(asked) if word in of) for of in map(set, terms(texts))]
+        return round(float(max(found, default=0.0) / weights.sum()), 4) if asked else 0.0
+
     def search(self, question: str, k: int, allowed: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.int64]:
         """Return at most `k` positions, best first, of texts that share a word with the question.
 

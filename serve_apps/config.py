@@ -16,6 +16,7 @@ from llama_platform.inference.config import EngineConfig
 from llama_platform.models.base_model import BaseConfig
 from llama_platform.safety.chat import SafetyConfig
 from rag.embedding_model import EmbeddingConfig
+from rag.search.query import DENSE_WEIGHT
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -191,8 +192,14 @@ class RagConfig(Config):
 
     min_score: Annotated[float, Field(ge=0, le=1)] = 0.2
     """Minimum score of a source, from 0 to 1. If none reaches it, the answer is `not_found`; the model is not asked."""
+    min_coverage: Annotated[float, Field(ge=0, le=1)] = 0
+    """Minimum share of the question's words that one source must hold, rare words counting most; below, the answer is
+    `not_found`, too. It tells questions that only sound like the documents; with 0 nothing is asked of their words."""
+    dense_weight: Annotated[float, Field(ge=0, le=1)] = DENSE_WEIGHT
+    """Weight of meaning against words in the mode `hybrid`; `evaluate_retrieval --set tune=true` finds it for labelled
+    questions."""
     not_found: str = "The answer is not in the documents."
-    """The answer to a question whose sources all score less than `min_score`."""
+    """The answer to a question that no source may answer."""
     standalone: Literal["history", "model"] = "history"
     """How a follow-up question becomes a search query: `history` puts the user's earlier turns before it; `model` has
     the model rewrite it, which costs one more generation and needs a capable model."""

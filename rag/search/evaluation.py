@@ -93,16 +93,20 @@ def quality(ranks: Sequence[int | None], cutoffs: Sequence[int]) -> Quality:
 
 
 def evaluate(
-    questions: Sequence[LabelledQuestion], search: Callable[[str, Mode], Sequence[Hit]], cutoffs: Sequence[int]
+    questions: Sequence[LabelledQuestion],
+    search: Callable[[str, Mode], Sequence[Hit]],
+    cutoffs: Sequence[int],
+    modes: Sequence[Mode] = MODES,
 ) -> dict[Mode, Quality]:
-    """Return the quality of every mode.
+    """Return the quality of each mode.
 
     Args:
         questions: with what answers them.
         search: returns hits of a question in a mode, best first, at least as many as the last cutoff.
         cutoffs: see `quality`.
+        modes: those that are measured.
     """
-    ranks = {mode: [_rank(asked, search(asked.question, mode)) for asked in questions] for mode in MODES}
+    ranks = {mode: [_rank(asked, search(asked.question, mode)) for asked in questions] for mode in modes}
     return {mode: quality(found, cutoffs) for mode, found in ranks.items()}
 
 

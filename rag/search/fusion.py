@@ -1,32 +1,35 @@
 """Fusion: one ranking out of several, in which equal texts are one."""
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 from rapidfuzz import fuzz
 
-RANK_CONSTANT = 60
 NEARLY_SAME = 95.0
 """Percent of their letters that two texts have in common."""
 PLACES_BACK = 1.5
 
 
-def reciprocal_rank_fusion(rankings: Iterable[Sequence[int]], constant: int = RANK_CONSTANT) -> list[int]:
-    """Return all items, best first: each scores the sum of 1 / (constant + rank) over the rankings that hold it.
+def weighted_fusion(
+    rows: npt.NDArray[np.int64], near: npt.NDArray[np.float32], words: npt.NDArray[np.float32], weight: float
+) -> list[int]:
+    """Return rows, best first by `weight` × cosine + (1 - `weight`) × BM25 as a share of the question's best.
 
-    Cormack, Clarke and Büttcher, «Reciprocal Rank Fusion outperforms Condorcet and individual Rank Learning Methods»,
-    SIGIR 2009.
+    A convex combination of scores, which Bruch, Gai and Ingber («An Analysis of Fusion Functions for Hybrid
+    Retrieval», ACM TOIS, 2023) found better than reciprocal ranks, and easily tuned on few questions.
 
     Args:
-        rankings: items, best first.
-        constant: damps the head of each ranking.
+        rows: int64 [candidates].
+        near: float32 [candidates], cosine of the question and each; below 0 counts as 0.
+        words: float32 [candidates], BM25 scores.
+        weight: of the cosine, from 0 to 1.
     """
-    scores: dict[int, float] = defaultdict(float)
-    for ranking in rankings:
-        for rank, item in enumerate(ranking, 1):
-            scores[item] += 1 / (constant + rank)
-    return sorted(scores, key=lambda item: (-scores[item], item))
+    best = float(words.max(initial=0)) or 1.0
+    scores = weight * np.maximum(near, 0) + (1 - weight) * words / best
+    order: list[int] = rows[np.lexsort((rows, -scores))].tolist()
+    return order
 
 
 @dataclass(frozen=True, slots=True)

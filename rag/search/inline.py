@@ -25,6 +25,7 @@ def search_inline(
     cut: Cutter,
     embedder: Embedder,
     reranker: Reranker | None = None,
+    judged: Vectors | None = None,
 ) -> SearchResult:
     """Return the best chunks of documents; filters do not apply to them.
 
@@ -35,6 +36,7 @@ def search_inline(
         cut: makes chunks of them.
         embedder: the embedder that made the question's vector.
         reranker: judges the best of what was found, where there is one.
+        judged: vectors of what scores are of; None for the question.
 
     Raises:
         InputError: the documents are too long together.
@@ -47,4 +49,4 @@ def search_inline(
     vectors = embedder.embed([chunk.embedded_text() for chunk in chunks]).astype(np.float16)
     embedding = (embedder.name, embedder.fingerprint)
     snapshot = make_snapshot(chunks, vectors, embedding, IndexingConfig(kind="flat"))
-    return Retriever(snapshot, embedding, reranker).search(replace(query, filters=None), vector)
+    return Retriever(snapshot, embedding, reranker).search(replace(query, filters=None), vector, judged)

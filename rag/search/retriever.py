@@ -6,7 +6,7 @@ import numpy as np
 
 from llama_platform.errors import InputError
 from rag.embedding import Vectors
-from rag.search.fusion import fold, reciprocal_rank_fusion
+from rag.search.fusion import fold, weighted_fusion
 from rag.search.query import Hit, Query, SearchResult
 from rag.search.reranking import Reranker
 from rag.snapshot import Snapshot
@@ -39,14 +39,16 @@ class Retriever:
             )
         self._snapshot, self._reranker = snapshot, reranker
 
-    def search(self, query: Query, vector: Vectors) -> SearchResult:
+    def search(self, query: Query, vector: Vectors, judged: Vectors | None = None) -> SearchResult:
         """Return the best chunks, best first; fewer where fewer are allowed or fit.
 
         Args:
             query: what is asked.
             vector: float32 [dimensions] or [parts, dimensions], the question's, or those of its parts.
+            judged: the same of what scores are of; None for the question.
         """
         vectors = np.atleast_2d(vector)
+        scored = vectors if judged is None else np.atleast_2d(judged)
         begun = time.perf_counter()
         snapshot = self._snapshot
         allowed = query.filters.allowed(snapshot.chunks) if query.filters else None
@@ -63,20 +65,22 @@ class Retriever:
         if self._reranker is None:
             found = fold(ranking, query.k, lambda row: str(texts[row]), date_of)
             rows = np.array([one.item for one in found], dtype=np.int64)
-            scores = self._similarities(vectors, rows).tolist()
+            scores = self._similarities(scored, rows).tolist()
         else:
             # A judge needs no second opinion on what is the same.
-            judged = fold(ranking, max(RERANKED, query.k), lambda row: str(texts[row]), date_of)
-            chunks = [snapshot.chunk(one.item) for one in judged]
+            candidates = fold(ranking, max(RERANKED, query.k), lambda row: str(texts[row]), date_of)
+            chunks = [snapshot.chunk(one.item) for one in candidates]
             opinions = self._reranker.scores(query.question, [f"{c.place()}\n{c.text}" for c in chunks])
-            best = sorted(zip(opinions, judged, strict=True), key=lambda pair: (-pair[0], pair[1].item))[: query.k]
+            best = sorted(zip(opinions, candidates, strict=True), key=lambda pair: (-pair[0], pair[1].item))[: query.k]
             found, scores = [one for _, one in best], [score for score, _ in best]
             timings["rerank_ms"] = _since(searched)
         hits = [
             Hit(snapshot.chunk(one.item), one.item, _in_range(score), tuple(map(snapshot.chunk, one.same)))
             for one, score in zip(found, scores, strict=True)
         ]
-        return SearchResult(hits, timings, len(vectors))
+        asked = query.judged or query.question
+        coverage = snapshot.lexical.coverage(asked, [hit.chunk.embedded_text() for hit in hits])
+        return SearchResult(hits, timings, len(vectors), coverage)
 
     def _similarities(self, vectors: Vectors, rows: "np.ndarray") -> Vectors:
         """Return float32 [len(rows)], the cosine of each chunk and the part of the question that is nearest to it."""
@@ -84,15 +88,22 @@ class Retriever:
         return best
 
     def _rank(self, query: Query, vectors: Vectors, allowed: "np.ndarray | None") -> list[int]:
-        count = max(LEAST_CANDIDATES, 4 * query.k)
-        rankings: list[list[int]] = []
+        count, snapshot = max(LEAST_CANDIDATES, 4 * query.k), self._snapshot
+        rows = np.empty(0, dtype=np.int64)
         if query.mode != "lexical":
-            rows = np.unique([row for v in vectors for row in self._snapshot.dense.search(v, count, allowed)[1]])
-            near = self._similarities(vectors, rows.astype(np.int64))
-            rankings.append(rows[np.lexsort((rows, -near))][:count].tolist())
-        if query.mode != "dense":
-            rankings.append(self._snapshot.lexical.search(query.question, count, allowed).tolist())
-        return rankings[0] if len(rankings) == 1 else reciprocal_rank_fusion(rankings)
+            found = [row for v in vectors for row in snapshot.dense.search(v, count, allowed)[1]]
+            rows = np.unique(np.array(found, dtype=np.int64))
+        if query.mode == "dense":
+            near = self._similarities(vectors, rows)
+            order: list[int] = rows[np.lexsort((rows, -near))][:count].tolist()
+            return order
+        by_words = snapshot.lexical.search(query.question, count, allowed)
+        if query.mode == "lexical":
+            return [int(row) for row in by_words]
+        rows = np.union1d(rows, by_words)
+        scores = snapshot.lexical.scores(query.question)
+        words = np.zeros(len(rows), dtype=np.float32) if scores is None else scores[rows]
+        return weighted_fusion(rows, self._similarities(vectors, rows), words, query.dense_weight)
 
 
 def _since(begun: float) -> float:

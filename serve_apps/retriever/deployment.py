@@ -76,16 +76,18 @@ class RetrieverDeployment:
             DeadlineError: the deadline has passed.
         """
         begun = time.perf_counter()
-        vector = await self._embed_question(query.question)
+        vector, judged = await self._embed_question(query.question), None
+        if query.judged is not None:
+            judged = await self._embed_question(query.judged)
         found = [SearchResult([], {"embed_ms": round((time.perf_counter() - begun) * 1000, 2)})]
         if version is not None:
             retriever = await self._held.get(version)
-            found.append(await self._work(deadline, lambda: retriever.search(query, vector)))
+            found.append(await self._work(deadline, lambda: retriever.search(query, vector, judged)))
         if inline:
             found.append(
                 await self._work(
                     deadline,
-                    lambda: search_inline(query, vector, inline, self._cut, self._embedder, self._reranker),
+                    lambda: search_inline(query, vector, inline, self._cut, self._embedder, self._reranker, judged),
                     self._bulk,
                 )
             )

@@ -133,6 +133,7 @@ class RagAnswer:
             "sources_folded": sum(len(hit.same) for hit in self._sources.hits),
             "sources_left_out": self._sources.left_out,
             "question_parts": self._sources.question_parts,
+            "coverage": self._sources.coverage,
             "claims": [asdict(claim) for claim in self._checker.claims],
             "citations": [asdict(citation) for citation in self._checker.citations],
             "citations_removed": self._checker.removed,

@@ -30,7 +30,7 @@ from serve_apps.api.middleware.access_log import record_of
 from serve_apps.api.rag.schemas import InlineDocument, RagRequest
 from serve_apps.api.screening import screen_chat, screen_hits
 from serve_apps.api.state import AppState
-from serve_apps.config import LimitsConfig
+from serve_apps.config import LimitsConfig, RagConfig
 from serve_apps.generation.completion import gather
 from serve_apps.generation.service import RequestContext
 
@@ -41,6 +41,10 @@ REWRITE = (
 REWRITE_TOKENS = 64
 CODE = re.compile(r"(?=.*\d)(?=.*[a-z])[\w.+-]{4,}|[\d.-]{5,}")
 """A term that few texts hold, such as `a343` or `0x80070005`; years are none."""
+LEAST_WORDS = 3
+"""Of a question that says enough by itself, stop words left out."""
+POINTING = re.compile(r"\b(?:it|its|they|them|their|this|that|these|those|he|she|him|his|her|ones?)\b", re.IGNORECASE)
+"""Words that point at what was said before."""
 EARLIER_TURNS = 2
 """Of the user, that are searched for together with the last."""
 EARLIER_CHARS = 300
@@ -66,6 +70,8 @@ class Sources:
     """How many parts the question was embedded in."""
     retrieved: bool = True
     """Whether anybody has searched; else the model answers by itself."""
+    coverage: float = 0.0
+    """Share of the question's words that the best source holds."""
 
 
 async def retrieve_context(state: AppState, request: Request, context: RequestContext, body: RagRequest) -> Sources:
@@ -94,7 +100,9 @@ async def retrieve_context(state: AppState, request: Request, context: RequestCo
     if history:
         question, searched = await _standalone(state, context, history, last.content)
         timings["standalone_ms"] = _since(begun)
-    query = Query(searched, body.top_k, body.mode, body.filters)
+    # A question that says enough by itself is judged by itself: what was said before would lift any score.
+    judged = question if searched != question and _says_enough(question) else None
+    query = Query(searched, body.top_k, body.mode, body.filters, judged, config.rag.dense_weight)
     try:
         found = await _search(state, context, version, query, inline, timings)
     except (UnavailableError, ReplicaLostError) as error:
@@ -104,17 +112,22 @@ async def retrieve_context(state: AppState, request: Request, context: RequestCo
         prompt_ids = await state.pools.compute(encode, [*history, last])
         return Sources(question, (), prompt_ids, version, timings, arrived, retrieved=False)
     found = replace(found, hits=await screen_hits(state, context, found.hits))
-    near = await state.pools.compute(_near_enough, found.hits, inline, config.rag.min_score, searched)
+    near = await state.pools.compute(_near_enough, found, inline, config.rag, judged or searched)
     if not near:
-        return Sources(question, (), (), version, timings, arrived, 0, found.question_parts)
+        return Sources(question, (), (), version, timings, arrived, 0, found.question_parts, coverage=found.coverage)
     if config.rag.extracts and config.llama.min_replicas > 0 and not state.generation.replicas():
-        return Sources(question, found.hits, (), version, timings, arrived, 0, found.question_parts)
+        return Sources(
+            question, found.hits, (), version, timings, arrived, 0, found.question_parts, coverage=found.coverage
+        )
     past = [] if question != last.content else history  # a rewritten question needs no history
     begun = time.perf_counter()
     prompt = await _fit(state, context, question, found.hits, past, body.max_new_tokens)
     timings["prompt_ms"] = _since(begun)
     left_out = len(found.hits) - len(prompt.hits)
-    return Sources(question, prompt.hits, prompt.prompt_ids, version, timings, arrived, left_out, found.question_parts)
+    return Sources(
+        question, prompt.hits, prompt.prompt_ids, version, timings, arrived, left_out, found.question_parts,
+        coverage=found.coverage,
+    )  # fmt: skip
 
 
 async def _index(state: AppState, context: RequestContext, name: str | None, inline: bool) -> ArtifactVersion | None:
@@ -142,10 +155,21 @@ async def _search(
     return found
 
 
-def _near_enough(hits: Sequence[Hit], inline: Sequence[Document], min_score: float, searched: str) -> bool:
-    """Return whether one of the hits may answer: by its score, or since it holds a number or code that is asked for."""
-    own = {document.id for document in inline}
-    if any(hit.score >= min_score or hit.chunk.document in own for hit in hits):
+def _says_enough(question: str) -> bool:
+    """Return whether a question can be understood without what was said before it."""
+    return len(terms([question])[0]) >= LEAST_WORDS and not POINTING.search(question)
+
+
+def _near_enough(found: SearchResult, inline: Sequence[Document], config: RagConfig, searched: str) -> bool:
+    """Return whether one of the hits may answer.
+
+    It may by its score and by the words of the question that are found, or since it holds a number or code that is
+    asked for.
+    """
+    hits, own = found.hits, {document.id for document in inline}
+    if any(hit.chunk.document in own for hit in hits):
+        return True
+    if found.coverage >= config.min_coverage and any(hit.score >= config.min_score for hit in hits):
         return True
     codes = {term for term in terms([searched])[0] if CODE.fullmatch(term)}
     return bool(codes) and any(codes & set(terms([hit.chunk.text])[0]) for hit in hits)

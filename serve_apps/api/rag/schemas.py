@@ -158,6 +158,9 @@ class RagResponse(BaseModel):
     sources_folded: int = Field(description="other places of the same texts, listed in `also`")
     sources_left_out: int = Field(description="sources that were found and did not fit into the prompt")
     question_parts: int = Field(description="in how many parts a long question was searched for")
+    coverage: float = Field(
+        description="share of the question's words that the best source holds, rare ones first, 0 to 1"
+    )
     citations: list[CitationOut]
     citations_removed: int = Field(description="citations of what is not there, taken out of the answer")
     index: IndexOut | None

@@ -71,3 +71,13 @@ def test_texts_without_a_single_word_can_be_indexed():
 def test_names_numbers_and_scripts_without_spaces_are_found(text, question):
     index = LexicalIndex.build(["Something else in another row", text, "and more of it"])
     assert index.search(question, 1).tolist() == [1]
+
+
+def test_coverage_counts_rare_words_most():
+    index = LexicalIndex.build(["green tea", "green grass", "green coffee", "black coffee"])
+    assert index.coverage("green tea", ["Green tea is hot."]) == 1.0
+    half, rare = (index.coverage("green tea", [text]) for text in ("green grass", "a cup of tea"))
+    assert 0 < half < rare < 1
+    assert index.coverage("green tea", ["green grass", "a cup of tea"]) == rare  # of one text, not of all together
+    assert index.coverage("okapi tea", ["tea"]) < 0.5
+    assert (index.coverage("the of", ["tea"]), index.coverage("tea", [])) == (0.0, 0.0)

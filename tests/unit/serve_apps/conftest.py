@@ -119,7 +119,8 @@ class LocalSearcher:
     async def search(self, version, query, inline, deadline):
         self.queries.append(query)
         vector = self.embedder.embed([query.question])[0]
-        found = [self.indexes[version.digest].search(query, vector)] if version else []
+        judged = self.embedder.embed([query.judged])[0] if query.judged else None
+        found = [self.indexes[version.digest].search(query, vector, judged)] if version else []
         if inline:
             found.append(search_inline(query, vector, inline, self._cut, self.embedder))
         return merge([SearchResult([], {"embed_ms": 1.0}), *found], query.k)

@@ -1,19 +1,19 @@
+import numpy as np
 import pytest
 
-from rag.search.fusion import fold, reciprocal_rank_fusion
+from rag.search.fusion import fold, weighted_fusion
 
 
-def test_what_both_rankings_like_comes_first():
-    assert reciprocal_rank_fusion([[1, 2, 3], [3, 2, 4]]) == [3, 2, 1, 4]
-    assert reciprocal_rank_fusion([[5, 6]]) == [5, 6]
-    assert reciprocal_rank_fusion([[], []]) == []
+@pytest.mark.parametrize(("weight", "order"), [(1, [3, 5, 9]), (0, [9, 5, 3]), (0.5, [5, 9, 3]), (0.2, [9, 5, 3])])
+def test_meaning_and_words_count_by_their_weight(weight, order):
+    rows, near = np.array([3, 5, 9]), np.array([0.9, 0.8, -0.4], dtype=np.float32)
+    assert weighted_fusion(rows, near, np.array([0.0, 6.0, 12.0], dtype=np.float32), weight) == order
 
 
-@pytest.mark.parametrize("constant", [0, 60])
-def test_the_score_is_the_sum_of_reciprocal_ranks(constant):
-    # first in one list, against second in both
-    expected = [2, 1] if 2 / (constant + 2) > 1 / (constant + 1) else [1, 2]
-    assert reciprocal_rank_fusion([[1, 2], [3, 2]], constant)[: len(expected)] == expected if constant else True
+def test_without_common_words_meaning_counts_alone():
+    rows, near, none = np.array([1, 2]), np.array([0.1, 0.2], dtype=np.float32), np.zeros(2, dtype=np.float32)
+    assert weighted_fusion(rows, near, none, 0.5) == [2, 1]
+    assert weighted_fusion(rows[:0], near[:0], none[:0], 0.5) == []
 
 
 def test_equal_texts_are_one_with_all_their_places():

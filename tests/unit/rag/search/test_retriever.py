@@ -71,3 +71,21 @@ def test_a_reranker_has_the_last_word(search):
 def test_an_index_of_another_embedding_model_is_refused_with_both_names(snapshot):
     with pytest.raises(InputError, match=r"'fake' \(ffffffff\).*'other' \(00000000\)"):
         Retriever(snapshot, ("other", "0" * 64))
+
+
+def test_scores_are_of_what_is_judged_and_ranks_of_the_whole(snapshot, embedder):
+    retriever = Retriever(snapshot, (embedder.name, embedder.fingerprint))
+    query = Query("install the operator with helm black", judged="black")
+    vector, judged = embedder.embed([query.question, "black"])
+    alone, found = retriever.search(Query(query.question), vector), retriever.search(query, vector, judged)
+    assert [hit.row for hit in found.hits] == [hit.row for hit in alone.hits]
+    assert found.hits[0].score < alone.hits[0].score
+    assert (found.coverage, alone.coverage) == (1.0, pytest.approx(0.7, abs=0.2))
+
+
+def test_the_weight_of_meaning_decides_where_meaning_and_words_differ(snapshot_of, make_chunk, embedder):
+    chunks = [make_chunk("tea tea tea tea tea tea tea tea", "far.md"), make_chunk("green leaves", "near.md")]
+    retriever = Retriever(snapshot_of(chunks), (embedder.name, embedder.fingerprint))
+    vector = embedder.embed(["green leaves"])[0]
+    first = [retriever.search(Query("tea", dense_weight=weight), vector).hits[0].row for weight in (0.0, 1.0)]
+    assert first == [0, 1]

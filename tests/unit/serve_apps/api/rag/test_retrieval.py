@@ -2,9 +2,10 @@ import pytest
 
 from llama_platform.errors import EngineError
 from rag.documents.chunking import Chunk
-from rag.search.query import Hit
+from rag.search.query import Hit, SearchResult
 from route_requests import answer_with, prompt_of
 from serve_apps.api.rag.retrieval import _near_enough
+from serve_apps.config import RagConfig
 
 
 def test_filters_and_modes_reach_the_search(rag):
@@ -77,4 +78,26 @@ def test_the_model_may_write_the_question_anew(make_rag, monkeypatch, tiny_templ
 )
 def test_a_code_that_a_source_holds_is_near_enough(question, near):
     chunk = Chunk("prices.pdf", "prices", "", "A343 19 1115.26 6\n0x80070005 since 1974", 0, 39)
-    assert _near_enough([Hit(chunk, 0, 0.01)], [], 0.2, question) is near
+    assert _near_enough(SearchResult([Hit(chunk, 0, 0.01)]), [], RagConfig(), question) is near
+
+
+@pytest.mark.parametrize(("score", "coverage", "near"), [(0.5, 0.9, True), (0.5, 0.3, False), (0.1, 0.9, False)])
+def test_both_meaning_and_words_may_be_asked_for(score, coverage, near):
+    found = SearchResult([Hit(Chunk("tea.md", "Tea", "", "Green tea.", 0, 10), 0, score)], coverage=coverage)
+    assert _near_enough(found, [], RagConfig(min_coverage=0.5), "tea") is near
+
+
+def test_what_was_said_before_lifts_no_score(rag):
+    """A question that says enough is judged by itself; one that points at what was said is judged with it."""
+    before = [{"role": "user", "content": "How is green tea made?"}, {"role": "assistant", "content": "With water."}]
+
+    def ask(question):
+        return rag.post(
+            "/rag", {"messages": [*before, {"role": "user", "content": question}], "max_new_tokens": 5}
+        ).json()
+
+    foreign = ask("Who won the World Cup?")
+    assert (foreign["in_documents"], rag.searcher.queries[-1].judged) == (False, "Who won the World Cup?")
+    pointing = ask("And how hot must it be?")
+    assert (pointing["in_documents"], rag.searcher.queries[-1].judged) == (True, None)
+    assert 0 < pointing["coverage"] < 1
