@@ -39,15 +39,29 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--micro-batches", type=int, default=12, help="measured in each run")
+    parser.add_argument("--only", choices=["answers", "preferences"], help="one part, to look closer")
     arguments = parser.parse_args()
     model, store, rows = build_inputs()
+    found: dict[str, Measure] = {}
+    missing: list[str] = []
+    if arguments.only != "preferences":
+        found |= measure_answers(model, store, rows, arguments, missing)
+    if arguments.only != "answers":
+        found |= measure_preferences(model, rows, arguments, missing)
+    publish("training", found, ["torch", "transformers", "peft", "deepspeed", "ray", "accelerate"], missing)
+    return 0 if found else 1
+
+
+def measure_answers(
+    model: str, store: Path, rows: Path, arguments: argparse.Namespace, missing: list[str]
+) -> dict[str, Measure]:
+    """Measure training on answers; nothing where losses differ."""
     check = contestant("check", 1, model, rows, 0)
     say(f"loss of six chats: ours {check['ours']:.4f}, transformers {check['transformers']:.4f}")
     if not math.isclose(check["ours"], check["transformers"], rel_tol=5e-3):
         say("the losses differ: nothing is timed")
-        return 1
+        return {}
     runs: dict[str, list[dict[str, float]]] = defaultdict(list)
-    missing: list[str] = []
     for number in range(arguments.rounds):
         runs["gemm"].append(contestant("gemm", 1, model, rows, 0))
         runs[OURS].append(run_job(model, store, arguments.micro_batches))
@@ -64,8 +78,53 @@ def main() -> int:
                 continue
             runs[name].append(run)
             say(f"round {number + 1}: {name:18} {speed(run):7.1f} useful tokens/s")
-    publish("training", measures(runs), ["torch", "transformers", "peft", "deepspeed", "ray", "accelerate"], missing)
-    return 0
+    return measures(runs)
+
+
+def measure_preferences(
+    model: str, rows: Path, arguments: argparse.Namespace, missing: list[str]
+) -> dict[str, Measure]:
+    """Measure direct preference optimization beside TRL's trainer, one process of two threads each."""
+    pairs = build_pairs(rows)
+    check = contestant("dpo_check", 1, model, pairs, 0)
+    say(", ".join(f"{name} {value:.4f}" for name, value in check.items()))
+    for name in ("", " gradient"):
+        if not math.isclose(check[f"ours{name}"], check[f"trl{name}"], rel_tol=2e-2):
+            raise RuntimeError("loss or gradient differ: nothing is timed")
+    runs: dict[str, list[dict[str, float]]] = defaultdict(list)
+    for number in range(arguments.rounds):
+        for name, processes in (("dpo", 1), ("dpo_trl", 1)):
+            runs[name].append(contestant(name, processes, model, pairs, arguments.micro_batches))
+            say(f"round {number + 1}: {name:18} {speed(runs[name][-1]):7.1f} useful tokens/s")
+    ours, theirs = (statistics.median(map(speed, runs[name])) for name in ("dpo", "dpo_trl"))
+    memory = {name: statistics.median(run["memory_mib"] for run in found) for name, found in runs.items()}
+    return {
+        "dpo_vs_trl": Measure(ours / theirs, 1.3, "higher", "ratio", ours, {"trl": theirs}),
+        "dpo_memory_vs_trl": Measure(
+            memory["dpo"] / memory["dpo_trl"], 1, "lower", "ratio", memory["dpo"], {"trl, MiB": memory["dpo_trl"]}
+        ),
+    }
+
+
+def build_pairs(rows: Path) -> Path:
+    """Write the chats once more with a second answer each, the words of the first in another order; return the file."""
+    import datasets
+
+    path, generator = CACHE / "training-pairs.parquet", np.random.default_rng(1)
+
+    def paired(row: dict[str, Any]) -> dict[str, Any]:
+        ids, start = row["input_ids"], row["trained"].index(True)
+        other = [*generator.permutation(ids[start:-1]).tolist(), ids[-1]]
+        return {
+            "input_ids": ids, "trained": row["trained"],
+            "rejected_input_ids": ids[:start] + other, "rejected_trained": row["trained"],
+            "length": 2 * len(ids), "num_trained": 1,
+            "prompt_ids": ids[:start], "chosen_ids": ids[start:], "rejected_ids": other,
+        }  # fmt: skip
+
+    if not path.exists():
+        datasets.Dataset.from_parquet(str(rows)).map(paired).to_parquet(str(path))
+    return path
 
 
 def measures(runs: dict[str, list[dict[str, float]]]) -> dict[str, Measure]:
@@ -182,7 +241,7 @@ def compose_chats(template: Any) -> list[dict[str, str]]:
 def contestant(name: str, processes: int, model: str, rows: Path, count: int) -> dict[str, float]:
     """Run a contestant and return what it prints."""
     launcher = [sys.executable, "-m"]
-    if processes > 1 or name == "torchrun":
+    if processes > 1 or name in ("torchrun", "dpo"):
         launcher += ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
     command = [*launcher, "benchmarks.training_contestants", name, model, str(rows), str(count)]
     environment = quiet_environment() | {"OMP_NUM_THREADS": str(2 // processes)}

@@ -17,6 +17,7 @@ import torch
 
 LORA = {"r": 64, "lora_alpha": 16, "lora_dropout": 0.1, "target_modules": ["q_proj", "v_proj"]}
 BATCH, ACCUMULATION, WARM_UP = 4, 4, 1
+BETA = 0.1
 
 
 def main() -> None:
@@ -29,6 +30,9 @@ def main() -> None:
         "check": lambda: check_losses(model, dataset),
         "torchrun": lambda: run_ours(model, dataset, count),
         "trl": lambda: run_trainer("trl", model, dataset, count),
+        "dpo_check": lambda: check_preferences(model, dataset),
+        "dpo": lambda: run_ours(model, dataset, count, BETA),
+        "dpo_trl": lambda: run_trainer("dpo_trl", model, dataset, count),
         "hf": lambda: run_trainer("hf", model, dataset, count),
         "hf_grouped": lambda: run_trainer("hf_grouped", model, dataset, count),
         "hf_512": lambda: run_trainer("hf_512", model, dataset, count),
@@ -103,8 +107,34 @@ def check_losses(model: str, dataset: Path) -> dict[str, float]:
     return {"ours": ours / counted, "transformers": theirs}
 
 
-def run_ours(model: str, dataset: Path, count: int) -> dict[str, float]:
-    """Run the platform's step under torch.distributed alone."""
+def check_preferences(model: str, dataset: Path) -> dict[str, float]:
+    """Return the mean DPO loss of some pairs, and the norm of its gradient, by our packed step and by TRL's trainer."""
+    from llama_platform.training.batching.batches import collate_rows
+    from llama_platform.training.step import prepare_for_training
+
+    rows, found = load_rows(dataset), {}
+    first = [rows[index] for index in range(4)]
+    for name in ("trl", "ours"):
+        adapted = lora_model(model)
+        torch.manual_seed(1)
+        for key, parameter in adapted.named_parameters():
+            if "lora_B" in key:
+                torch.nn.init.normal_(parameter, std=0.02)
+        if name == "trl":
+            trainer = _dpo_trainer(adapted, rows, TRAINER_SETTINGS | {"max_steps": 1})
+            loss = trainer.compute_loss(adapted.eval(), trainer.data_collator(first))
+        else:
+            module = prepare_for_training(adapted, gradient_checkpointing=False, packed=True, beta=BETA).eval()
+            loss = module(**collate_rows(first, 0, packed=True)) / len(first)
+        loss.backward()
+        gradients = [p.grad.float() for p in adapted.parameters() if p.grad is not None]
+        found[name] = loss.item()
+        found[f"{name} gradient"] = float(torch.nn.utils.get_total_norm(gradients))
+    return found
+
+
+def run_ours(model: str, dataset: Path, count: int, beta: float | None = None) -> dict[str, float]:
+    """Run the platform's step under torch.distributed alone; with `beta`, on pairs."""
     import torch.distributed as dist
 
     from llama_platform.training.batching.batches import TrainingData
@@ -118,7 +148,7 @@ def run_ours(model: str, dataset: Path, count: int) -> dict[str, float]:
     training = TrainingConfig(
         use_gpu=False, workers=world, micro_batch_size=BATCH, accumulation_steps=ACCUMULATION, zero_stage=2
     )
-    module = prepare_for_training(lora_model(model), gradient_checkpointing=False, packed=True)
+    module = prepare_for_training(lora_model(model), gradient_checkpointing=False, packed=True, beta=beta)
     memory = MemoryAboveModel()
     step = TrainingStep(start_engine(module, training, ACCUMULATION), torch.device("cpu"), seed=0)
     size = BATCH * ACCUMULATION * world
@@ -173,8 +203,8 @@ def run_trainer(name: str, model: str, dataset: Path, count: int) -> dict[str, f
         "gradient_accumulation_steps": accumulation,
         "max_steps": WARM_UP + max(1, count // (accumulation * world)),
     }
-    if name == "trl":
-        trainer = _trl_trainer(peft_model, rows, common)
+    if name in ("trl", "dpo_trl"):
+        trainer = (_trl_trainer if name == "trl" else _dpo_trainer)(peft_model, rows, common)
         collator = trainer.data_collator
     else:
         strategy = "group_by_length" if name == "hf_grouped" else "random"
@@ -227,6 +257,22 @@ def _trl_trainer(model: Any, rows: Any, common: dict[str, Any]) -> Any:
     tokenizer = AutoTokenizer.from_pretrained(model.get_base_model().config._name_or_path)
     arguments = SFTConfig(**common | {"remove_unused_columns": True}, packing=True, max_length=512, loss_type="nll")
     return SFTTrainer(model, arguments, train_dataset=labelled, processing_class=tokenizer)
+
+
+def _dpo_trainer(model: Any, rows: Any, common: dict[str, Any]) -> Any:
+    from transformers import AutoTokenizer
+    from trl import DPOConfig, DPOTrainer
+
+    class WithIds(DPOTrainer):
+        """Takes pairs that are tokenized already, as ours does."""
+
+        def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
+            return dataset
+
+    columns = ["prompt_ids", "chosen_ids", "rejected_ids"]
+    tokenizer = AutoTokenizer.from_pretrained(model.get_base_model().config._name_or_path)
+    arguments = DPOConfig(**common, beta=BETA, max_length=None)
+    return WithIds(model, args=arguments, train_dataset=rows.select_columns(columns), processing_class=tokenizer)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def weighted_fusion(
         rows: int64 [candidates].
         near: float32 [candidates], cosine of the question and each; below 0 counts as 0.
         words: float32 [candidates], BM25 scores.
-        weight: of the cosine, from 0 to 1.
+        weight: weight of the cosine, from 0 to 1.
     """
     best = float(words.max(initial=0)) or 1.0
     scores = weight * np.maximum(near, 0) + (1 - weight) * words / best

@@ -19,7 +19,7 @@ class DataConfig(Config):
     """Files, folders, and `s3://` objects or prefixes."""
     exclude: tuple[str, ...] = ()
     """Patterns of paths within folders and prefixes that are left out, such as `*/old/*` or `*.txt`."""
-    format: Literal["auto", "sharegpt", "messages", "alpaca", "pairs", "text"] = "auto"
+    format: Literal["auto", "preferences", "sharegpt", "messages", "alpaca", "pairs", "text"] = "auto"
     """`auto` judges each file by its first records."""
     chat_break: ChatBreak = "two_empty_lines"
     """What parts the chats of a tagged text file, besides lines of `---` and system turns: with `one_empty_line`, each

@@ -15,7 +15,13 @@ from llama_platform.data.checks.doctor import CheckedChat, Finding, examine
 from llama_platform.data.checks.near_duplicates import signature
 from llama_platform.data.checks.policies import Action
 from llama_platform.data.config import DataConfig
-from llama_platform.data.reading.formats import FormatName, detect_format, parse_chat, unread_content
+from llama_platform.data.reading.formats import (
+    FormatName,
+    detect_format,
+    parse_chat,
+    parse_preference,
+    unread_content,
+)
 from llama_platform.data.reading.records import EMPTY_LINE, BrokenRecord, Record, read_records
 from llama_platform.data.reading.sources import SourceFile
 from llama_platform.errors import InputError
@@ -51,10 +57,14 @@ class Examined:
     num_tokens: int = 0
     num_trained_tokens: int = 0
     signature: bytes = b""
+    rejected: str | None = None
+    """The worse answer to the same chat; None where there is none."""
 
     def key(self) -> bytes:
         """Return a digest that is equal for chats of equal text."""
         texts = [[m.role, m.content] for m in self.messages or []]
+        if self.rejected is not None:
+            texts.append(["rejected", self.rejected])
         return hashlib.sha256(json.dumps(texts, ensure_ascii=False).encode()).digest()
 
 
@@ -127,8 +137,12 @@ def _examine(record: RawRecord, config: DataConfig, template: PromptTemplate) ->
     if record.problem or record.form is None:
         chat.report(record.kind, getattr(config.policies, record.kind), record.problem)
         return Examined(record.form, record.where, chat.findings)
+    rejected: str | None = None
     try:
-        chat.messages = parse_chat(record.value, record.form)
+        if record.form == "preferences":
+            chat.messages, rejected = parse_preference(record.value)
+        else:
+            chat.messages = parse_chat(record.value, record.form)
     except InputError as error:
         chat.report("malformed", config.policies.malformed, str(error))
     for kind, problem in unread_content(record.value, record.form) if chat.messages else ():
@@ -136,11 +150,49 @@ def _examine(record: RawRecord, config: DataConfig, template: PromptTemplate) ->
     if isinstance(record.value, str) and EMPTY_LINE.search(record.value) and config.chat_break == "two_empty_lines":
         problem = "exchanges with an empty line between them are one chat; data.chat_break=one_empty_line parts them"
         chat.report("empty_lines", config.policies.empty_lines, problem)
+    if rejected is not None and chat.messages is not None:
+        return _examine_pair(record, chat, rejected, config, template)
     examine(chat, config.policies, config.quality, config.phone_region)
     sizes = _fit(chat, config, template)
     if chat.messages is None:
         return Examined(record.form, record.where, chat.findings)
     return Examined(record.form, record.where, chat.findings, chat.messages, *sizes, signature(chat.messages))
+
+
+def _examine_pair(
+    record: RawRecord, chat: CheckedChat, rejected: str, config: DataConfig, template: PromptTemplate
+) -> Examined:
+    """Examine a chat with each of its answers; what is wrong with one takes both along, and nothing is cut."""
+    assert chat.messages is not None
+    config = config.model_copy(
+        update={
+            "train_on": "last_answer",
+            "policies": config.policies.model_copy(update={"too_long": _drop_or(config.policies.too_long)}),
+        }
+    )
+    other = CheckedChat([*chat.messages[:-1], replace(chat.messages[-1], content=rejected)], record.where)
+    sizes = []
+    for one in (chat, other):
+        examine(one, config.policies, config.quality, config.phone_region)
+        sizes.append(_fit(one, config, template))
+    known = {(finding.kind, finding.problem) for finding in chat.findings}
+    chat.findings += [found for found in other.findings if (found.kind, found.problem) not in known]
+    if chat.messages is None or other.messages is None:
+        return Examined(record.form, record.where, chat.findings)
+    problem = ""
+    if [m.content for m in chat.messages[:-1]] != [m.content for m in other.messages[:-1]]:
+        problem = "repaired, 'chosen' and 'rejected' are answers to different chats"
+    elif chat.messages[-1].content == other.messages[-1].content:
+        problem = "'chosen' and 'rejected' are the same"
+    if problem:
+        chat.report("untrainable", config.policies.untrainable, problem)
+        return Examined(record.form, record.where, chat.findings)
+    total, trained = (sum(size[place] for size in sizes) for place in (0, 1))
+    texts = [*chat.messages, other.messages[-1]]
+    return Examined(
+        record.form, record.where, chat.findings, chat.messages, total, trained, signature(texts),
+        other.messages[-1].content,
+    )  # fmt: skip
 
 
 def _with_loss(messages: list[Message], train_on: str) -> Iterator[Message]:

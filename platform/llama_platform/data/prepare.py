@@ -34,8 +34,10 @@ SCHEMA = pa.schema(
         ("num_tokens", pa.int32()),
         ("num_trained_tokens", pa.int32()),
         ("source", pa.string()),
+        ("rejected", pa.string()),
     ]
 )
+"""Of the scratch file; `rejected` is in a dataset's files only where all of its chats have a worse answer, too."""
 
 
 @dataclass(slots=True)
@@ -46,6 +48,8 @@ class _Kept:
     """Where in [0, 1) the split's hash puts them."""
     tokens: "array[int]" = field(default_factory=lambda: array("i"))
     trained: "array[int]" = field(default_factory=lambda: array("i"))
+    rejected: int = 0
+    """Chats with a worse answer beside their own."""
     turns: "array[int]" = field(default_factory=lambda: array("i"))
     wheres: list[str] = field(default_factory=list)
     answers: "list[array[int]]" = field(default_factory=list)
@@ -108,8 +112,9 @@ def prepare(
             findings=log.summary(),
             prompt=PromptIdentity(template.style, template.fingerprint()),
             train_on=config.train_on,
+            preferences=_are_preferences(kept),
         )
-        _write_sides(spool, sides, folder)
+        _write_sides(spool, sides, folder, report.preferences)
         write_report(report, _distributions(kept, sides), folder, template, config.max_tokens)
         log.refuse()
         _refuse_too_few(report)
@@ -168,6 +173,7 @@ def _is_new(
     kept.near += [(len(kept.tokens), number, share) for number, share in near]
     kept.places.append(place_of(key, config.seed))
     kept.tokens.append(chat.num_tokens)
+    kept.rejected += chat.rejected is not None
     kept.trained.append(chat.num_trained_tokens)
     kept.turns.append(sum(m.role != "system" for m in chat.messages or []))
     kept.wheres.append(chat.where)
@@ -218,22 +224,38 @@ def _row(chat: Examined) -> dict[str, Any]:
         "num_tokens": chat.num_tokens,
         "num_trained_tokens": chat.num_trained_tokens,
         "source": chat.where,
+        "rejected": chat.rejected,
     }
 
 
-def _write_sides(spool: Path, sides: Sequence[str | None], folder: Path) -> None:
+def _write_sides(spool: Path, sides: Sequence[str | None], folder: Path, preferences: bool) -> None:
     start = 0
+    schema = SCHEMA if preferences else SCHEMA.remove(SCHEMA.get_field_index("rejected"))
     with (
-        pq.ParquetWriter(folder / "train.parquet", SCHEMA) as train,
-        pq.ParquetWriter(folder / "eval.parquet", SCHEMA) as held_out,
+        pq.ParquetWriter(folder / "train.parquet", schema) as train,
+        pq.ParquetWriter(folder / "eval.parquet", schema) as held_out,
     ):
-        for batch in pq.ParquetFile(spool).iter_batches():
+        for batch in pq.ParquetFile(spool).iter_batches(columns=schema.names):
             here = sides[start : start + len(batch)]
             for name, writer in (("train", train), ("eval", held_out)):
                 chosen = batch.filter(pa.array([side == name for side in here]))
                 if len(chosen):
                     writer.write_batch(chosen)
             start += len(batch)
+
+
+def _are_preferences(kept: _Kept) -> bool:
+    """Return whether the chats are preferences.
+
+    Raises:
+        InputError: some are and some are not.
+    """
+    if 0 < kept.rejected < len(kept.tokens):
+        raise InputError(
+            f"{kept.rejected} of {len(kept.tokens)} chats have a chosen and a rejected answer: prepare preferences and "
+            "other chats as two datasets"
+        )
+    return kept.rejected > 0
 
 
 def _tokens(kept: _Kept, sides: Sequence[str | None], side: Side) -> TokenCounts:

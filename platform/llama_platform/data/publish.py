@@ -50,6 +50,7 @@ def publish_dataset(
             "prompt_fingerprint": report.prompt.fingerprint,
             "chats": report.as_json()["chats"],
             "tokens": report.as_json()["tokens"],
+            **({"preferences": True} if report.preferences else {}),
             "settings": data.model_dump(mode="json", exclude={"sources", "report_folder", "ray_above_mib"}),
         }
         return repository.publish("dataset", data.name, folder, lineage), report

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -25,20 +26,29 @@ class TokenizedRow(TypedDict):
     """Whether each token counts in the loss."""
 
 
-def load_tokenized(file: Path, template: PromptTemplate, cache: Path) -> Any:
+class TokenizedPair(TokenizedRow):
+    """Two tokenized chats that differ in their last answer; the row's own is the one with the better answer."""
+
+    rejected_input_ids: list[int]
+    rejected_trained: list[bool]
+
+
+def load_tokenized(file: Path, template: PromptTemplate, cache: Path, *, pairs: bool = False) -> Any:
     """Return a `datasets.Dataset` with `input_ids`, `trained`, `length` and `num_trained` for every chat of a file.
 
+    With `pairs`, rows are TokenizedPair; `length` is of both chats, and `num_trained` 1: the loss is a mean over pairs.
     The result is memory-mapped, and cached by the file's content and the prompt fingerprint.
 
     Args:
         file: `train.parquet` or `eval.parquet` of a dataset artifact; it lies in a folder named by its digest.
         template: renders and tokenizes.
         cache: folder for the results, shared by the node.
+        pairs: whether preferences are read; the file must have them.
     """
     import datasets
 
     datasets.disable_progress_bars()
-    identity = f"{LAYOUT}/{file.parent.name}/{file.name}/{template.fingerprint()}"
+    identity = f"{LAYOUT}/{file.parent.name}/{file.name}/{template.fingerprint()}{'/pairs' if pairs else ''}"
     fingerprint = hashlib.sha256(identity.encode()).hexdigest()[:32]
     folder = cache / fingerprint
     folder.mkdir(parents=True, exist_ok=True)
@@ -46,6 +56,17 @@ def load_tokenized(file: Path, template: PromptTemplate, cache: Path) -> Any:
 
     def tokenize(row: dict[str, Any]) -> dict[str, Any]:
         tokens = template.encode_chat([Message(**message) for message in row["messages"]])
+        if pairs:
+            *before, last = [Message(**message) for message in row["messages"]]
+            other = template.encode_chat([*before, replace(last, content=row["rejected"])])
+            return {
+                "input_ids": tokens.input_ids,
+                "trained": tokens.trained,
+                "rejected_input_ids": other.input_ids,
+                "rejected_trained": other.trained,
+                "length": len(tokens.input_ids) + len(other.input_ids),
+                "num_trained": 1,
+            }
         sizes = {"length": len(tokens.input_ids), "num_trained": sum(tokens.trained[1:])}
         return {"input_ids": tokens.input_ids, "trained": tokens.trained, **sizes}
 

@@ -45,6 +45,10 @@ class TrainingConfig(Config):
     batching: Batching = "packed"
     """`packed` puts chats one after the other without padding or attention between them; `grouped` pads chats of like
     length together; `padded` pads them as they come. The loss is the same."""
+    objective: Literal["sft", "dpo"] = "sft"
+    """`sft` learns the answers; `dpo` learns to prefer chosen answers to rejected ones, from a dataset with both."""
+    beta: Annotated[float, Field(gt=0)] = 0.1
+    """Of `dpo`: how much it costs to leave the base; larger stays nearer to it."""
     epochs: Annotated[float, Field(gt=0)] = 3
     """Passes over the dataset."""
     max_steps: Positive | None = None

@@ -15,10 +15,11 @@ from llama_platform.training.batching.sampler import dropout_seed
 from llama_platform.training.objectives.answer_loss import AnswerLoss
 from llama_platform.training.objectives.packed_attention import use_packed_attention
 from llama_platform.training.objectives.packed_dropout import use_packed_dropout
+from llama_platform.training.objectives.preference_loss import PreferenceLoss
 
 
 def prepare_for_training(
-    model: Any, *, gradient_checkpointing: bool, packed: bool, device: torch.device = CPU
+    model: Any, *, gradient_checkpointing: bool, packed: bool, device: torch.device = CPU, beta: float | None = None
 ) -> AnswerLoss:
     """Return the loss module of a LoRA model, in training mode.
 
@@ -27,6 +28,7 @@ def prepare_for_training(
         gradient_checkpointing: recompute activations in the backward pass.
         packed: whether its batches will be packed rows.
         device: what it will be trained on; it may not be there yet.
+        beta: weight of the reference in direct preference optimization; None to train on answers.
     """
     if device.type == "cpu":
         use_packed_dropout(model)
@@ -36,7 +38,7 @@ def prepare_for_training(
     if gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.enable_input_require_grads()
-    return AnswerLoss(model).train()
+    return (AnswerLoss(model) if beta is None else PreferenceLoss(model, beta)).train()
 
 
 MAX_SCALES = 40
@@ -66,13 +68,13 @@ class TrainingStep:
     def run(
         self, step: int, batches: Mapping[int, Batch], count: int, trained_tokens: int, learning_rate: float
     ) -> torch.Tensor:
-        """Do one optimizer step; return this worker's part of the summed negative log-likelihood, a float32 scalar.
+        """Do one optimizer step; return this worker's part of the summed loss, a float32 scalar.
 
         Args:
             step: from 0.
             batches: this worker's collated micro-batches by their number within the step.
             count: micro-batches of the step on all workers.
-            trained_tokens: tokens in the loss of this step on all workers; the loss is the mean over them.
+            trained_tokens: tokens, or pairs, in the loss of this step on all workers; the loss is the mean over them.
             learning_rate: learning rate of this step.
 
         Where float16 gradients overflow, DeepSpeed leaves the weights alone and lowers the scale of the loss: the step

@@ -23,8 +23,8 @@ from llama_platform.errors import InputError
 from llama_platform.models.prompt import Message, Role
 from llama_platform.models.tool_chat import ToolTurn, plain_chat
 
-FormatName = Literal["sharegpt", "messages", "alpaca", "pairs", "text"]
-FORMATS: tuple[FormatName, ...] = ("sharegpt", "messages", "alpaca", "pairs", "text")
+FormatName = Literal["preferences", "sharegpt", "messages", "alpaca", "pairs", "text"]
+FORMATS: tuple[FormatName, ...] = ("preferences", "sharegpt", "messages", "alpaca", "pairs", "text")
 PAIR_KEYS = (("input", "output"), ("prompt", "completion"), ("prompt", "response"), ("question", "answer"))
 ALPACA_ANSWERS = ("output", "response")
 SYSTEM_KEYS = ("system", "system_prompt")
@@ -36,6 +36,7 @@ FACT_KEYS = frozenset(
 )
 """Facts of a record or turn, which are never trained on."""
 _CHAT_KEYS: Mapping[str, frozenset[str]] = {
+    "preferences": frozenset({"prompt", "question", "messages", "chosen", "rejected", *SYSTEM_KEYS, *LISTS}),
     "sharegpt": frozenset({"conversations", *SYSTEM_KEYS, *LISTS}),
     "messages": frozenset({"messages", *SYSTEM_KEYS, *LISTS}),
     "alpaca": frozenset({"instruction", "input", "context", *ALPACA_ANSWERS, "history", *SYSTEM_KEYS}),
@@ -73,6 +74,8 @@ def detect_format(record: Record) -> FormatName:
         return "text"
     if not isinstance(value, dict):
         raise InputError(f"{record.where}: unknown format: a record is a {type(value).__name__}, not an object")
+    if "chosen" in value and "rejected" in value:
+        return "preferences"
     if isinstance(value.get("conversations"), list):
         return "sharegpt"
     if isinstance(value.get("messages"), list):
@@ -96,6 +99,8 @@ def parse_chat(value: Any, form: FormatName) -> list[Message]:
     if form == "text":
         return _parse_tagged(value if isinstance(value, str) else _text(_object(value), "text"))
     record = _object(value)
+    if form == "preferences":
+        return parse_preference(record)[0]
     if form in ("sharegpt", "messages"):
         turns = record.get("conversations" if form == "sharegpt" else "messages")
         if not isinstance(turns, list) or not turns:
@@ -113,6 +118,37 @@ def parse_chat(value: Any, form: FormatName) -> list[Message]:
     parts = [_text(record, "context") if record.get("context") else "", _text(record, question_key)]
     question = "\n\n".join(part for part in parts if part.strip())
     return [*_system(record), Message("user", question), Message("assistant", _text(record, answer_key))]
+
+
+def parse_preference(value: Any) -> tuple[list[Message], str]:
+    """Return (chat that ends with the chosen answer, the rejected answer) of a record with two answers.
+
+    `chosen` and `rejected` are texts, or turns; the turns before them stand under `prompt`, `question` or `messages`,
+    or at the beginning of both.
+
+    Raises:
+        InputError: there are no two answers to one chat.
+    """
+    record = _object(value)
+    before = [ToolTurn("system", message.content) for message in _system(record)]
+    key = next((key for key in ("prompt", "question", "messages") if record.get(key)), None)
+    asked = [] if key is None else _turns(record[key], "user", key)
+    chosen, rejected = (_turns(record.get(key), "assistant", key) for key in ("chosen", "rejected"))
+    if chosen[:-1] != rejected[:-1]:
+        raise InputError("'chosen' and 'rejected' are answers to different chats")
+    if {chosen[-1].role, rejected[-1].role} != {"assistant"} or rejected[-1].calls:
+        raise InputError("'chosen' and 'rejected' must end with an answer")
+    repeated = len(asked) if chosen[: len(asked)] == asked else 0
+    return plain_chat([*before, *asked, *chosen[repeated:]], read_tools(record)), rejected[-1].content
+
+
+def _turns(value: Any, role: Literal["user", "assistant"], key: str) -> list[ToolTurn]:
+    """Return the turns of a text or of a list."""
+    if isinstance(value, str):
+        return [ToolTurn(role, value)]
+    if not isinstance(value, list) or not value:
+        raise InputError(f"'{key}' is neither a text nor a list of turns")
+    return name_results([_parse_turn(turn, number) for number, turn in enumerate(value, 1)], value)
 
 
 def unread_content(value: Any, form: FormatName) -> Iterator[tuple[Unread, str]]:

@@ -70,8 +70,12 @@ class DatasetReport:
     prompt: PromptIdentity
     train_on: str
     """What counts in the loss: `answers`, `last_answer` or `everything`."""
+    preferences: bool = False
+    """Whether each chat has a worse answer beside its own; tokens are those of both."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return JSON values; a bound on chats only where it was reached."""
+        """Return JSON values; a bound on chats and preferences only where there are any."""
         values: dict[str, Any] = TypeAdapter(DatasetReport).dump_python(self, mode="json", exclude_none=True)
+        if not self.preferences:
+            del values["preferences"]
         return values

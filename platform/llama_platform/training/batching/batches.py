@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from llama_platform.data.packing import Batch, balanced_bins, pack
-from llama_platform.data.tokenize import TokenizedRow, collate
+from llama_platform.data.tokenize import TokenizedPair, TokenizedRow, collate
 from llama_platform.training.batching.sampler import Batching, micro_batches, step_chats
 
 
@@ -65,8 +65,21 @@ class TrainingData:
 
 
 def collate_rows(rows: Sequence[TokenizedRow], pad_token_id: int, packed: bool) -> Batch:
-    """Return chats as one packed row, or as padded rows."""
-    return pack(rows) if packed else collate(rows, pad_token_id)
+    """Return chats as one packed row, or as padded rows; the two of a pair stand behind one another."""
+    chats = [chat for row in rows for chat in _chats_of(row)]
+    return pack(chats) if packed else collate(chats, pad_token_id)
+
+
+def _chats_of(row: TokenizedRow | TokenizedPair) -> list[TokenizedRow]:
+    rejected: Any = row
+    chats = [TokenizedRow(input_ids=row["input_ids"], trained=row["trained"])]
+    if "rejected_input_ids" in row:
+        chats.append(TokenizedRow(input_ids=rejected["rejected_input_ids"], trained=rejected["rejected_trained"]))
+    return chats
+
+
+def _length(row: TokenizedRow) -> int:
+    return sum(len(chat["input_ids"]) for chat in _chats_of(row))
 
 
 def eval_batches(rows: Sequence[TokenizedRow], batch_size: int, pad_token_id: int, packed: bool) -> Iterator[Batch]:
@@ -79,9 +92,9 @@ def eval_batches(rows: Sequence[TokenizedRow], batch_size: int, pad_token_id: in
         packed: whether chats share one row instead of being padded.
     """
     if packed:
-        bins = balanced_bins([len(row["input_ids"]) for row in rows], -(-len(rows) // batch_size))
-        yield from (pack([rows[index] for index in chosen]) for chosen in bins)
+        bins = balanced_bins([_length(row) for row in rows], -(-len(rows) // batch_size))
+        yield from (collate_rows([rows[index] for index in chosen], pad_token_id, packed) for chosen in bins)
         return
-    ordered = sorted(rows, key=lambda row: len(row["input_ids"]))
+    ordered = sorted(rows, key=_length)
     for start in range(0, len(ordered), batch_size):
-        yield collate(ordered[start : start + batch_size], pad_token_id)
+        yield collate_rows(ordered[start : start + batch_size], pad_token_id, packed)

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from llama_platform.data.tokenize import IGNORED_LABEL
-from llama_platform.training.objectives.head_loss import head_loss
+from llama_platform.training.objectives.head_loss import head_nll
 
 
 class AnswerLoss(nn.Module):
@@ -19,6 +19,9 @@ class AnswerLoss(nn.Module):
 
     The output head works at trained positions only.
     """
+
+    wins = 0
+    """Of a loss over pairs: how many of them were won outside of training mode, since this was last set to 0."""
 
     def __init__(self, model: Any) -> None:
         """Wrap a `LlamaForCausalLM`, bare or with LoRA."""
@@ -44,7 +47,11 @@ class AnswerLoss(nn.Module):
         """
         where = {"attention_mask": attention_mask} if lengths is None else {"lengths": lengths}
         hidden_NH, targets_N = self._trained_positions(input_ids, labels, position_ids=position_ids, **where)
-        return head_loss(self._llama().lm_head, hidden_NH, targets_N)
+        return head_nll(self._llama().lm_head, hidden_NH, targets_N).sum()
+
+    def counted(self, labels: torch.Tensor, **_: Any) -> torch.Tensor:
+        """Return what the loss of a batch is a sum over, an int64 scalar: the trained tokens."""
+        return (labels[:, 1:] != IGNORED_LABEL).sum()
 
     @torch.inference_mode()
     def score(self, input_ids: torch.Tensor, labels: torch.Tensor, attention_mask: torch.Tensor) -> tuple[float, int]:

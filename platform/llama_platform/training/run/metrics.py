@@ -21,7 +21,7 @@ class StepMetrics:
     steps: int
     """Steps of the whole run."""
     loss: float
-    """Mean negative log-likelihood of the step's trained tokens, in nats."""
+    """Mean negative log-likelihood of the step's trained tokens in nats, or mean loss of its pairs."""
     learning_rate: float
     grad_norm: float
     """Before clipping."""
@@ -35,11 +35,15 @@ class StepMetrics:
     """Read in this step over all workers, padding not counted."""
     step_s: float = 0.0
     """Seconds from the step's first batch to its end, evaluation and checkpoints not counted."""
+    win_rate: float | None = None
+    """Share of the held-out pairs whose chosen answer is preferred, where it was measured."""
 
     def line(self) -> str:
         """Return the progress line."""
         eta = timedelta(seconds=round(self.eta_s))
         held_out = "" if self.eval_loss is None else f"  held-out loss {self.eval_loss:.3f}"
+        if self.win_rate is not None:
+            held_out += f"  win rate {self.win_rate:.2f}"
         return (
             f"step {self.step}/{self.steps}  loss {self.loss:.3f}  lr {self.learning_rate:.1e}  "
             f"{self.tokens_per_s:,.0f} tokens/s  ETA {eta}{held_out}"

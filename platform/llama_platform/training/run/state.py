@@ -14,7 +14,10 @@ from llama_platform.training.run.metrics import StepMetrics
 
 def run_identity(config: FinetuneConfig, dataset: ArtifactVersion, template: PromptTemplate) -> str:
     """Return a digest of what a run is of; checkpoints of another cannot be continued."""
-    parts = (dataset.digest, config.base, config.lora, template.fingerprint(), config.training.seed)
+    training = config.training
+    parts: tuple[Any, ...] = (dataset.digest, config.base, config.lora, template.fingerprint(), training.seed)
+    if training.objective != "sft":  # runs that are older than other objectives stay what they are
+        parts += (training.objective, training.beta)
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
@@ -32,6 +35,8 @@ class TrainerState:
     evaluations_without_gain: int = 0
     tokens: int = 0
     eval_loss: float | None = None
+    win_rate: float | None = None
+    """Share of the held-out pairs whose chosen answer is preferred; None of runs on answers."""
     stopped_early: bool = False
     loss_scale: float | None = None
     """What float16 losses are multiplied with; None in wider types."""

@@ -272,9 +272,15 @@ def _check_dataset(
     config: FinetuneConfig, dataset: ArtifactVersion, manifest: Manifest, template: PromptTemplate
 ) -> None:
     check_dataset(dataset, manifest, template.fingerprint())
+    if config.training.objective == "dpo" and not manifest.metadata.get("preferences"):
+        raise InputError(
+            f"dataset {dataset.name}@{dataset.version} holds no preferences, which training.objective dpo learns from: "
+            "prepare it from records with 'chosen' and 'rejected', or set training.objective sft"
+        )
     sides = manifest.metadata.get("tokens", {}).values()
     longest, positions = max((side["longest"] for side in sides), default=0), max_positions(config.base)
-    if positions is not None and longest > positions:
+    chats = 2 if manifest.metadata.get("preferences") else 1  # counted together, read one by one
+    if positions is not None and longest > positions * chats:
         raise InputError(
             f"dataset {dataset.name}@{dataset.version} has a chat of {longest} tokens, the base reads {positions}: "
             f"prepare it again with --set data.max_tokens={positions}"

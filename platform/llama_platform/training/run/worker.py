@@ -139,7 +139,9 @@ class FinetuneWorker:
         while self.state.step < self.steps and not (self.state.stopped_early or stopped):
             metrics, stopped = self._step(timer)
             gained = self._evaluate() if self._evaluation_is_due() else None
-            self._report(replace(metrics, eval_loss=None if gained is None else self.state.eval_loss))
+            if gained is not None:
+                metrics = replace(metrics, eval_loss=self.state.eval_loss, win_rate=self.state.win_rate)
+            self._report(metrics)
             last = self.state.step == self.steps or self.state.stopped_early or stopped
             if last or gained or self.state.step % self.config.training.checkpoint_every == 0:
                 self._checkpoint(None if gained is None else self.state.eval_loss)
@@ -161,6 +163,7 @@ class FinetuneWorker:
             gradient_checkpointing=training.gradient_checkpointing,
             packed=self.packed,
             device=self.device,
+            beta=training.beta if training.objective == "dpo" else None,
         )
         self.engine = start_engine(module, training, accumulation_steps)
         self._train = TrainingStep(self.engine, self.device, training.seed)
@@ -182,8 +185,9 @@ class FinetuneWorker:
             self._control.post.remote(self.state.unlogged)
 
     def _rows(self, file: str) -> Any:
+        pairs = self.config.training.objective == "dpo"
         with self.repository.fetched(self.dataset) as folder:
-            return load_tokenized(folder / file, self.template, self.config.store.tokenized())
+            return load_tokenized(folder / file, self.template, self.config.store.tokenized(), pairs=pairs)
 
     def _step(self, timer: StepTimer) -> tuple[StepMetrics, bool]:
         """Do a step; return what it measured, and whether all workers are to end after it."""
@@ -237,14 +241,17 @@ class FinetuneWorker:
         """Measure the held-out loss; return whether it is the lowest so far."""
         batches = self._held_out_batches
         self.engine.eval()
-        sums = torch.zeros(2, device=self.device)
+        module = self.engine.module
+        module.wins = 0
+        sums = torch.zeros(3, device=self.device)
         for start in range(0, len(batches), self.world):
             # Every worker makes the same number of passes: with ZeRO 3 each pass is collective.
             batch = dict(batches[min(start + self.rank, len(batches) - 1)])
             if start + self.rank >= len(batches):
                 batch["labels"] = torch.full_like(batch["labels"], IGNORED_LABEL)
             sums[0] += self.engine(**to_device(batch, self.device)).float()
-            sums[1] += (batch["labels"][:, 1:] != IGNORED_LABEL).sum()
+            sums[1] += module.counted(**batch)
+        sums[2] = module.wins
         self.engine.train()
         dist.all_reduce(sums)
         # The sums are the same on every worker, and so is what follows from them.
@@ -253,9 +260,10 @@ class FinetuneWorker:
                 f"step {self.state.step}: the held-out loss is not finite; lower training.learning_rate, or train in "
                 "another training.precision"
             )
-        return self.state.add_evaluation(
-            (sums[0] / sums[1].clamp(min=1)).item(), self.config.training.early_stopping_patience
-        )
+        total, count, wins = sums.tolist()
+        if self.config.training.objective == "dpo":
+            self.state.win_rate = wins / max(count, 1)
+        return self.state.add_evaluation(total / max(count, 1), self.config.training.early_stopping_patience)
 
     def _report(self, metrics: StepMetrics) -> None:
         last = metrics.step == self.steps or self.state.stopped_early

@@ -136,7 +136,8 @@ def _make_optimizer_state(engine: Any) -> None:
     device = next(engine.module.parameters()).device
     batch = torch.ones((1, 4), dtype=torch.long, device=device)
     for _ in range(engine.gradient_accumulation_steps()):
-        engine.backward(engine(input_ids=batch, labels=batch, lengths=(4,)) * 0.0)
+        # Two chats, which is a pair, too.
+        engine.backward(engine(input_ids=batch, labels=batch, lengths=(2, 2)) * 0.0)
         engine.step()
 
 

@@ -132,3 +132,10 @@ def test_empty_lines_within_a_tagged_text_are_told(tmp_path, tiny_template):
     parted = config.model_copy(update={"chat_break": "one_empty_line"})
     report = prepare_sources(parted, tiny_template, tmp_path / "parted")
     assert (report.chats.kept, "empty_lines" in report.findings) == (3, False)
+
+
+def test_preferences_and_other_chats_are_two_datasets(tmp_path, tiny_template):
+    pairs = [{"prompt": f"what of {n}?", "chosen": f"{n} is fine", "rejected": "go away"} for n in range(4)]
+    config = write_folder(tmp_path / "both", {"a.jsonl": GOOD[:3], "b.jsonl": pairs})
+    with pytest.raises(InputError, match="4 of 7 chats have a chosen and a rejected answer"):
+        prepare_sources(config, tiny_template, tmp_path / "out")

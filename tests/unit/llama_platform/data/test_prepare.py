@@ -4,6 +4,7 @@ import pytest
 
 from datasets_of_sources import GOOD, chat
 from llama_platform.data.checks.policies import Policies
+from llama_platform.data.tokenize import load_tokenized
 from llama_platform.errors import InputError
 from llama_platform.models.prompt import Message
 
@@ -102,3 +103,40 @@ def test_held_out_answers_that_are_trained_on_are_told(prepare_chats):
     report, _, _ = prepare_chats(*GOOD)
     assert report.held_out_answers_known == 0.0
     assert "known_answers" not in report.findings
+
+
+def preference(number, **changes):
+    return {"prompt": f"what of {number}?", "chosen": f"{number} is fine", "rejected": f"go away, {number}"} | changes
+
+
+def test_preferences_keep_their_worse_answer(prepare_chats, tiny_template):
+    report, rows, folder = prepare_chats(*(preference(n) for n in range(8)))
+    assert report.preferences
+    assert report.chats.kept == 8
+    row = rows["train"][0]
+    *before, last = [Message(**message) for message in row["messages"]]
+    assert row["rejected"].startswith("go away")
+    chats = [tiny_template.encode_chat([*before, Message("assistant", t)]) for t in (last.content, row["rejected"])]
+    assert row["num_tokens"] == sum(len(chat.input_ids) for chat in chats)
+    (tokenized, *_) = load_tokenized(folder / "train.parquet", tiny_template, folder / "cache", pairs=True)
+    assert [tokenized["input_ids"], tokenized["rejected_input_ids"]] == [chat.input_ids for chat in chats]
+    assert [tokenized["trained"], tokenized["rejected_trained"]] == [chat.trained for chat in chats]
+    assert (tokenized["length"], tokenized["num_trained"]) == (row["num_tokens"], 1)
+
+
+def test_what_is_wrong_with_one_answer_takes_both_along(prepare_chats):
+    good = [preference(n) for n in range(4)]
+    report, _, _ = prepare_chats(
+        *good, preference(5, rejected="word " * 80), preference(6, rejected=" "), preference(7, rejected="7 is fine"),
+        policies=Policies(empty_turn="drop", too_long="fix"),
+    )  # fmt: skip
+    assert report.chats.kept == 4
+    assert {kind: found.count for kind, found in report.findings.items() if kind != "near_duplicate"} == {
+        "too_long": 1, "empty_turn": 1, "untrainable": 1,
+    }  # fmt: skip
+
+
+def test_chats_have_no_column_for_what_they_do_not_have(prepare_chats):
+    report, rows, _ = prepare_chats(*GOOD)
+    assert not report.preferences
+    assert "rejected" not in rows["train"][0]

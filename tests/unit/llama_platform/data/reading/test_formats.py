@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from llama_platform.data.reading.formats import detect_format, parse_chat, unread_content
+from llama_platform.data.reading.formats import detect_format, parse_chat, parse_preference, unread_content
 from llama_platform.data.reading.records import read_records
 from llama_platform.data.reading.sources import SourceFile
 from llama_platform.errors import InputError
@@ -175,3 +175,38 @@ def test_a_picture_is_no_text_whatever_its_part_holds():
     turn = {"role": "user", "content": [{"type": "image_url", "image_url": {}, "text": "see"}]}
     with pytest.raises(InputError, match="not 'image_url'"):
         parse_chat({"messages": [turn]}, "messages")
+
+
+CHAT = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
+BAD = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "go away"}]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"prompt": "hi", "chosen": "hello", "rejected": "go away"},
+        {"question": "hi", "chosen": "hello", "rejected": "go away"},
+        {"prompt": CHAT[:1], "chosen": CHAT[1:], "rejected": BAD[1:]},
+        {"chosen": CHAT, "rejected": BAD},
+        {"prompt": "hi", "chosen": CHAT, "rejected": BAD},
+    ],
+)
+def test_preferences(tmp_path, record):
+    (read_back,) = read(tmp_path, json.dumps([record]))
+    assert detect_format(read_back) == "preferences"
+    assert parse_preference(read_back.value) == (PAIR, "go away")
+    assert list(unread_content(record, "preferences")) == []
+
+
+@pytest.mark.parametrize(
+    ("record", "told"),
+    [
+        ({"chosen": CHAT, "rejected": [{"role": "user", "content": "x"}, BAD[1]]}, "different chats"),
+        ({"prompt": "hi", "chosen": CHAT[:1], "rejected": CHAT[:1]}, "end with an answer"),
+        ({"prompt": "hi", "chosen": 5, "rejected": "x"}, "'chosen' is neither"),
+        ({"prompt": "hi", "chosen": [], "rejected": "x"}, "'chosen' is neither"),
+    ],
+)
+def test_what_is_no_preference_is_named(record, told):
+    with pytest.raises(InputError, match=told):
+        parse_preference(record)

@@ -1,6 +1,7 @@
 """Checkpoints hold all that a run needs, and how the work is divided does not change the loss."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,9 @@ SECOND_HALF = slice(10, None)
 ALONE = {
     **{f"zero{stage}": {"stage": stage, "resume": True} for stage in range(4)},
     "dropout": {"stage": 2, "dropout": 0.1, "resume": True},
+    "preferences": {"stage": 2, "beta": 0.1, "resume": True},
+    "preferences padded": {"stage": 0, "beta": 0.1, "batching": "padded"},
+    "preferences zero3": {"stage": 3, "beta": 0.1},
     "grouped": {"stage": 2, "batching": "grouped"},
     "padded": {"stage": 2, "batching": "padded"},
     "offloaded": {"stage": 2, "offload": "optimizer"},
@@ -23,6 +27,7 @@ TOGETHER = {
     "zero2": {"stage": 2},
     "zero3": {"stage": 3},
     "dropout": {"stage": 2, "dropout": 0.1, "resume": True},
+    "preferences": {"stage": 2, "beta": 0.1},
 }
 
 
@@ -54,7 +59,7 @@ def together(tmp_path_factory):
     return train(tmp_path_factory.mktemp("together"), 2, TOGETHER)
 
 
-@pytest.mark.parametrize("name", ["zero0", "zero1", "zero2", "zero3", "dropout", "offloaded zero3"])
+@pytest.mark.parametrize("name", ["zero0", "zero1", "zero2", "zero3", "dropout", "offloaded zero3", "preferences"])
 def test_a_restored_engine_continues_the_same_curve(alone, name):
     assert alone[name]["resumed"] == pytest.approx(alone[name]["whole"][SECOND_HALF], rel=1e-6)
     assert alone[name]["whole"][-1] < alone[name]["whole"][0]
@@ -90,6 +95,12 @@ def test_two_restored_workers_continue_the_same_curve(together):
 
 def test_dropout_changes_the_curve(alone):
     assert alone["dropout"]["whole"][1:] != pytest.approx(alone["zero2"]["whole"][1:], rel=1e-3)
+
+
+@pytest.mark.parametrize("other", ["preferences padded", "preferences zero3"])
+def test_preferences_have_one_curve_too(alone, other):
+    assert alone["preferences"]["whole"][0] == pytest.approx(math.log(2), rel=1e-5)
+    assert alone[other]["whole"] == pytest.approx(alone["preferences"]["whole"], rel=1e-3)
 
 
 @pytest.mark.parametrize("batching", ["grouped", "padded"])

@@ -42,11 +42,12 @@ class Run:
         if weights:
             load_weights(self.model, weights)
         batching = options.get("batching", "packed")
-        module = prepare_for_training(self.model, gradient_checkpointing=False, packed=batching == "packed")
+        beta = options.get("beta")
+        module = prepare_for_training(self.model, gradient_checkpointing=False, packed=batching == "packed", beta=beta)
         accumulation = GLOBAL_BATCH // MICRO_BATCH // world
         self.engine = start_engine(module, training, accumulation)
         self.step = TrainingStep(self.engine, torch.device("cpu"), seed=0)
-        self.data = TrainingData(rows(), 0, MICRO_BATCH, batching, seed=0)
+        self.data = TrainingData(rows() if beta is None else pairs(), 0, MICRO_BATCH, batching, seed=0)
 
     def train(self, first, last):
         losses, self.norms = [], []
@@ -70,6 +71,18 @@ def rows():
         trained = [place >= len(ids) // 2 for place in range(len(ids))]
         chats.append({"input_ids": ids, "trained": trained, "length": len(ids), "num_trained": sum(trained[1:])})
     return datasets.Dataset.from_list(chats)
+
+
+def pairs():
+    """Return the same chats, each with the tokens of its answer the other way round as the worse one."""
+
+    def paired(row):
+        start = row["trained"].index(True)
+        other = row["input_ids"][:start] + row["input_ids"][start:][::-1]
+        sizes = {"length": 2 * len(other), "num_trained": 1}
+        return {"rejected_input_ids": other, "rejected_trained": row["trained"], **sizes}
+
+    return rows().map(paired)
 
 
 def curves(options, rank, world):
