@@ -136,6 +136,8 @@ class TenantConfig(Config):
     """How much each of its keys may use that has no limits of its own."""
     weight: Annotated[float, Field(gt=0, le=1000)] = 1
     """How much of the engines it may have, compared with others, while there is not enough for all."""
+    keep_conversations: bool = False
+    """Whether its conversations are kept to be learned from, where `feedback.enabled`."""
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
     """Requests of tenants with a larger one are begun first, whatever the weights."""
 
@@ -220,6 +222,16 @@ class RagConfig(Config):
     tells of them all the same."""
 
 
+class FeedbackConfig(Config):
+    """Conversations that adapters may learn from, and `POST /feedback` about them."""
+
+    enabled: bool = False
+    """Whether conversations are kept at all: those of tenants that agree (`tenants.*.keep_conversations`), and of
+    requests that ask for it with the header `X-Keep-Conversation: true`; with `false` none is kept."""
+    expire_days: Annotated[int, Field(ge=1)] = 90
+    """Days that conversations are kept."""
+
+
 class CorsConfig(Config):
     """Pages of other hosts that may ask from a browser."""
 
@@ -271,6 +283,8 @@ class AppConfig(Config):
     """What must not be asked, found or answered."""
     audit: AuditConfig = AuditConfig()
     """The audit trail."""
+    feedback: FeedbackConfig = FeedbackConfig()
+    """Conversations that adapters may learn from."""
     cors: CorsConfig = CorsConfig()
     """Pages of other hosts that may ask from a browser."""
     log_prompts: bool = False

@@ -17,8 +17,8 @@ from llama_platform.errors import ConfigError
 
 ENV_PREFIX = "LLAMA_PLATFORM_"
 SECTIONS = frozenset(
-    "adapter audit auth base chunking controller cors data embedding engine evaluation indexing ingress limits llama"
-    " lora prices rag reading retriever safety scaling store training".split()
+    "adapter audit auth base chunking controller cors data embedding engine evaluation feedback indexing ingress limits"
+    " llama lora prices rag reading retriever safety scaling store training".split()
 )
 """Groups of keys that any command has."""
 

@@ -10,6 +10,7 @@ from fastapi_offline import FastAPIOffline
 from llama_platform import __version__
 from llama_platform.access.keys import Caller
 from llama_platform.access.usage import UsageKey
+from serve_apps.api import feedback
 from serve_apps.api.access import check_admin, name_of, require, tenant_of
 from serve_apps.api.admin import routes as admin_routes
 from serve_apps.api.admin.documents import UPLOAD_PATH
@@ -80,11 +81,18 @@ def make_api(state: AppState, observer: Observer) -> FastAPI:
             allow_origins=state.config.cors.origins,
             allow_credentials=state.config.cors.credentials,
             allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Request-ID", "X-Session-ID"],
+            allow_headers=[
+                "Authorization",
+                "Content-Type",
+                "Idempotency-Key",
+                "X-Keep-Conversation",
+                "X-Request-ID",
+                "X-Session-ID",
+            ],
             expose_headers=["X-Request-ID", "Retry-After", "RateLimit", "RateLimit-Policy", "X-Request-Cost"],
             max_age=600,
         )
-    for module in (health_routes, openai_routes, admin_routes):  # these say for each route who may use it
+    for module in (health_routes, openai_routes, admin_routes, feedback):  # these say for each route who may use it
         api.include_router(module.routes)
     api.include_router(predict_routes.routes, dependencies=[Depends(require("generate"))])
     api.include_router(rag_routes.routes, dependencies=[Depends(require("rag"))])
@@ -107,6 +115,8 @@ def _ended(state: AppState, observer: Observer, known: State, record: RequestRec
     """Finish the record of a request, and count it for the reports of use; only what a scope opens counts there."""
     state.auditor.ended(known, record, status)
     state.tracer.ended(record, status)
+    if state.conversations is not None:
+        state.conversations.ended(known, record, status, known.get("consent", ""))
     caller: Caller | None = known.get("caller")
     if "allowance" not in known and (state.keys is not None or not record.usage().prompt_tokens):
         return

@@ -15,6 +15,7 @@ from rag.documents.document import Document
 from rag.embedding import EmbeddingResult
 from rag.search.query import Query, SearchResult
 from serve_apps.api.auditing import Auditor
+from serve_apps.api.conversations import Conversations
 from serve_apps.api.drain import Drain
 from serve_apps.api.tracing import NoTracer, Tracer
 from serve_apps.config import AppConfig, PricesConfig
@@ -101,6 +102,8 @@ class AppState:
     """Writes the audit trail."""
     tracer: Tracer = field(default_factory=NoTracer)
     """Sends traces of requests that have ended."""
+    conversations: Conversations | None = None
+    """Keeps conversations that adapters may learn from; None where nobody does."""
     drain: Drain = field(default_factory=Drain)
     """Requests that are being answered."""
     breakers: Sequence[Breaker] = ()

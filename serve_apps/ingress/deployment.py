@@ -16,11 +16,13 @@ from llama_platform.access.replies import RepliesInMemory, RepliesInRedis
 from llama_platform.artifacts.location import repository_from
 from llama_platform.artifacts.repository import ArtifactRepository
 from llama_platform.errors import PlatformError
+from llama_platform.feedback.book import FeedbackBook
 from llama_platform.logs import setup_logging
 from llama_platform.models.base_model import load_template
 from serve_apps.api.access import check_token_file
 from serve_apps.api.application import LEASE_MARGIN_S, make_api
 from serve_apps.api.auditing import Auditor
+from serve_apps.api.conversations import Conversations
 from serve_apps.api.state import AppState
 from serve_apps.api.tracing import make_tracer
 from serve_apps.config import AppConfig
@@ -84,6 +86,7 @@ class Ingress:
         limits = parsed.limits
         meter = Meter(limits.storage, limits.on_failure, limits.request_timeout_s + LEASE_MARGIN_S)
         self._ledgers = await asyncio.to_thread(Ledgers, parsed, repository.store, generation.fingerprint)
+        conversations = Conversations(FeedbackBook(repository.store), parsed, pools)
         self._state = AppState(
             parsed,
             repository,
@@ -100,6 +103,7 @@ class Ingress:
             breakers=[one.breaker for one in (generator, searcher, pools, meter) if one is not None],
             keys=keys,
             tracer=make_tracer(os.environ),
+            conversations=conversations,
         )
         check_token_file(parsed)
         log.info("the application starts", extra={"store": repository.store.root})
@@ -109,6 +113,7 @@ class Ingress:
         if tokens is not None:
             self._following.append(asyncio.ensure_future(tokens.run()))
         self._following.append(asyncio.ensure_future(self._ledgers.run(pools)))
+        self._following.append(asyncio.ensure_future(conversations.run()))
         self._metrics = IngressMetrics()
         self._following.append(asyncio.ensure_future(self._show_breakers()))
         self._resuming = asyncio.ensure_future(_resume(pools, jobs, repository))
@@ -126,6 +131,8 @@ class Ingress:
         await self._state.meter.close()
 
     async def _write_out(self) -> None:
+        if self._state.conversations is not None:
+            await self._state.conversations.written()
         await self._ledgers.close()
         await asyncio.to_thread(self._state.tracer.close)
 

@@ -7,6 +7,7 @@
     llama-platform keys create ada --tenant acme --scopes generate,rag --adapters support
     llama-platform usage --tenant acme
     llama-platform audit verify
+    llama-platform feedback forget --user ada
     llama-platform store copy s3://bucket/llama file:///backup
     llama-platform preflight --app serve_apps/configs/gpu.yaml --cluster cluster.yaml
     llama-platform prune --keep 5 --older-than-days 30
@@ -33,6 +34,7 @@ from llama_platform.artifacts.refs import resolve
 from llama_platform.audit.acts import acted
 from llama_platform.cli.audit import add_replay, audit_commands
 from llama_platform.cli.exit_codes import run_command
+from llama_platform.cli.feedback import feedback_commands
 from llama_platform.cli.keys import key_commands
 from llama_platform.cli.preflight import add_preflight
 from llama_platform.cli.store import store_commands
@@ -78,6 +80,7 @@ def build_cli() -> typer.Typer:
     cli.add_typer(audit_commands(), name="audit")
     add_replay(cli)
     add_usage(cli)
+    cli.add_typer(feedback_commands(), name="feedback")
     cli.add_typer(store_commands(), name="store")
     add_preflight(cli)
     _add_bases(cli)

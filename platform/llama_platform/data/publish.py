@@ -2,9 +2,10 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
 from llama_platform.data.config import DataConfig
@@ -23,6 +24,7 @@ def publish_dataset(
     base: BaseConfig,
     files: Sequence[SourceFile],
     examiner: Examiner | None = None,
+    origin: Mapping[str, Any] | None = None,
 ) -> tuple[ArtifactVersion, DatasetReport]:
     """Prepare the configured chats, commit them as the next version of `data.name`; return it and the report.
 
@@ -34,6 +36,7 @@ def publish_dataset(
         base: its tokenizer counts.
         files: what `open_sources` found of the configured sources.
         examiner: runs the examination; None for this process.
+        origin: what else the version's metadata tells of where the chats come from.
 
     Raises:
         InputError: the chats cannot be used; nothing is committed then.
@@ -51,6 +54,7 @@ def publish_dataset(
             "chats": report.as_json()["chats"],
             "tokens": report.as_json()["tokens"],
             **({"preferences": True} if report.preferences else {}),
+            **(origin or {}),
             "settings": data.model_dump(mode="json", exclude={"sources", "report_folder", "ray_above_mib"}),
         }
         return repository.publish("dataset", data.name, folder, lineage), report

@@ -12,13 +12,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from fastapi import Request
 
 from llama_platform.access.usage import UsageCounts
 from llama_platform.artifacts.repository import ArtifactVersion
+from llama_platform.feedback.book import Conversation, Turn
 from llama_platform.inference.protocol import FinishEvent, GenerationRequest, TokenEvent
+from llama_platform.models.prompt import Message
 
 log = logging.getLogger(__name__)
 _TRACED = ("adapter", "version", "first_token_ms", "queue_ms")
@@ -96,6 +99,8 @@ class RequestRecord:
         """Template of the route."""
         self._generations: tuple[GenerationRequest, ...] = ()
         self._answers: list[list[str]] = []
+        self._turns: tuple[Message, ...] = ()
+        self._user = ""
         self._facts: dict[str, Any] = {"request": request_id, "method": method, "path": path}
         trace = _TRACEPARENT.fullmatch(traceparent)
         valid = trace is not None and trace[1].strip("0") != "" and trace[2].strip("0") != ""
@@ -110,6 +115,26 @@ class RequestRecord:
     def asked(self, prompt: str, keep: bool) -> None:
         """Note the prompt: its text if `keep`, else its sha256."""
         self._facts |= {"prompt": prompt} if keep else {"prompt_sha256": _sha256(prompt)}
+
+    def converses(self, messages: Sequence[Message], user: str | None) -> None:
+        """Note the turns that one answer is given to, as the model reads them, and who asks."""
+        self._turns, self._user = tuple(messages), user or ""
+
+    def conversation(self, tenant: str) -> Conversation | None:
+        """Return what was asked and answered; None where there is not one whole answer to a chat."""
+        if not self._turns or len(self._answers) != 1 or self._outcome != "stop":
+            return None
+        return Conversation(
+            request=self.request_id,
+            tenant=tenant,
+            user=self._user,
+            time=datetime.now(UTC),
+            messages=[Turn(role=turn.role, content=turn.content) for turn in self._turns],
+            answer="".join(self._answers[0]),
+            adapter=self._facts.get("adapter"),
+            version=self._facts.get("version"),
+            digest=self._facts.get("digest"),
+        )
 
     def routed(self, route: str) -> None:
         """Note the route's template, such as `/v1/models/{model}`: a metric has one line for each."""

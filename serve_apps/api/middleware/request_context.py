@@ -79,6 +79,7 @@ class RequestContextMiddleware:
             "path": scope["path"],
             "deadline": self._new_deadline(),
             "closing": closing,
+            "consent": headers.get(b"x-keep-conversation", b"").decode("latin-1").strip(),
         }
         scope.setdefault("state", {}).update(state)
         status, asked = 0, False

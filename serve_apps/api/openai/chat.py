@@ -29,6 +29,8 @@ async def chat(body: ChatRequest, request: Request, state: WithState) -> Any:
     adapter = await resolve_model(state, context, body.model)
     messages = await screen_chat(state, context, messages)
     continues = messages[-1].role == "assistant"
+    if not continues:  # of an answer that goes on with its beginning, only the rest is the model's
+        record_of(request).converses(messages, body.user)
     encode = service.template.encode_prefix if continues else service.template.encode_prompt
     prompt_ids = await context.deadline.within(state.pools.compute(encode, messages))
     structure = await context.deadline.within(state.pools.compute(body.structure))

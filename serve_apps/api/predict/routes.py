@@ -26,6 +26,7 @@ async def predict(body: PredictRequest, request: Request, state: WithState) -> A
     service, messages, context = state.generation, body.to_messages(), context_of(state, request, body.user)
     record_of(request).asked("\n".join(m.content for m in messages), state.config.log_prompts)
     messages = await screen_chat(state, context, messages)
+    record_of(request).converses(messages, body.user)
     encoding = state.pools.compute(service.template.encode_prompt, messages)
     prompt_ids = await context.deadline.within(encoding)
     prepared = await prepare_one(state, context, body, prompt_ids, body.adapter or state.config.adapter)

@@ -16,6 +16,7 @@ from llama_platform.access.usage import UsageBook
 from llama_platform.artifacts.location import StoreConfig, repository_from
 from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.errors import EngineError, StorageError
+from llama_platform.feedback.book import FeedbackBook
 from llama_platform.inference.protocol import FinishEvent
 from rag.documents.chunking import ChunkingConfig
 from rag.documents.sandbox import make_cutter
@@ -25,6 +26,7 @@ from rag.search.inline import search_inline
 from rag.search.query import SearchResult, merge
 from serve_apps.api.application import make_api
 from serve_apps.api.auditing import Auditor
+from serve_apps.api.conversations import Conversations
 from serve_apps.api.state import AppState, JobState
 from serve_apps.api.tracing import NoTracer
 from serve_apps.config import AppConfig
@@ -156,6 +158,8 @@ class Http:
     def __init__(self, api, generator, observed, router, searcher, jobs, usage, trail):
         self.api, self.generator, self.observed, self.router = api, generator, observed, router
         self.searcher, self.jobs, self.usage, self.trail = searcher, jobs, usage, trail
+        self.conversations = api.state.state.conversations
+        self.book = self.conversations.book
 
     def client(self):
         return httpx.AsyncClient(transport=httpx.ASGITransport(self.api), base_url="http://test")
@@ -169,7 +173,9 @@ class Http:
     def _run(self, method, path, **kwargs):
         async def ask():
             async with self.client() as client:
-                return await client.request(method, path, **kwargs)
+                response = await client.request(method, path, **kwargs)
+            await self.conversations.written()  # this loop ends with the request
+            return response
 
         return asyncio.run(ask())
 
@@ -223,6 +229,7 @@ def make_http(tiny_template, repository, adapter_folder):
             auditor,
             keys=keys,
             tracer=tracer or NoTracer(),
+            conversations=Conversations(FeedbackBook(repository.store), config, pools),
         )
         return Http(make_api(state, observed), generator, observed, router, searcher, jobs, usage, auditor._journal)
 

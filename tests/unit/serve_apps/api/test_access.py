@@ -11,7 +11,7 @@ OPEN = {"/", "/health", "/health/live", "/health/ready", "/docs", "/openapi.json
 OPEN_STATUSES = (200, 307)
 SCOPE_OF = {"/predict": "generate", "/v1/chat/completions": "generate", "/v1/completions": "generate",
             "/tokenize": "generate", "/detokenize": "generate", "/v1/embeddings": "embed", "/v1/rerank": "embed",
-            "/rag": "rag"}  # fmt: skip
+            "/rag": "rag", "/feedback": "feedback"}  # fmt: skip
 ANY_KEY = {"/v1/models", "/v1/models/{model}", "/model/info"}
 BODIES = {
     "/predict": {"prompt": "hi", "max_new_tokens": 2, "adapter": "support"},

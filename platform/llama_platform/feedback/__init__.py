@@ -1,0 +1,1 @@
+"""What users say of answers, and the conversations that they say it of."""
