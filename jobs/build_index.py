@@ -47,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             version, report = _build(repository, config, console.print)
         console.print(summary(report))
         console.print(f"index {version.name}@{version.version}  {repository.uri(version)}")
+        if arguments.change:
+            refuse_unread(version, report)
 
     return run_command(command)
 
@@ -108,6 +110,20 @@ def index_and_promote(
         outcome = f"→ version {version.version}" if moved else "stays at a newer version"
         on_progress(f"{version.name}@{config.promote} {outcome}")
     return version, report
+
+
+def refuse_unread(version: ArtifactVersion, report: IndexReport) -> None:
+    """Fail the job of an upload of which a file is not in the index, though the others are.
+
+    Raises:
+        InputError: naming the files and the reasons.
+    """
+    if report.skipped:
+        reasons = "; ".join(f"{item.id}: {item.reason}" for item in report.skipped[:SHOWN_FILES])
+        raise InputError(
+            f"{len(report.skipped)} of the uploaded documents are not in {version.name}@{version.version}, the others "
+            f"are: {reasons}"
+        )
 
 
 def summary(report: IndexReport) -> str:

@@ -4,12 +4,14 @@ These parsers meet whatever users send; `GuardedReader` runs them where a crash,
 """
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import yaml
+from charset_normalizer import from_bytes
 from pydantic import Field
 
 from llama_platform.config import Config
@@ -91,13 +93,18 @@ Parsed = tuple[str, Sequence[Block], Facts, list[str]]
 
 
 def _text(content: bytes, _limits: ReadingConfig) -> Parsed:
-    text = _decode(content)
-    return text, plain_blocks(text), Facts(), []
+    notes: list[str] = []
+    text = _decode(content, notes)
+    return text, plain_blocks(text), Facts(), notes
 
 
 def _markdown(content: bytes, _limits: ReadingConfig) -> Parsed:
     notes: list[str] = []
-    text, pictures = _DATA_URI.subn("data:", _decode(content).replace("\r\n", "\n"))
+    return _read_markdown(_decode(content, notes).replace("\r\n", "\n"), notes)
+
+
+def _read_markdown(text: str, notes: list[str]) -> Parsed:
+    text, pictures = _DATA_URI.subn("data:", text)
     if pictures:
         notes.append(f"{pictures} pictures within the text are left out")
     facts = Facts()
@@ -126,6 +133,21 @@ def _html(content: bytes, _limits: ReadingConfig) -> Parsed:
     return builder.text, builder.blocks, facts, notes
 
 
+def _notebook(content: bytes, _limits: ReadingConfig) -> Parsed:
+    """Read the cells of a Jupyter notebook as Markdown, code as fenced blocks; what cells have printed is left out."""
+    notes: list[str] = []
+    try:
+        whole = json.loads(_decode(content, notes))
+        cells = [(cell["cell_type"], "".join(cell["source"])) for cell in whole["cells"]]
+        language = str(whole.get("metadata", {}).get("kernelspec", {}).get("language", ""))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"not a notebook of nbformat 4: {error!r}") from error
+    parts = [text if kind != "code" else f"```{language}\n{text}\n```" for kind, text in cells if text.strip()]
+    if printed := sum(bool(cell.get("outputs")) for cell in whole["cells"]):
+        notes.append(f"what {printed} cells have printed or drawn is left out")
+    return _read_markdown("\n\n".join(parts), notes)
+
+
 def _pdf(content: bytes, limits: ReadingConfig) -> Parsed:
     notes: list[str] = []
     builder, facts = read_pdf(content, limits.max_pages, limits.max_bytes, notes)
@@ -138,11 +160,22 @@ def _docx(content: bytes, limits: ReadingConfig) -> Parsed:
     return builder.text, builder.blocks, facts, notes
 
 
-def _decode(content: bytes) -> str:
+def _decode(content: bytes, notes: list[str]) -> str:
+    """Return text in whatever encoding it is in; another than UTF-8 is guessed, and noted.
+
+    Raises:
+        InputError: it is no text.
+    """
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"not UTF-8 text (byte {error.start})") from error
+        guess = from_bytes(content).best()
+        if guess is None or (b"\x00" in content and not guess.encoding.startswith(("utf_16", "utf_32"))):
+            raise InputError(
+                f"not UTF-8 text (byte {error.start}), nor in another encoding that can be told"
+            ) from error
+        text = str(guess)
+        notes.append(f"not UTF-8: read as {guess.encoding}, which is a guess")
     if "\x00" in text:
         raise InputError("not text: holds NUL bytes")
     return text.replace(SOFT_HYPHEN, "")
@@ -155,4 +188,5 @@ READERS: Mapping[str, Callable[[bytes, ReadingConfig], Parsed]] = {
     **dict.fromkeys((".html", ".htm", ".xhtml"), _html),
     ".pdf": _pdf,
     ".docx": _docx,
+    ".ipynb": _notebook,
 }

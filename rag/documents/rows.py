@@ -16,6 +16,8 @@ from rag.documents.formats import ReadingConfig
 
 JSON_SUFFIXES = frozenset({".jsonl", ".ndjson"})
 CSV_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+ASKED = ("question", "answer")
+"""Columns that are a text together, where there is no column of texts."""
 ROW_SUFFIXES = JSON_SUFFIXES | CSV_DELIMITERS.keys()
 
 
@@ -52,7 +54,9 @@ def _document(name: str, number: int, row: Any, limits: ReadingConfig) -> Docume
     where = f"{name}#row {number}"
     if isinstance(row, InputError):
         return Skipped(where, str(row))
-    text = row.get(limits.text_column)
+    text, title = row.get(limits.text_column), row.get("title")
+    if text is None and all(isinstance(row.get(name), str) and row[name].strip() for name in ASKED):
+        text, title = "\n\n".join(row[name].strip() for name in ASKED), title or row["question"]
     if not isinstance(text, str) or not text.strip():
         return Skipped(where, f"no text in '{limits.text_column}'; the row has {', '.join(map(str, list(row)[:10]))}")
     own = row.get("id")
@@ -63,7 +67,7 @@ def _document(name: str, number: int, row: Any, limits: ReadingConfig) -> Docume
     except InputError as error:
         return Skipped(where, str(error))
     notes: list[str] = []
-    facts, text = make_facts(row.get("title"), row.get("tags"), row.get("date"), notes), clean_text(text)
+    facts, text = make_facts(title, row.get("tags"), row.get("date"), notes), clean_text(text)
     return Document(document_id, text, digest, facts, tuple(plain_blocks(text)), tuple(notes))
 
 
@@ -102,7 +106,7 @@ def _csv_rows(lines: Iterator[str | None], suffix: str, limits: ReadingConfig) -
     reader = csv.DictReader(bounded(), delimiter=CSV_DELIMITERS[suffix], strict=True)
     try:
         columns = reader.fieldnames or []
-        if limits.text_column not in columns:
+        if limits.text_column not in columns and not {*ASKED} <= {*columns}:
             raise InputError(f"no column '{limits.text_column}'; there are {', '.join(columns[:10]) or 'none'}")
         for number, row in enumerate(reader, 1):
             surplus, missing = len(row.get(None) or ()), [key for key, value in row.items() if value is None]

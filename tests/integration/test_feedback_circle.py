@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from llama_platform.artifacts.aliases import Aliases
+from llama_platform.artifacts.refs import resolve
 from llama_platform.feedback.book import FeedbackBook
 from waiting import wait_for
 
@@ -62,7 +63,7 @@ def test_what_users_correct_is_what_the_next_adapter_says(listening, submit, rep
     assert version.version == before + 1
 
     aliases = Aliases(repository, "adapter", "assistant")
-    live = aliases.read("production").targets[0].version
+    live = resolve(repository, "adapter", "assistant", "test").version
     aliases.promote("production", version.version)
     try:
         unseen = "What colour is the umbrella?"

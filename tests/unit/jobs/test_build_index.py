@@ -8,9 +8,11 @@ import pytest
 
 from jobs import build_index as job
 from llama_platform.artifacts.location import StoreConfig, repository_from
+from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.errors import ConfigError, InputError, NotFoundError, StorageError
 from llama_platform.storage import lease
-from rag.indexing.build import IndexConfig
+from rag.documents.document import Skipped
+from rag.indexing.build import IndexConfig, IndexReport
 from rag.indexing.changes import read_change, store_change
 
 
@@ -79,3 +81,11 @@ def test_changes_of_one_index_follow_one_another(repository, monkeypatch):
         list(threads.map(lambda change: job.do_change(repository, IndexConfig(name="docs"), change, print), changes))
     assert most == 1
     assert not any(waits(repository, change) for change in changes)
+
+
+def test_a_file_that_cannot_be_read_fails_its_upload():
+    version, report = ArtifactVersion("index", "docs", 3, "a" * 64, "2026-01-01"), IndexReport()
+    job.refuse_unread(version, report)
+    report.skipped.append(Skipped("scan.pdf", "without text"))
+    with pytest.raises(InputError, match=r"1 of the uploaded documents are not in docs@3, .*scan.pdf: without text"):
+        job.refuse_unread(version, report)

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from llama_platform.errors import InputError
@@ -22,7 +24,9 @@ def test_what_only_looks_like_front_matter_is_text(read, head):
     ("name", "content", "reason"),
     [
         ("a.png", b"\x89PNG", "suffix '.png' are not supported"),
-        ("a.md", b"\xff\xfe\x00\x01", "not UTF-8"),
+        ("a.md", bytes(range(128, 256)) * 3 + b"\x00", "not UTF-8"),
+        ("a.ipynb", "[]", "not a notebook"),
+        ("a.ipynb", '{"cells": [{"cell_type": "code"}]}', "not a notebook"),
         ("a.txt", b"a\x00b", "NUL"),
         ("a.md", " \n", "no text"),
         ("a.md", "x" * 3_000_000, "over the limit"),
@@ -59,3 +63,30 @@ def test_pictures_within_markdown_are_left_out_and_noted(read):
 def test_text_files_are_not_markdown(read):
     found = read("a.txt", "Amount due: 4711 euros\n-----\n# of employees: 42\n")
     assert [block.kind for block in found.blocks] == ["text"]
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("Grüner Tee wird mit achtzig Grad heißem Wasser aufgegossen, schöne Grüße aus Köln.", "cp1252"),
+        ("Зелёный чай заваривают водой восьмидесяти градусов, и он не должен кипеть.", "cp1251"),
+        ("Green tea is made with water of eighty degrees. 緑茶は八十度のお湯で淹れます。", "utf-16"),
+    ],
+)
+def test_other_encodings_are_guessed_and_noted(read, text, encoding):
+    found = read("a.txt", text.encode(encoding))
+    assert found.text == text
+    assert "not UTF-8: read as" in found.notes[0]
+
+
+def test_notebooks_are_their_cells(read):
+    cells = [
+        {"cell_type": "markdown", "source": ["# Tea\n", "Green tea."]},
+        {"cell_type": "code", "source": "print(80)", "outputs": [{"output_type": "stream", "text": "80"}]},
+        {"cell_type": "raw", "source": ""},
+    ]
+    whole = {"cells": cells, "metadata": {"kernelspec": {"language": "python"}}, "nbformat": 4}
+    found = read("a.ipynb", json.dumps(whole))
+    assert found.text == "# Tea\nGreen tea.\n\n```python\nprint(80)\n```"
+    assert found.blocks[0].heading == "Tea"
+    assert found.notes == ("what 1 cells have printed or drawn is left out",)

@@ -77,3 +77,9 @@ def test_a_line_without_end_is_skipped_and_the_rest_read(rows):
     found = rows("a.jsonl", '{"text": "' + "x" * 5000 + '"}\n{"text": "Tea."}\n', max_bytes=1000)
     assert "a line over the limit" in found[0].reason
     assert found[1].text == "Tea."
+
+
+def test_questions_with_answers_are_documents_under_their_question(rows):
+    found = rows("faq.csv", "question,answer\nHow hot?,Eighty degrees.\nHow long?,\n")
+    assert (found[0].text, found[0].facts.title) == ("How hot?\n\nEighty degrees.", "How hot?")
+    assert "no text in 'text'; the row has question, answer" in found[1].reason
