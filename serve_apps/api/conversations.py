@@ -48,7 +48,7 @@ class Conversations:
 
     async def run(self) -> None:
         """Delete what is too old, once a day, for ever."""
-        while self._config.feedback.enabled:
+        while True:
             before = datetime.now(UTC) - timedelta(days=self._config.feedback.expire_days)
             try:
                 count = await self._pools.store(self.book.expire, before.date(), timeout_s=DAY_S)

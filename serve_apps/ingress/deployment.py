@@ -113,7 +113,8 @@ class Ingress:
         if tokens is not None:
             self._following.append(asyncio.ensure_future(tokens.run()))
         self._following.append(asyncio.ensure_future(self._ledgers.run(pools)))
-        self._following.append(asyncio.ensure_future(conversations.run()))
+        if parsed.feedback.enabled:
+            self._following.append(asyncio.ensure_future(conversations.run()))
         self._metrics = IngressMetrics()
         self._following.append(asyncio.ensure_future(self._show_breakers()))
         self._resuming = asyncio.ensure_future(_resume(pools, jobs, repository))

@@ -1,7 +1,6 @@
 """Waiting in tests for what an event loop does meanwhile."""
 
 import asyncio
-import time
 
 
 async def until(condition, seconds=5.0):
@@ -10,12 +9,3 @@ async def until(condition, seconds=5.0):
             return
         await asyncio.sleep(0.02)
     raise AssertionError("waited in vain")
-
-
-def wait_for(condition, seconds=30.0):
-    """The same in a test without an event loop."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise AssertionError("waited in vain")
-        time.sleep(0.1)

@@ -8,7 +8,7 @@ import pytest
 from llama_platform.artifacts.aliases import Aliases
 from llama_platform.artifacts.refs import resolve
 from llama_platform.feedback.book import FeedbackBook
-from waiting import wait_for
+from ray_nodes import wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
 THINGS = (
@@ -67,7 +67,7 @@ def test_what_users_correct_is_what_the_next_adapter_says(listening, submit, rep
     aliases.promote("production", version.version)
     try:
         unseen = "What colour is the umbrella?"
-        wait_for(lambda: ask(listening, unseen)["choices"][0]["message"]["content"] == RIGHT)
+        wait_for(lambda: ask(listening, unseen)["choices"][0]["message"]["content"] == RIGHT, 30)
     finally:
         aliases.promote("production", live)
 

@@ -12,7 +12,7 @@ import pytest
 
 from agent_clients import Person, get_weather
 from llama_platform.artifacts.aliases import Aliases
-from waiting import wait_for
+from ray_nodes import wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[2]
@@ -76,7 +76,7 @@ def agent(app, submit, repository, tmp_path_factory):
     version = repository.latest("adapter", "agent")
     Aliases(repository, "adapter", "agent").promote("production", version.version)
     url = f"{app.url}/v1"
-    wait_for(lambda: httpx.get(f"{url}/models/{MODEL}", timeout=10).status_code == 200)
+    wait_for(lambda: httpx.get(f"{url}/models/{MODEL}", timeout=10).status_code == 200, 30)
     return url
 
 

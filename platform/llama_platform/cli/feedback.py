@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from llama_platform.audit.acts import acted
 from llama_platform.cli.stores import Store, open_store
@@ -27,7 +27,9 @@ def feedback_commands() -> typer.Typer:
         store: Store = None,
     ) -> None:
         """List conversations that are kept, with what is said of them."""
-        table = Table("request", "tenant", "day", "answered by", "rating", "corrected", "question")
+        table = Table(
+            Column("request", no_wrap=True), "tenant", "day", "answered by", "rating", "corrected", "question"
+        )
         for entry in FeedbackBook(open_store(store).store).entries(tenant):
             asked, said = entry.conversation, entry.opinions
             if as_json:

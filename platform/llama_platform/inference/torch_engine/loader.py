@@ -3,13 +3,13 @@
 import logging
 from pathlib import Path
 
-import psutil
 import torch
 
 from llama_platform.errors import InputError
 from llama_platform.inference.config import EngineConfig
 from llama_platform.inference.torch_engine.architecture import Architecture, read_architecture
 from llama_platform.inference.torch_engine.batch import PAGE
+from llama_platform.inference.torch_engine.free_memory import check_memory, free_memory
 from llama_platform.inference.torch_engine.model import Model
 from llama_platform.inference.torch_engine.torch_model import TorchModel
 from llama_platform.models.base_model import Precision
@@ -42,11 +42,18 @@ def load_model(folder: Path, dtype: Precision, threads: int, config: EngineConfi
     Raises:
         InputError: the folder holds no Llama that can be served, or the configuration does not fit it.
     """
-    architecture, weights = read_architecture(folder), Weights(folder)
+    architecture = read_architecture(folder)
     context = min(config.context_length or architecture.max_positions, architecture.max_positions)
     if dtype == "float16":
         raise InputError("base.dtype float16 needs a GPU; a CPU serves bfloat16 or float32")
-    pages = _pages(architecture, context, getattr(torch, dtype), config)
+    free, size = free_memory(), getattr(torch, dtype).itemsize
+    page_bytes = 2 * architecture.layers * architecture.kv_heads * architecture.head_dim * size * PAGE
+    pages = _pages(page_bytes, context, config, free)
+    adapters, int8 = (config.adapter_memory_mib or 0) * 2**20, config.weights == "int8"
+    # What is not configured makes do with what is left: keys and values down to one page, adapters one after another.
+    least = pages * page_bytes if config.kv_cache_mib is not None else page_bytes
+    check_memory(architecture, size, int8=int8, adapters=adapters, kv_cache=least, free=free)
+    weights = Weights(folder)
     if pages * PAGE < context:
         _log.warning(
             "the KV cache holds %d tokens, less than the context of %d: it is shortened", pages * PAGE, context
@@ -86,9 +93,8 @@ def _on_cpu_kernels(
         return None
 
 
-def _pages(shape: Architecture, context: int, dtype: torch.dtype, config: EngineConfig) -> int:
-    page_bytes = 2 * shape.layers * shape.kv_heads * shape.head_dim * dtype.itemsize * PAGE
+def _pages(page_bytes: int, context: int, config: EngineConfig, free: int) -> int:
     useful = config.max_running * -(-context // PAGE)
     if config.kv_cache_mib is not None:
         return max(1, min(useful, config.kv_cache_mib * 2**20 // page_bytes))
-    return max(1, min(useful, psutil.virtual_memory().available // 4 // page_bytes))
+    return max(1, min(useful, free // 4 // page_bytes))
