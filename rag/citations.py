@@ -95,8 +95,7 @@ class CitationChecker:
     def _is_marker(self, before: str, marker: re.Match[str]) -> bool:
         """Tell citations from code and its subscripts."""
         written = self._text + before
-        line = written.rpartition("\n")[2]
-        if written.count("```") % 2 or line.replace("```", "").count("`") % 2:
+        if in_code(written):
             return False
         known = any(1 <= int(number) <= len(self._sources) for number in re.findall(r"\d+", marker[1]))
         follows_another = len(written) == self._cited
@@ -139,6 +138,12 @@ class CitationChecker:
         if score < _LEAST_ALIKE:
             return chunk.start, chunk.end
         return chunk.start - start, chunk.start + end
+
+
+def in_code(written: str) -> bool:
+    """Return whether what follows a text stands within code that it has begun."""
+    line = written.rpartition("\n")[2]
+    return bool(written.count("```") % 2 or line.replace("```", "").count("`") % 2)
 
 
 def extracts(sources: Sequence[Chunk], question: str, count: int = 2) -> str:

@@ -5,13 +5,17 @@ A citation stands only behind a sentence that its source supports; any other is 
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
-from rag.citations import MARKER, MAY_BECOME, SENTENCE_END, Citation, CitationChecker
+from rag.citations import MARKER, MAY_BECOME, SENTENCE_END, Citation, CitationChecker, in_code
 from rag.claims import SUPPORTED, Claim, Passages, weight
 from rag.documents.chunking import Chunk
 
 MOST_HELD = 800
 """Characters of a sentence without an end, as of a program, after which it is sent on in parts."""
+_SUBSCRIPTED = re.compile(r"[\w)\]]\Z")
+"""What a number in brackets right behind it is the subscript of; a citation, as a rule, stands behind a space."""
+_LIST_NUMBER = re.compile(r"\d+[.)]")
 _MARKERS = re.compile(rf"(?:\s*(?:{MARKER.pattern}))+", MARKER.flags)
 
 
@@ -28,12 +32,16 @@ class ClaimChecker:
         """
         self._citations = CitationChecker(sources)
         self._count, self._hold = len(sources), hold and bool(sources)
-        self._passages = Passages(sources)
+        self._sources = sources
         self._held = ""
         self._removed = 0
         self._read = 0
         """Characters of the text in which claims have been found."""
         self.claims: list[Claim] = []
+
+    @cached_property
+    def _passages(self) -> Passages:
+        return Passages(self._sources)  # when the first claim is judged
 
     @property
     def text(self) -> str:
@@ -70,8 +78,8 @@ class ClaimChecker:
         shown += self._citations.finish()
         if not self._hold and self._count:
             for start, end in _sentences(self.text):
-                for said, marks in _parts(self.text[start:end]):
-                    self._judge(said, self._cited(marks))
+                for said, marks in _parts(self.text[start:end], self.text[:start]):
+                    self._judge(said, self._cited(marks), place=start)
         return shown
 
     def _whole_sentences(self) -> Iterator[str]:
@@ -85,10 +93,10 @@ class ClaimChecker:
     def _let_through(self, sentence: str) -> str:
         """Judge a sentence, and return it without the citations that do not stand."""
         shown = ""
-        for said, marks in _parts(sentence):
+        for said, marks in _parts(sentence, self.text):
             cited = self._cited(marks)
             good = self._judge(said, cited, place=len(self._citations.text))
-            if good or not cited:
+            if good or not cited or (marks.startswith("[") and _SUBSCRIPTED.search(said)):
                 shown += self._citations.feed(said + marks)
             else:
                 self._removed += len(cited)
@@ -97,16 +105,16 @@ class ClaimChecker:
             self._place(said)
         return shown
 
-    def _judge(self, said: str, cited: Sequence[int], place: int | None = None) -> bool:
+    def _judge(self, said: str, cited: Sequence[int], place: int) -> bool:
         """Remember what a source says of a claim; return whether one of those that it cites supports it."""
         text = said.strip()
-        if not self._count or not weight(text):
+        if not self._count or not weight(text) or _LIST_NUMBER.fullmatch(text):
             return True
         score, source = self._passages.judge(text, cited)
         good = score >= SUPPORTED
         if cited and not good:  # another may say so, which does not make the citation right
             score, source = max((score, source or 0), self._best(text))
-        start = self.text.find(text) if place is None else place
+        start = max(self.text.find(text, place), 0)
         self.claims.append(Claim(text, (start, start + len(text)), score >= SUPPORTED, round(score, 4), source or None))
         return good
 
@@ -150,10 +158,17 @@ def _sentences(text: str) -> Iterator[tuple[int, int]]:
         start = following
 
 
-def _parts(sentence: str) -> Iterator[tuple[str, str]]:
-    """Yield (text, citations behind it) of a sentence; what follows the last citation is a part of its own."""
+def _parts(sentence: str, before: str) -> Iterator[tuple[str, str]]:
+    """Yield (text, citations behind it) of a sentence; what follows the last citation is a part of its own.
+
+    Args:
+        sentence: with the citations in it.
+        before: what stands before it, which may have begun code; numbers in brackets within code cite nothing.
+    """
     start = 0
     for found in _MARKERS.finditer(sentence):
+        if in_code(before + sentence[: found.start()]):
+            continue
         yield sentence[start : found.start()], found[0]
         start = found.end()
     if start < len(sentence):

@@ -26,6 +26,8 @@ _TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
 _NUMERALS = {word: str(value) for value, word in enumerate(_DIGITS)}
 _NUMERALS |= {word: str(10 * value) for value, word in enumerate(_TENS, 2)}
 _NAME = re.compile(r"\b(?:[A-Z][\w-]*[A-Za-z\d]|[a-z]+[A-Z\d_]\w*)\b")
+_BEGINS = re.compile(r"(?:\A\W*|[.:!?*(>|\"“]\s*)\Z")
+"""What stands before a word that has a capital letter since it begins something."""
 _NEGATION = re.compile(r"\b(?:not|no|never|none|nobody|nothing|neither|nor|without|cannot)\b|n['’]t\b", re.IGNORECASE)
 NEARLY = 0.08
 """Share of a sentence's words by which a shorter passage may hold less than a longer one and count all the same."""
@@ -83,7 +85,7 @@ class _Said:
     """What a sentence says."""
 
     def __init__(self, text: str) -> None:
-        self.words = _words(text)
+        self.words = list(dict.fromkeys(_words(text)))
         self.numbers = _numbers(text)
         self.names = _names(text)
         self.negated = _negated(text)
@@ -103,12 +105,15 @@ class _Source:
 
     def score(self, said: _Said) -> float:
         """Return how far a passage says it: of those that hold nearly most of its words, the shortest counts."""
+        bits = {word: 1 << place for place, word in enumerate(said.words)}
+        about = sum(bit for word, bit in bits.items() if word in self._about)
+        each = [sum(bits[word] for word in bits.keys() & words) for words in self._words]
         held: list[tuple[float, int, int]] = []
-        for start in range(len(self._words)):
-            words = set(self._about)
-            for end in range(start, min(start + PASSAGE_SENTENCES, len(self._words))):
-                words |= self._words[end]
-                held.append((sum(word in words for word in said.words) / len(said.words), start, end))
+        for start in range(len(each)):
+            found = about
+            for end in range(start, min(start + PASSAGE_SENTENCES, len(each))):
+                found |= each[end]
+                held.append((found.bit_count() / len(bits), start, end))
         most = max(held)[0]
         near = [one for one in held if one[0] >= most - NEARLY]
         length = min(end - start for _, start, end in near)
@@ -149,4 +154,4 @@ def _numbers(text: str) -> set[str]:
 
 def _names(text: str) -> set[str]:
     """Return words that name something: with a capital letter within a sentence, or of mixed letters."""
-    return {found[0] for found in _NAME.finditer(text) if found.start() > 0}
+    return {found[0] for found in _NAME.finditer(text) if not _BEGINS.search(text[: found.start()])}

@@ -160,6 +160,19 @@ def _docx(content: bytes, limits: ReadingConfig) -> Parsed:
     return builder.text, builder.blocks, facts, notes
 
 
+def _guess(content: bytes) -> str | None:
+    """Return the encoding that a text seems to have; None where it is none.
+
+    Of encodings that differ in a few letters, the most usual one counts unless another is clearly better.
+    """
+    found = from_bytes(content)
+    best = found.best()
+    if best is None:
+        return None
+    usual = [one for one in found if USUAL_ENCODING in one.could_be_from_charset]
+    return USUAL_ENCODING if usual and usual[0].chaos <= best.chaos + MORE_CHAOS else best.encoding
+
+
 def _decode(content: bytes, notes: list[str]) -> str:
     """Return text in whatever encoding it is in; another than UTF-8 is guessed, and noted.
 
@@ -169,18 +182,17 @@ def _decode(content: bytes, notes: list[str]) -> str:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        guess = from_bytes(content).best()
-        if guess is None or (b"\x00" in content and not guess.encoding.startswith(("utf_16", "utf_32"))):
-            raise InputError(
-                f"not UTF-8 text (byte {error.start}), nor in another encoding that can be told"
-            ) from error
-        text = str(guess)
-        notes.append(f"not UTF-8: read as {guess.encoding}, which is a guess")
+        guess = _guess(content)
+        if guess is None or (b"\x00" in content and not guess.startswith(("utf_16", "utf_32"))):
+            raise InputError(f"not UTF-8 text (byte {error.start}), nor of another encoding by its looks") from error
+        text = content.decode(guess)
+        notes.append(f"not UTF-8: read as {guess}, which is a guess")
     if "\x00" in text:
         raise InputError("not text: holds NUL bytes")
     return text.replace(SOFT_HYPHEN, "")
 
 
+USUAL_ENCODING, MORE_CHAOS = "cp1252", 0.1
 TEXT_SUFFIXES = frozenset({".txt", ".text", ".rst"})
 READERS: Mapping[str, Callable[[bytes, ReadingConfig], Parsed]] = {
     **dict.fromkeys(TEXT_SUFFIXES, _text),

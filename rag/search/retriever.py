@@ -70,7 +70,7 @@ class Retriever:
             # A judge needs no second opinion on what is the same.
             candidates = fold(ranking, max(RERANKED, query.k), lambda row: str(texts[row]), date_of)
             chunks = [snapshot.chunk(one.item) for one in candidates]
-            opinions = self._reranker.scores(query.question, [f"{c.place()}\n{c.text}" for c in chunks])
+            opinions = self._reranker.scores(query.judged or query.question, [f"{c.place()}\n{c.text}" for c in chunks])
             best = sorted(zip(opinions, candidates, strict=True), key=lambda pair: (-pair[0], pair[1].item))[: query.k]
             found, scores = [one for _, one in best], [score for score, _ in best]
             timings["rerank_ms"] = _since(searched)

@@ -44,7 +44,8 @@ class Conversations:
 
     async def written(self) -> None:
         """Wait until what has ended is in the store."""
-        await asyncio.gather(*self._writing)
+        if self._writing:  # whoever stops waiting stops none of them
+            await asyncio.wait(self._writing)
 
     async def run(self) -> None:
         """Delete what is too old, once a day, for ever."""

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 
 from llama_platform.audit.acts import acted
@@ -40,7 +41,8 @@ def feedback_commands() -> typer.Typer:
             corrected = "yes" if any(one.correction for one in said) else ""
             by = f"{asked.adapter}@{asked.version}" if asked.adapter else "base"
             question = " ".join(asked.messages[-1].content.split())[:SHOWN_CHARS]
-            table.add_row(asked.request, asked.tenant, f"{asked.time:%Y-%m-%d}", by, ratings, corrected, question)
+            cells = (asked.request, asked.tenant, f"{asked.time:%Y-%m-%d}", by, ratings, corrected, question)
+            table.add_row(*map(escape, cells))
         if not as_json:
             Console().print(table)
 

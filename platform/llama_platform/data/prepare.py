@@ -112,11 +112,12 @@ def prepare(
             findings=log.summary(),
             prompt=PromptIdentity(template.style, template.fingerprint()),
             train_on=config.train_on,
-            preferences=_are_preferences(kept),
+            preferences=0 < kept.rejected == len(kept.tokens),
         )
         _write_sides(spool, sides, folder, report.preferences)
         write_report(report, _distributions(kept, sides), folder, template, config.max_tokens)
         log.refuse()
+        _refuse_mixed(kept)
         _refuse_too_few(report)
     return report
 
@@ -244,18 +245,12 @@ def _write_sides(spool: Path, sides: Sequence[str | None], folder: Path, prefere
             start += len(batch)
 
 
-def _are_preferences(kept: _Kept) -> bool:
-    """Return whether the chats are preferences.
-
-    Raises:
-        InputError: some are and some are not.
-    """
+def _refuse_mixed(kept: _Kept) -> None:
     if 0 < kept.rejected < len(kept.tokens):
         raise InputError(
             f"{kept.rejected} of {len(kept.tokens)} chats have a chosen and a rejected answer: prepare preferences and "
             "other chats as two datasets"
         )
-    return kept.rejected > 0
 
 
 def _tokens(kept: _Kept, sides: Sequence[str | None], side: Side) -> TokenCounts:

@@ -12,13 +12,14 @@ import re
 import secrets
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from llama_platform.errors import InputError, IntegrityError, NotFoundError
+from llama_platform.errors import ConflictError, InputError, IntegrityError, NotFoundError
 from llama_platform.storage.base import ObjectStore
 
 ROOT = "feedback"
@@ -102,12 +103,15 @@ class FeedbackBook:
         """Keep a conversation.
 
         Raises:
+            ConflictError: one is kept under that request already: what is said of it must not be of another.
             StorageError: the store refuses.
         """
         day = conversation.time.astimezone(UTC).date()
         name = f"conversation-{day}-{_user(conversation.user)}.json"
         folder = _folder(conversation.tenant, conversation.request)
-        self._store.write(f"{folder}{name}", conversation.model_dump_json().encode())
+        if next(iter(self._store.list_keys(folder)), None) is not None:
+            raise ConflictError(f"request: a conversation is kept under '{conversation.request}' already")
+        self._store.write(f"{folder}{name}", conversation.model_dump_json().encode(), if_absent=True)
 
     def add(self, tenant: str, request: str, opinion: Opinion) -> str:
         """Keep an opinion of a conversation of the same tenant; return its id.
@@ -140,7 +144,9 @@ class FeedbackBook:
     def entries(self, tenant: str | None = None) -> Iterator[Entry]:
         """Yield what is kept, of one tenant or of all, in order of tenants and requests."""
         for keys in self._folders(tenant).values():
-            yield self._read(keys)
+            if any("/conversation-" in key for key in keys):
+                with suppress(NotFoundError):  # it has been forgotten meanwhile
+                    yield self._read(keys)
 
     def forget(self, user: str, tenant: str | None = None) -> int:
         """Delete all conversations of a user and what is said of them; return how many.
@@ -160,20 +166,20 @@ class FeedbackBook:
         count = 0
         for keys in self._folders(tenant).values():
             named = [found for key in keys if (found := _CONVERSATION.fullmatch(key.rpartition("/")[2]))]
-            if any(chosen(date.fromisoformat(one[1]), one[2]) for one in named):
+            # An opinion without its conversation was written while that was deleted.
+            if not named or any(chosen(date.fromisoformat(one[1]), one[2]) for one in named):
                 for key in sorted(keys, reverse=True):  # the conversation last: what is interrupted is found again
                     self._store.delete(key)
-                count += 1
+                count += bool(named)
         return count
 
     def _folders(self, tenant: str | None) -> dict[str, list[str]]:
         """Return the keys of each conversation's folder."""
-        prefix = f"{ROOT}/" if tenant is None else f"{ROOT}/{_checked(tenant or NOBODY)}/"
+        prefix = f"{ROOT}/" if tenant is None else f"{ROOT}/{_part(tenant or NOBODY)}/"
         found: dict[str, list[str]] = defaultdict(list)
         for key in self._store.list_keys(prefix):
             found[key.rpartition("/")[0]].append(key)
-        named = {folder: keys for folder, keys in found.items() if any("/conversation-" in key for key in keys)}
-        return dict(sorted(named.items()))
+        return dict(sorted(found.items()))
 
     def _read(self, keys: list[str]) -> Entry:
         conversation = next(key for key in sorted(keys) if "/conversation-" in key)
@@ -187,18 +193,12 @@ class FeedbackBook:
 
 
 def _folder(tenant: str, request: str) -> str:
-    return f"{ROOT}/{_checked(tenant or NOBODY)}/{_checked(request)}/"
+    return f"{ROOT}/{_part(tenant or NOBODY)}/{_part(request)}/"
 
 
-def _checked(name: str) -> str:
-    """Return a name that may be part of a key.
-
-    Raises:
-        NotFoundError: it may not, so that nothing can be under it.
-    """
-    if _NAME.fullmatch(name) is None:
-        raise NotFoundError(f"request: no conversation is kept under '{name[:80]}'")
-    return name
+def _part(name: str) -> str:
+    """Return a name as part of a key: itself where it may be one, else a digest."""
+    return name if _NAME.fullmatch(name) else f"~{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:32]}"
 
 
 def _user(name: str) -> str:

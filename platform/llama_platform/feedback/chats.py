@@ -28,7 +28,7 @@ def collect(entries: Iterable[Entry], kind: Kind) -> Collected:
             that was liked and not corrected, `preferences` have both a better and a worse answer.
     """
     entries = list(entries)
-    known = {entry.conversation.request: entry.conversation for entry in entries}
+    known = {(entry.conversation.tenant, entry.conversation.request): entry.conversation for entry in entries}
     records: list[Mapping[str, Any]] = []
     answered: Counter[str] = Counter()
     for entry in entries:
@@ -38,7 +38,7 @@ def collect(entries: Iterable[Entry], kind: Kind) -> Collected:
     return Collected(records, {name: count for name, count in sorted(answered.items()) if count})
 
 
-def _records(entry: Entry, kind: Kind, known: Mapping[str, Conversation]) -> Iterable[Mapping[str, Any]]:
+def _records(entry: Entry, kind: Kind, known: Mapping[tuple[str, str], Conversation]) -> Iterable[Mapping[str, Any]]:
     asked, opinions = entry.conversation, entry.opinions
     turns = [turn.model_dump() for turn in asked.messages]
     correction, rating = _last(opinions, "correction"), _last(opinions, "rating")
@@ -51,8 +51,10 @@ def _records(entry: Entry, kind: Kind, known: Mapping[str, Conversation]) -> Ite
     if correction is not None and correction.strip() != asked.answer.strip():
         yield _preference(turns, correction, asked)
     for worse in dict.fromkeys(one.better_than for one in opinions if one.better_than):
-        other = known.get(worse)
-        if other is not None and other.answer.strip() != asked.answer.strip():
+        other = known.get((asked.tenant, worse))
+        if other is None or other.messages != asked.messages:
+            continue
+        if other.answer.strip() != asked.answer.strip():
             yield _preference(turns, asked.answer, other)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from llama_platform.errors import InputError
 
 CALL_BEGIN, CALL_END = "<tool_call>", "</tool_call>"
-DECLARED = "<tools>"
+DECLARED = "<tools>\n{"
 _RESULT_BEGIN, _RESULT_END = "<tool_response>", "</tool_response>"
 _TAG = re.compile(r"<(?=/?tool)")
 _INSTRUCTION = (

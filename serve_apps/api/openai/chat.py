@@ -46,14 +46,15 @@ async def chat(body: ChatRequest, request: Request, state: WithState) -> Any:
         continues=continues,
     )
     calls = structure is not None and structure.kind == "tools"
-    form = ChatForm(state, body, context.request_id, calls=calls)
+    is_json = structure is not None and calls and not structure.begins_free()
+    form = ChatForm(state, body, context.request_id, calls=calls, is_json=is_json)
     return await respond(state, request, context, body, prepared, form)
 
 
 class ChatForm:
     """Shapes of the response; see Form."""
 
-    def __init__(self, state: AppState, body: ChatRequest, request_id: str, *, calls: bool) -> None:
+    def __init__(self, state: AppState, body: ChatRequest, request_id: str, *, calls: bool, is_json: bool) -> None:
         """Make what every chunk repeats.
 
         Args:
@@ -61,9 +62,11 @@ class ChatForm:
             body: the request's body.
             request_id: id of the request.
             calls: whether answers may call functions.
+            is_json: whether answers without calls are JSON.
         """
         self._calls, self._call_id = calls, f"call-{request_id}"
-        self._readers = [ToolCallReader() for _ in range(body.n or 1)]
+        self._is_json = is_json
+        self._readers = [ToolCallReader(is_json=self._is_json) for _ in range(body.n or 1)]
         self._texts = TokenTexts(state.generation.template.tokenizer)
         self._logprobs, self._each = bool(body.logprobs), body.n or 1
         self._frame = frame_of("chatcmpl-", request_id, body.model, state)
@@ -75,7 +78,7 @@ class ChatForm:
             message: dict[str, Any] = {"role": "assistant", "content": answer.text, "refusal": None}
             reason: str = answer.ended.reason
             if self._calls:
-                text, calls, whole = calls_of(answer.text, f"{self._call_id}-{number}")
+                text, calls, whole = calls_of(answer.text, f"{self._call_id}-{number}", is_json=self._is_json)
                 message["content"] = text or (None if calls else "")
                 message |= {"tool_calls": calls} if calls else {}
                 reason = _reason(reason, len(calls), whole)
@@ -131,6 +134,8 @@ class ChatForm:
 
 def _reason(reason: str, calls: int, whole: bool) -> str:
     """Return why an answer has ended: a call that is not whole never pretends to be."""
-    if not calls or reason == "content_filter":
+    if reason == "content_filter":
         return reason
-    return ("tool_calls" if reason == "stop" else reason) if whole else "length"
+    if not whole:
+        return "length"
+    return "tool_calls" if calls and reason == "stop" else reason

@@ -24,10 +24,14 @@ class CallPiece:
 class ToolCallReader:
     """Parts the text of one answer, which a grammar holds to its form from the first call on."""
 
-    def __init__(self) -> None:
-        """Begin before the first character."""
+    def __init__(self, *, is_json: bool = False) -> None:
+        """Begin before the first character.
+
+        Args:
+            is_json: whether an answer without calls is JSON, in whose texts the sign of a call means nothing.
+        """
         self._held = ""
-        self._state: str = "text"
+        self._state: str = "undecided" if is_json else "text"
         self._depth, self._in_string, self._escaped = 0, False, False
         self.count = 0
         """Calls that have begun."""
@@ -40,7 +44,11 @@ class ToolCallReader:
         text, pieces = "", []
         while True:
             before = (self._state, len(self._held))
-            if self._state == "text":
+            if self._state == "undecided":
+                self._decide()
+            elif self._state == "json":
+                text, self._held = text + self._held, ""
+            elif self._state == "text":
                 text += self._take_text()
             elif self._state == "head":
                 pieces += self._take_head()
@@ -53,9 +61,17 @@ class ToolCallReader:
 
     def finish(self) -> str:
         """Return the text that was held back, which no call has begun with."""
-        text = self._held if self._state == "text" and not self.count else ""
+        text = self._held if self._state in ("text", "undecided") and not self.count else ""
         self._held = ""
         return text
+
+    def _decide(self) -> None:
+        """Tell by its beginning whether an answer is JSON or calls."""
+        begun = self._held.lstrip()
+        if begun.startswith(CALL_BEGIN):
+            self._state = "text"
+        elif not CALL_BEGIN.startswith(begun):
+            self._state = "json"
 
     def _take_text(self) -> str:
         found = self._held.find(CALL_BEGIN)
@@ -121,14 +137,15 @@ def _overlap(text: str) -> int:
     return next((size for size in range(longest, 0, -1) if CALL_BEGIN.startswith(text[-size:])), 0)
 
 
-def calls_of(text: str, call_id: str) -> tuple[str, list[dict[str, Any]], bool]:
+def calls_of(text: str, call_id: str, *, is_json: bool = False) -> tuple[str, list[dict[str, Any]], bool]:
     """Return (text before the calls, calls in OpenAI's form, whether the last one is whole) of an answer.
 
     Args:
         text: the answer.
         call_id: beginning of the calls' ids.
+        is_json: as of a ToolCallReader.
     """
-    reader = ToolCallReader()
+    reader = ToolCallReader(is_json=is_json)
     spoken, pieces = reader.feed(text)
     calls: list[dict[str, Any]] = []
     for piece in pieces:

@@ -95,7 +95,7 @@ class RagAnswer:
         if config.extracts:
             text = await self._state.pools.compute(extracts, self._chunks, self._sources.question)
             text = await screen_extract(self._state, self._context, text)
-        return self._checker.feed(text) + self._checker.finish()
+        return await self._state.pools.compute(lambda: self._checker.feed(text) + self._checker.finish())
 
     async def events(self) -> AsyncGenerator[str, None]:
         """Yield the answer as server-sent events."""
@@ -153,11 +153,12 @@ class RagAnswer:
         async with aclosing(self._state.generation.stream(self._prepared, self._context)) as batches:
             async for batch in batches:
                 for _, event in batch:
+                    # Judging many sources takes milliseconds: not in the event loop.
                     if isinstance(event, FinishEvent):
                         self._finish = event
-                        yield self._checker.finish()
+                        yield await self._state.pools.compute(self._checker.finish)
                     else:
-                        yield self._checker.feed(event.text)
+                        yield await self._state.pools.compute(self._checker.feed, event.text)
 
     def _listed(self) -> list[dict[str, Any]]:
         return [_source(number, hit) for number, hit in enumerate(self._sources.hits, 1)]

@@ -162,7 +162,7 @@ class RagResponse(BaseModel):
         description="share of the question's words that the best source holds, rare ones first, 0 to 1"
     )
     citations: list[CitationOut]
-    citations_removed: int = Field(description="citations of what is not there, taken out of the answer")
+    citations_removed: int = Field(description="citations of what is not there or not said there, taken out")
     index: IndexOut | None
     usage: UsageOut
     model: ModelOut

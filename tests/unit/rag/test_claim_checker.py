@@ -88,3 +88,29 @@ def test_without_sources_nothing_is_judged():
     assert checker.feed("By ") == "By"
     assert checker.feed("heart [1].") == " heart."
     assert (checker.claims, checker.removed) == ([], 1)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "```python\nx = rows[1]\ny = total[2] + 3\n```",
+        "Use `rows[1]` and `total[2]`.",
+        "So a = b[1] holds.",
+        "So a = b(x)[1] holds.",
+    ],
+)
+def test_code_and_subscripts_are_left_alone(answer):
+    for pieces in ([answer], list(answer)):
+        checker = check(pieces)
+        assert (checker.text.strip(), checker.removed) == (answer, 0)
+
+
+def test_numbers_of_lists_and_words_that_begin_something_are_no_claims_of_their_own():
+    checker = check([f"1. {TEA} [2].\n2. Then, roll back with the name [1].\n- **Note:** Roll back with the name [1]."])
+    assert checker.removed == 0
+    assert checker.grounded() == 1.0
+
+
+def test_sentences_that_are_said_twice_have_places_of_their_own():
+    checker = check([f"{TEA} [2]. {TEA} [2]."], hold=False)
+    assert [claim.span[0] for claim in checker.claims] == [0, len(f"{TEA} [2]. ")]

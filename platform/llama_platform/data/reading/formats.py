@@ -42,6 +42,7 @@ _CHAT_KEYS: Mapping[str, frozenset[str]] = {
     "alpaca": frozenset({"instruction", "input", "context", *ALPACA_ANSWERS, "history", *SYSTEM_KEYS}),
     "text": frozenset({"text"}),
 }
+PREFERENCE_LISTS = ("prompt", "question", "messages", "chosen", "rejected")
 TOOL_KEYS = frozenset({"functions", "function_call", "tool_calls", "tool_choice", "tools"})
 """What a model may call, in lists or as JSON in a text; trained on where a format has a place for it."""
 Unread = Literal["unread", "unread_keys", "media"]
@@ -163,10 +164,13 @@ def unread_content(value: Any, form: FormatName) -> Iterator[tuple[Unread, str]]
         return
     known = _CHAT_KEYS.get(form) or frozenset({*_pair_keys(value), "context", *SYSTEM_KEYS})
     yield from _unread_keys(value, known, "")
-    turns = value.get({"sharegpt": "conversations", "messages": "messages"}.get(form, ""), [])
-    for number, turn in enumerate(turns if isinstance(turns, list) else [], 1):
-        if isinstance(turn, dict):
-            yield from _unread_keys(turn, _TURN_KEYS, f"turn {number}: ")
+    lists = {"sharegpt": ("conversations",), "messages": ("messages",), "preferences": PREFERENCE_LISTS}
+    for key in lists.get(form, ()):
+        turns = value.get(key)
+        for number, turn in enumerate(turns if isinstance(turns, list) else [], 1):
+            if isinstance(turn, dict):
+                where = f"'{key}', turn {number}: " if form == "preferences" else f"turn {number}: "
+                yield from _unread_keys(turn, _TURN_KEYS, where)
 
 
 def _unread_keys(value: Mapping[str, Any], known: frozenset[str], where: str) -> Iterator[tuple[Unread, str]]:
@@ -227,9 +231,9 @@ def _parse_turn(turn: Any, number: int) -> ToolTurn:
     content = turn.get("value", turn.get("content"))
     if isinstance(content, list):  # OpenAI's list of parts
         for part in content:
-            kind = part.get("type", "text") if isinstance(part, dict) else type(part).__name__
-            if kind != "text" or not isinstance(part.get("text"), str):
-                raise InputError(f"turn {number}: only text parts can be trained on, not '{kind}'")
+            form = part.get("type", "text") if isinstance(part, dict) else type(part).__name__
+            if form != "text" or not isinstance(part.get("text"), str):
+                raise InputError(f"turn {number}: only text parts can be trained on, not '{form}'")
         content = "".join(part["text"] for part in content)
     if content is None and calls:
         content = ""

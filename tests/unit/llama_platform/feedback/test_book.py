@@ -3,7 +3,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from pydantic import ValidationError
 
-from llama_platform.errors import InputError, IntegrityError, NotFoundError
+from llama_platform.errors import ConflictError, InputError, IntegrityError, NotFoundError
 from llama_platform.feedback.book import Conversation, FeedbackBook, Opinion, Turn
 from llama_platform.storage.local import LocalStore
 
@@ -76,6 +76,40 @@ def test_conversations_expire(book):
         book.keep(conversation(f"r{days}").model_copy(update={"time": NOW - timedelta(days=days)}))
     assert book.expire(date(2026, 11, 22)) == 1
     assert [entry.conversation.request for entry in book.entries()] == ["r0", "r5"]
+
+
+def test_a_request_is_kept_once(book):
+    """What is said of an answer is never of another: clients may send an id again."""
+    book.keep(conversation())
+    book.add("acme", "r1", Opinion(rating="up"))
+    for again in (conversation(answer="Something else."), conversation(user="bob")):
+        with pytest.raises(ConflictError, match="already"):
+            book.keep(again)
+    assert book.find("acme", "r1").conversation.answer == "Eighty degrees."
+    assert book.forget("bob") == 0
+
+
+@pytest.mark.parametrize(("tenant", "request_id"), [("Acme Corp", "_abc"), ("..", ".x"), ("a/b", "--x")])
+def test_any_name_is_kept_under_a_key_of_its_own(book, store, tenant, request_id):
+    book.keep(conversation(request_id, tenant=tenant))
+    book.add(tenant, request_id, Opinion(rating="up"))
+    assert [entry.conversation.tenant for entry in book.entries(tenant)] == [tenant]
+    assert all(key.count("/") == 3 and ".." not in key for key in store.list_keys("feedback/"))
+
+
+def test_what_is_deleted_meanwhile_is_passed_over_and_leaves_nothing_behind(book, store):
+    for request in ("r1", "r2"):
+        book.keep(conversation(request, user="ada"))
+        book.add("acme", request, Opinion(correction="Ada's address"))
+    entries = book.entries()
+    assert next(entries).conversation.request == "r1"
+    late = next(key for key in store.list_keys("feedback/acme/r2/") if "opinion" in key)
+    said = store.read(late).content
+    assert book.forget("ada") == 2
+    assert list(entries) == []
+    store.write(late, said)  # somebody was saying it while it was deleted
+    assert book.forget("ada") == 0
+    assert list(store.list_keys("feedback/")) == []
 
 
 def test_an_opinion_says_something(book):

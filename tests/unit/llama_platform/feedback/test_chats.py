@@ -6,10 +6,10 @@ from llama_platform.feedback.chats import collect
 NOW = datetime(2026, 11, 27, tzinfo=UTC)
 
 
-def entry(request, *opinions, answer="Eighty.", adapter="tea"):
-    turns = [Turn(role="user", content="How hot?")]
+def entry(request, *opinions, answer="Eighty.", adapter="tea", tenant="acme", question="How hot?"):
+    turns = [Turn(role="user", content=question)]
     asked = Conversation(
-        request=request, time=NOW, messages=turns, answer=answer, adapter=adapter, version=adapter and 3
+        request=request, tenant=tenant, time=NOW, messages=turns, answer=answer, adapter=adapter, version=adapter and 3
     )
     return Entry(asked, tuple(TimedOpinion(**one, time=NOW) for one in opinions))
 
@@ -48,3 +48,13 @@ def test_preferences_have_a_better_and_a_worse_answer():
         ([said("Eighty.")], [said("No idea.")]),
     ]
     assert all(record["prompt"] == [QUESTION] for record in found.records)
+
+
+def test_tenants_and_questions_are_never_mixed():
+    entries = [
+        entry("r1", {"better_than": "r2"}),
+        entry("r2", answer="Another tenant's.", tenant="zeta"),
+        entry("r3", {"better_than": "r4"}),
+        entry("r4", answer="To something else.", question="How cold?"),
+    ]
+    assert collect(entries, "preferences").records == []

@@ -39,6 +39,8 @@ def test_functions_are_declared_once():
     assert plain_chat(TURNS[1:2], TOOLS) == [Message("system", declare(TOOLS)), Message("user", "go")]
     already = [ToolTurn("system", f"Mine: {declare(TOOLS)}"), ToolTurn("user", "go")]
     assert plain_chat(already, TOOLS)[0].content == already[0].content
+    only_speaks_of_it = [ToolTurn("system", "Wrap <tools> in XML."), ToolTurn("user", "go")]
+    assert declare(TOOLS) in plain_chat(only_speaks_of_it, TOOLS)[0].content
     assert plain_chat(TURNS[:2], []) == [Message("system", "Be kind."), Message("user", "go")]
 
 

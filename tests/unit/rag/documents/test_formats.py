@@ -69,6 +69,10 @@ def test_text_files_are_not_markdown(read):
     ("text", "encoding"),
     [
         ("Grüner Tee wird mit achtzig Grad heißem Wasser aufgegossen, schöne Grüße aus Köln.", "cp1252"),
+        ("Les élèves étudient à l'école où le maître enseigne, près de la forêt, déjà très tôt.", "cp1252"),
+        ("A situação não é má: são três irmãs, às vezes vêm à praia.", "cp1252"),
+        ("På svenska går åsnan över ån, och ägaren följer efter på sin häst.", "cp1252"),
+        ("Příliš žluťoučký kůň úpěl ďábelské ódy, řekl jeho pán.", "cp1250"),
         ("Зелёный чай заваривают водой восьмидесяти градусов, и он не должен кипеть.", "cp1251"),
         ("Green tea is made with water of eighty degrees. 緑茶は八十度のお湯で淹れます。", "utf-16"),
     ],

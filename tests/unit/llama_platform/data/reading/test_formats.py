@@ -210,3 +210,10 @@ def test_preferences(tmp_path, record):
 def test_what_is_no_preference_is_named(record, told):
     with pytest.raises(InputError, match=told):
         parse_preference(record)
+
+
+def test_what_turns_of_preferences_hold_beside_is_told():
+    record = {"prompt": "hi", "chosen": [{**CHAT[1], "reasoning_content": "x"}], "rejected": BAD[1:]}
+    assert list(unread_content(record, "preferences")) == [
+        ("unread_keys", "'chosen', turn 1: 'reasoning_content' is not trained on")
+    ]

@@ -121,3 +121,11 @@ def test_forms():
     turns = [ToolTurn("assistant", "", (ToolCall("f", {}),)), ToolTurn("tool", "1"), ToolTurn("tool", "2")]
     named = name_results(turns, [{}, {"name": "own"}, {}])
     assert [turn.name for turn in named[1:]] == ["own", None]
+
+
+def test_a_call_may_come_in_parts_of_text():
+    parts = [{"type": "text", "text": '{"name": "f", "arguments": {}}'}]
+    _, call = parse_chat(
+        {"messages": [{"role": "user", "content": "go"}, {"role": "function_call", "content": parts}]}, "messages"
+    )
+    assert call.content == '<tool_call>{"name":"f","arguments":{}}</tool_call>'

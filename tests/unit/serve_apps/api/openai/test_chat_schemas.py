@@ -74,7 +74,9 @@ def test_a_call_in_a_stream(http, monkeypatch):
 
 
 def test_a_call_that_is_cut_never_pretends_to_be_whole(http, monkeypatch):
-    answer_with(http, monkeypatch, [WRITTEN[:50]])
+    for cut in (15, 50):
+        answer_with(http, monkeypatch, [WRITTEN[:cut]])
+        assert chat(http, tools=[WEATHER]).json()["choices"][0]["finish_reason"] == "length"
     assert chat(http, tools=[WEATHER]).json()["choices"][0]["finish_reason"] == "length"
     assert chunks(chat(http, tools=[WEATHER], stream=True))[-1]["choices"][0]["finish_reason"] == "length"
 

@@ -67,3 +67,15 @@ def test_however_an_answer_is_cut_the_same_is_read(spoken, calls, data):
 def test_answers_that_are_cut(answer, text, calls, whole):
     found_text, found, found_whole = calls_of(answer, "id")
     assert (found_text, len(found), found_whole) == (text, calls, whole)
+
+
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_json_may_hold_the_sign_of_a_call(size):
+    answer = '{"a":"see <tool_call> tag","b":1}'
+    reader, text = ToolCallReader(is_json=True), ""
+    for start in range(0, len(answer), size):
+        text += reader.feed(answer[start : start + size])[0]
+    assert text + reader.finish() == answer
+    assert calls_of(answer, "id", is_json=True) == (answer, [], True)
+    text, calls, whole = calls_of(' <tool_call>{"name":"f","arguments":{}}</tool_call>', "id", is_json=True)
+    assert (text.strip(), len(calls), whole) == ("", 1, True)
