@@ -17,9 +17,12 @@ from pydantic import Field
 from llama_platform.config import Config
 from llama_platform.errors import InputError
 from llama_platform.storage.regular_files import open_file
-from rag.documents.blocks import SOFT_HYPHEN, Block, markdown_blocks, plain_blocks
+from rag.documents.blocks import SOFT_HYPHEN, Block, TextBuilder, markdown_blocks, plain_blocks
 from rag.documents.document import Document, Facts, clean_text, make_facts
+from rag.documents.ebook import read_epub
 from rag.documents.html import read_html
+from rag.documents.mail import read_mail
+from rag.documents.office import read_pptx, read_xlsx
 from rag.documents.pdf import read_pdf
 from rag.documents.word import read_docx
 
@@ -90,6 +93,7 @@ def unsupported(suffix: str, supported: Iterable[str]) -> InputError:
 
 Parsed = tuple[str, Sequence[Block], Facts, list[str]]
 """Text, its blocks, what it says of itself, and what was not understood."""
+Reading = Callable[[bytes, ReadingConfig], Parsed]
 
 
 def _text(content: bytes, _limits: ReadingConfig) -> Parsed:
@@ -154,10 +158,21 @@ def _pdf(content: bytes, limits: ReadingConfig) -> Parsed:
     return builder.text, builder.blocks, facts, notes
 
 
-def _docx(content: bytes, limits: ReadingConfig) -> Parsed:
+def _mail(content: bytes, _limits: ReadingConfig) -> Parsed:
     notes: list[str] = []
-    builder, facts = read_docx(content, limits.max_bytes, notes)
+    builder, facts = read_mail(content, notes)
     return builder.text, builder.blocks, facts, notes
+
+
+def _archive(read: Callable[[bytes, int, list[str]], tuple[TextBuilder, Facts]]) -> Reading:
+    """Return the reader of a format that is a zip archive within."""
+
+    def parse(content: bytes, limits: ReadingConfig) -> Parsed:
+        notes: list[str] = []
+        builder, facts = read(content, limits.max_bytes, notes)
+        return builder.text, builder.blocks, facts, notes
+
+    return parse
 
 
 def _guess(content: bytes) -> str | None:
@@ -194,11 +209,15 @@ def _decode(content: bytes, notes: list[str]) -> str:
 
 USUAL_ENCODING, MORE_CHAOS = "cp1252", 0.1
 TEXT_SUFFIXES = frozenset({".txt", ".text", ".rst"})
-READERS: Mapping[str, Callable[[bytes, ReadingConfig], Parsed]] = {
+READERS: Mapping[str, Reading] = {
     **dict.fromkeys(TEXT_SUFFIXES, _text),
     **dict.fromkeys((".md", ".markdown", ".mdx"), _markdown),
     **dict.fromkeys((".html", ".htm", ".xhtml"), _html),
     ".pdf": _pdf,
-    ".docx": _docx,
+    ".docx": _archive(read_docx),
+    ".pptx": _archive(read_pptx),
+    ".xlsx": _archive(read_xlsx),
+    ".epub": _archive(read_epub),
+    ".eml": _mail,
     ".ipynb": _notebook,
 }

@@ -4,6 +4,7 @@ import io
 import zipfile
 
 from llama_platform.errors import InputError
+from rag.documents.archives import check_unpacked
 from rag.documents.blocks import TextBuilder
 from rag.documents.document import Facts, make_facts
 from rag.documents.html import read_html
@@ -27,7 +28,7 @@ def read_docx(content: bytes, max_bytes: int, notes: list[str]) -> tuple[TextBui
     import mammoth
     from lxml.etree import LxmlError
 
-    _check_size(content, max_bytes)
+    check_unpacked(content, max_bytes, "DOCX")
     try:
         known = docx.Document(io.BytesIO(content)).core_properties
         facts = make_facts(known.title, known.keywords, known.modified or known.created, notes)
@@ -64,14 +65,3 @@ def _simplified(content: bytes) -> bytes:
                 part = etree.tostring(root, encoding="UTF-8", xml_declaration=True, standalone=True)
             target.writestr(info.filename, part)
     return result.getvalue()
-
-
-def _check_size(content: bytes, max_bytes: int) -> None:
-    """Refuse what would unpack to more than allowed; zipfile never unpacks more than a file declares."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            unpacked = sum(info.file_size for info in archive.infolist())
-    except (zipfile.BadZipFile, ValueError, OverflowError) as error:
-        raise InputError(f"not a readable DOCX: {error}") from error
-    if unpacked > max_bytes:
-        raise InputError(f"unpacks to {unpacked} bytes, over the limit of {max_bytes}")
