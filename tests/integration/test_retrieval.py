@@ -126,7 +126,7 @@ class Questions:
                     self.failures.append(response.text)
 
 
-def finished(app, queued):
+def finished(app, queued, status="SUCCEEDED"):
     """Return the state of a queued change once its job has ended."""
     assert queued.status_code == 202, queued.text
 
@@ -135,7 +135,7 @@ def finished(app, queued):
         return state if state["status"] in ("SUCCEEDED", "FAILED") else None
 
     state = wait_for(ended, 120)
-    assert state["status"] == "SUCCEEDED", state["log"]
+    assert state["status"] == status, state["log"]
     return state
 
 
@@ -171,8 +171,9 @@ def test_uploads_make_an_index_and_say_what_was_not_read(app, client, repository
         ("faq.csv", b"id,text\n1,Bread is baked for forty minutes.\n"),
         ("bomb.docx", b"PK no zip"),
     ]
-    state = finished(app, upload(client, "kitchen", *files))
+    state = finished(app, upload(client, "kitchen", *files), "FAILED")
     assert any("skipped bomb.docx" in line for line in state["log"])
+    assert any("1 of the uploaded documents are not in kitchen@1" in line for line in state["log"])
     assert list(repository.store.list_keys("changes/kitchen/")) == []
     answer = ask(client, "How long does bread bake?", index="kitchen")
     assert answer["sources"][0]["document"] == "faq.csv#1"

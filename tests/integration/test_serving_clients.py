@@ -71,7 +71,7 @@ def test_openai_knows_our_errors(sdk):
     assert error.value.param == "temperature"
     with pytest.raises(openai.BadRequestError, match="tools"):
         sdk.chat.completions.create(
-            model=MODEL, messages=QUESTION, tools=[{"type": "function", "function": {"name": "f"}}]
+            model=MODEL, messages=QUESTION, tools=[{"type": "web_search", "function": {"name": "f"}}]
         )
 
 
