@@ -59,17 +59,25 @@ class Conversation(BaseModel):
 class Opinion(BaseModel):
     """What somebody says of an answer; at least one thing."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "anyOf": [
+                {"required": [name], "properties": {name: {"not": {"enum": [None, []]}}}}
+                for name in ("rating", "correction", "better_than", "tags", "comment")
+            ]
+        },
+    )
 
     rating: Literal["up", "down"] | None = None
     correction: Annotated[Text, Field(min_length=1, pattern=r"\S")] | None = Field(
         None, description="what the answer should have been"
     )
-    better_than: Annotated[str, Field(max_length=64)] | None = Field(
+    better_than: Annotated[str, Field(min_length=1, max_length=64)] | None = Field(
         None, description="id of a request with the same messages whose answer is worse"
     )
     tags: Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(max_length=16)] = []
-    comment: Annotated[str, Field(max_length=4000)] | None = None
+    comment: Annotated[str, Field(min_length=1, max_length=4000)] | None = None
 
     @model_validator(mode="after")
     def _says_something(self) -> "Opinion":
