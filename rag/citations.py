@@ -167,6 +167,18 @@ def extracts(sources: Sequence[Chunk], question: str, count: int = 2) -> str:
     return "\n".join(f"{' '.join(shown_text(text[slice(*spans[number])]).split())} [1]" for number in chosen)
 
 
+def is_beside(answer: str, extract: str, question: str) -> bool:
+    """Return whether an answer holds less than half as many of a question's words as sentences of its source do.
+
+    Args:
+        answer: what a model has said, true or not.
+        extract: what `extracts` returned for the same question.
+        question: what is asked.
+    """
+    asked, said, there = map(set, terms([question, answer, extract]))
+    return 2 * len(asked & said) < len(asked & there)
+
+
 def sentences(text: str) -> Iterator[tuple[int, int]]:
     """Yield where each sentence or line of a text begins and ends, without the white space around it."""
     start = 0

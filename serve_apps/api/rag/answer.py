@@ -9,7 +9,7 @@ from typing import Any
 
 from llama_platform.errors import EngineError, OverloadedError, ReplicaLostError, UnavailableError
 from llama_platform.inference.protocol import FinishEvent, Timings, Usage
-from rag.citations import extracts
+from rag.citations import extracts, is_beside
 from rag.claim_checker import ClaimChecker
 from rag.search.query import Hit
 from serve_apps.api.rag.retrieval import Sources
@@ -83,8 +83,21 @@ class RagAnswer:
             return
         self._grounded = self._checker.grounded()
         if config.min_grounded:
-            enough = self._grounded >= config.min_grounded
-            yield self._checker.text if enough else await self._without_model("ungrounded")
+            yield await self._settled(self._grounded)
+
+    async def _settled(self, grounded: float) -> str:
+        """Return a whole answer, or what stands in for it where it is not grounded or beside the question."""
+        config = self._state.config.rag
+        if grounded < config.min_grounded:
+            return await self._without_model("ungrounded")
+        if config.extracts and await self._state.pools.compute(self._is_beside):
+            return await self._without_model("beside_the_question")
+        return self._checker.text
+
+    def _is_beside(self) -> bool:
+        """Return whether the answer is about something else, true as it may be."""
+        question = self._sources.question
+        return is_beside(self._checker.text, extracts(self._chunks, question), question)
 
     async def _without_model(self, why: Degraded) -> str:
         """Make sentences of the sources the answer, or that it is not in the documents, and return it."""

@@ -13,7 +13,7 @@ from rag.search.filters import Filters
 from rag.search.query import Mode
 from serve_apps.api.schemas import ModelOut, TimingsOut, UsageOut
 
-Degraded = Literal["ungrounded", "no_model", "no_retriever"]
+Degraded = Literal["ungrounded", "beside_the_question", "no_model", "no_retriever"]
 MAX_QUESTION_CHARS = 8000
 """Longest question, in characters."""
 
@@ -143,8 +143,9 @@ class RagResponse(BaseModel):
         description="whether the answer is extracts, because no model could be asked or its answer was not grounded"
     )
     degraded_because: Degraded | None = Field(
-        description="`ungrounded`: too little of the model's answer stood in the sources, `no_model`: none could be "
-        "asked, `no_retriever`: nobody could search"
+        description="`ungrounded`: too little of the model's answer stood in the sources, `beside_the_question`: it "
+        "held far fewer of the question's words than sentences of the source, `no_model`: none could be asked, "
+        "`no_retriever`: nobody could search"
     )
     retrieval: Literal["ok", "unavailable"] = Field(
         description="`unavailable` where nobody could search, and the model answered without sources"

@@ -1,6 +1,6 @@
 import pytest
 
-from rag.citations import CitationChecker, extracts
+from rag.citations import CitationChecker, extracts, is_beside
 from rag.documents.chunking import Chunk
 
 TEXT = "Promote makes a version live. Roll back with `rollback NAME`. It goes to the one before."
@@ -81,3 +81,12 @@ def test_extracts_are_whole_sentences_and_single_rows():
     assert extracts(source, "When is a worker started?") == "A worker is started again when it dies. [1]"
     assert extracts(source, "node drained?") == "| a node is drained | a checkpoint, then the end | [1]"
     assert extracts(source, "okapi") == "A worker is started again when it dies. [1]"
+
+
+def test_what_is_beside_a_question():
+    asked, extract = "How do I roll back an adapter?", "The command rolls an adapter back."
+    assert is_beside(
+        "It splits users between two adapters.", "A rollback rolls the adapter back.", "roll adapter back now"
+    )
+    assert not is_beside("Roll it back.", extract, asked)
+    assert not is_beside("Anything.", "Something else.", asked)

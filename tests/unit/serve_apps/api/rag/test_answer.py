@@ -88,6 +88,16 @@ def test_what_the_sources_do_not_say_gives_way_to_what_they_say(make_rag, monkey
     assert [value["text"] for kind, value in found if kind == "token"] == ["".join(kept)]
 
 
+def test_a_true_sentence_beside_the_question_gives_way_to_what_answers_it(make_rag, monkeypatch):
+    body = {"question": "install the operator with helm", "top_k": 1}
+    strict, lax = make_rag(rag={"min_grounded": 0.8}), make_rag()
+    for rag, because in ((strict, "beside_the_question"), (lax, None)):
+        answer_with(rag, monkeypatch, ["Operator [1]."])
+        answer = rag.post("/rag", body).json()
+        assert (answer["degraded_because"], answer["grounded"]) == (because, 1.0)
+    assert answer["answer"] == "Operator [1]."
+
+
 def test_without_extracts_it_is_not_in_the_documents(make_rag, monkeypatch):
     strict = make_rag(rag={"min_grounded": 0.8, "extracts": False})
     answer_with(strict, monkeypatch, ["Something else."])
