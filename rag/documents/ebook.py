@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import unquote
 
 from llama_platform.errors import InputError
-from rag.documents.archives import check_unpacked
 from rag.documents.blocks import TextBuilder
 from rag.documents.document import Facts, make_facts
 from rag.documents.html import read_html
@@ -15,20 +14,18 @@ from rag.documents.html import read_html
 _CONTAINER = "META-INF/container.xml"
 
 
-def read_epub(content: bytes, max_bytes: int, notes: list[str]) -> tuple[TextBuilder, Facts]:
+def read_epub(content: bytes, notes: list[str]) -> tuple[TextBuilder, Facts]:
     """Return the text of a book's chapters, and what it says of itself.
 
     Args:
         content: the file.
-        max_bytes: the most that it may unpack to.
         notes: gets what was not understood.
 
     Raises:
-        InputError: it is no EPUB, or unpacks to too much.
+        InputError: it is no EPUB.
     """
     from lxml.etree import LxmlError
 
-    check_unpacked(content, max_bytes, "EPUB")
     builder = TextBuilder()
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:

@@ -17,6 +17,7 @@ from pydantic import Field
 from llama_platform.config import Config
 from llama_platform.errors import InputError
 from llama_platform.storage.regular_files import open_file
+from rag.documents.archives import check_unpacked
 from rag.documents.blocks import SOFT_HYPHEN, Block, TextBuilder, markdown_blocks, plain_blocks
 from rag.documents.document import Document, Facts, clean_text, make_facts
 from rag.documents.ebook import read_epub
@@ -164,12 +165,13 @@ def _mail(content: bytes, _limits: ReadingConfig) -> Parsed:
     return builder.text, builder.blocks, facts, notes
 
 
-def _archive(read: Callable[[bytes, int, list[str]], tuple[TextBuilder, Facts]]) -> Reading:
-    """Return the reader of a format that is a zip archive within."""
+def _archive(kind: str, read: Callable[[bytes, list[str]], tuple[TextBuilder, Facts]]) -> Reading:
+    """Return the reader of a format that is a zip archive within; what unpacks to too much never reaches `read`."""
 
     def parse(content: bytes, limits: ReadingConfig) -> Parsed:
+        check_unpacked(content, limits.max_bytes, kind)
         notes: list[str] = []
-        builder, facts = read(content, limits.max_bytes, notes)
+        builder, facts = read(content, notes)
         return builder.text, builder.blocks, facts, notes
 
     return parse
@@ -214,10 +216,10 @@ READERS: Mapping[str, Reading] = {
     **dict.fromkeys((".md", ".markdown", ".mdx"), _markdown),
     **dict.fromkeys((".html", ".htm", ".xhtml"), _html),
     ".pdf": _pdf,
-    ".docx": _archive(read_docx),
-    ".pptx": _archive(read_pptx),
-    ".xlsx": _archive(read_xlsx),
-    ".epub": _archive(read_epub),
+    ".docx": _archive("DOCX", read_docx),
+    ".pptx": _archive("PPTX", read_pptx),
+    ".xlsx": _archive("XLSX", read_xlsx),
+    ".epub": _archive("EPUB", read_epub),
     ".eml": _mail,
     ".ipynb": _notebook,
 }

@@ -6,26 +6,23 @@ from collections.abc import Iterator
 from typing import Any
 
 from llama_platform.errors import InputError
-from rag.documents.archives import check_unpacked
 from rag.documents.blocks import TextBuilder
 from rag.documents.document import Facts, make_facts
 
 
-def read_pptx(content: bytes, max_bytes: int, notes: list[str]) -> tuple[TextBuilder, Facts]:
+def read_pptx(content: bytes, notes: list[str]) -> tuple[TextBuilder, Facts]:
     """Return the text of slides with what their speaker's notes say, a slide as a page.
 
     Args:
         content: the file.
-        max_bytes: the most that it may unpack to.
         notes: gets what was not understood.
 
     Raises:
-        InputError: it is no PowerPoint file, or unpacks to too much.
+        InputError: it is no PowerPoint file.
     """
     import pptx
     from lxml.etree import LxmlError
 
-    check_unpacked(content, max_bytes, "PPTX")
     builder, pictures = TextBuilder(), 0
     try:
         deck = pptx.Presentation(io.BytesIO(content))
@@ -54,20 +51,18 @@ def read_pptx(content: bytes, max_bytes: int, notes: list[str]) -> tuple[TextBui
     return builder, facts
 
 
-def read_xlsx(content: bytes, max_bytes: int, notes: list[str]) -> tuple[TextBuilder, Facts]:
+def read_xlsx(content: bytes, notes: list[str]) -> tuple[TextBuilder, Facts]:
     """Return the values of sheets, each a table under the sheet's name; of formulas what Excel last computed.
 
     Args:
         content: the file.
-        max_bytes: the most that it may unpack to.
         notes: gets what was not understood.
 
     Raises:
-        InputError: it is no Excel file, or unpacks to too much.
+        InputError: it is no Excel file.
     """
     import openpyxl
 
-    check_unpacked(content, max_bytes, "XLSX")
     builder = TextBuilder()
     try:
         book = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True)

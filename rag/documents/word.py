@@ -4,7 +4,6 @@ import io
 import zipfile
 
 from llama_platform.errors import InputError
-from rag.documents.archives import check_unpacked
 from rag.documents.blocks import TextBuilder
 from rag.documents.document import Facts, make_facts
 from rag.documents.html import read_html
@@ -13,22 +12,20 @@ _WORD = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _STYLES = "p[style-name='Title'] => h1:fresh"
 
 
-def read_docx(content: bytes, max_bytes: int, notes: list[str]) -> tuple[TextBuilder, Facts]:
+def read_docx(content: bytes, notes: list[str]) -> tuple[TextBuilder, Facts]:
     """Return the text of a file, and what it says of itself.
 
     Args:
         content: the file.
-        max_bytes: the most that it may unpack to.
         notes: gets what was not understood.
 
     Raises:
-        InputError: it is no Word file, or unpacks to too much.
+        InputError: it is no Word file.
     """
     import docx
     import mammoth
     from lxml.etree import LxmlError
 
-    check_unpacked(content, max_bytes, "DOCX")
     try:
         known = docx.Document(io.BytesIO(content)).core_properties
         facts = make_facts(known.title, known.keywords, known.modified or known.created, notes)
