@@ -79,7 +79,9 @@ class ClaimChecker:
         if not self._hold and self._count:
             for start, end in _sentences(self.text):
                 for said, marks in _parts(self.text[start:end], self.text[:start]):
-                    self._judge(said, self._cited(marks), place=start)
+                    if self._is_claim(text := said.strip()):
+                        _, score, source = self._judge(text, self._cited(marks))
+                        self._remember(text, score, source)
         return shown
 
     def _whole_sentences(self) -> Iterator[str]:
@@ -94,42 +96,36 @@ class ClaimChecker:
         """Judge a sentence, and return it without the citations that do not stand."""
         shown = ""
         for said, marks in _parts(sentence, self.text):
-            cited = self._cited(marks)
-            good = self._judge(said, cited, place=len(self._citations.text))
+            text, cited = said.strip(), self._cited(marks)
+            judged = self._judge(text, cited) if self._is_claim(text) else None
+            good = judged is None or judged[0]
             if good or not cited or (marks.startswith("[") and _SUBSCRIPTED.search(said)):
                 shown += self._citations.feed(said + marks)
             else:
                 self._removed += len(cited)
                 # White space behind a citation that goes is the sentence's own.
                 shown += self._citations.feed(said.rstrip(" ") + marks[len(marks.rstrip()) :])
-            self._place(said)
+            if judged is not None:
+                self._remember(text, *judged[1:])
         return shown
 
-    def _judge(self, said: str, cited: Sequence[int], place: int) -> bool:
-        """Remember what a source says of a claim; return whether one of those that it cites supports it."""
-        text = said.strip()
-        if not self._count or not weight(text) or _LIST_NUMBER.fullmatch(text):
-            return True
+    def _judge(self, text: str, cited: Sequence[int]) -> tuple[bool, float, int | None]:
+        """Return whether what a claim cites supports it, and the score and number of the source that says it best."""
         score, source = self._passages.judge(text, cited)
         good = score >= SUPPORTED
         if cited and not good:  # another may say so, which does not make the citation right
-            score, source = max((score, source or 0), self._best(text))
-        start = max(self.text.find(text, place), 0)
-        self.claims.append(Claim(text, (start, start + len(text)), score >= SUPPORTED, round(score, 4), source or None))
-        return good
+            best, other = self._passages.judge(text)
+            score, source = max((score, source or 0), (best, other or 0))
+        return good, score, source or None
 
-    def _best(self, text: str) -> tuple[float, int]:
-        score, source = self._passages.judge(text)
-        return score, source or 0
+    def _remember(self, text: str, score: float, source: int | None) -> None:
+        """Keep a claim whose text has been let through, which tells where it stands."""
+        start = max(self.text.find(text, self._read), 0)
+        self._read = start + len(text)
+        self.claims.append(Claim(text, (start, self._read), score >= SUPPORTED, round(score, 4), source))
 
-    def _place(self, said: str) -> None:
-        """Set where the last claim stands, now that its text has been let through."""
-        text = said.strip()
-        if self.claims and self.claims[-1].text == text:
-            start = max(self.text.find(text, self._read), 0)
-            last = self.claims.pop()
-            self.claims.append(Claim(text, (start, start + len(text)), last.supported, last.score, last.source))
-            self._read = start + len(text)
+    def _is_claim(self, text: str) -> bool:
+        return self._count > 0 and weight(text) > 0 and _LIST_NUMBER.fullmatch(text) is None
 
     def _cited(self, marks: str) -> list[int]:
         return [n for n in map(int, re.findall(r"\d+", marks)) if 1 <= n <= self._count]

@@ -114,3 +114,10 @@ def test_numbers_of_lists_and_words_that_begin_something_are_no_claims_of_their_
 def test_sentences_that_are_said_twice_have_places_of_their_own():
     checker = check([f"{TEA} [2]. {TEA} [2]."], hold=False)
     assert [claim.span[0] for claim in checker.claims] == [0, len(f"{TEA} [2]. ")]
+
+
+@pytest.mark.parametrize("hold", [True, False])
+def test_a_claim_said_twice_in_one_sentence_stands_in_two_places(hold):
+    checker = check([f"{TEA} [2] {TEA} [2]."], hold=hold)
+    assert [claim.text for claim in checker.claims] == [TEA, TEA]
+    assert [claim.span for claim in checker.claims] == [(0, len(TEA)), (len(TEA) + 5, 2 * len(TEA) + 5)]
