@@ -125,26 +125,10 @@ class Ours(Async):
                 yield event.token_ids
 
     def read(self) -> dict[str, Any]:
-        """Return the best rate, in GB/s, at which anything in this process reads the memory that its weights lie in.
-
-        That is torch's reduction or the engine's own products of one row, with nothing between them. The memory of a
-        virtual machine is near to its processor in one place and far in another, at half the speed: a buffer elsewhere
-        would say nothing of the weights.
-        """
-        import torch
-
-        torch.set_num_threads(THREADS)
-        model: Any = self.engine._model
-        parts = [p.units for layer in model._layers for p in (layer.qkv, layer.o, layer.gate_up, layer.down)]
-        values = [units.view(torch.float32).view(-1) for units in (*parts, model._head.units)]
-        program = model.products_of_one_row()
-        best = float("inf")
-        for _ in range(6):
-            for work in (lambda: [part.amax() for part in values], lambda: model._kernels.run(program)):
-                start = time.perf_counter()
-                work()
-                best = min(best, time.perf_counter() - start)
-        return {"gbytes": sum(part.numel() * 4 for part in values) / best / 1e9}
+        """Return the best rate, in GB/s, at which anything in this process reads the weights."""
+        limit = self.engine.reading()
+        assert limit is not None
+        return {"gbytes": limit.gbytes_per_s}
 
     def logits(self, prompt: list[int]) -> dict[str, Any]:
         """Return the logits after each token of a prompt."""

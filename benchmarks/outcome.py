@@ -1,16 +1,15 @@
 """Outcome of a benchmark: measures with their peers, as a table and as the last line of JSON."""
 
 import json
-import os
-import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
+
+from llama_platform.processor import cores, cpu_name, instructions
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,23 +46,3 @@ def publish(benchmark: str, measures: Mapping[str, Measure], packages: list[str]
         "missing_peers": missing_peers,
     }
     print(json.dumps(result), flush=True)
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
-def instructions() -> list[str]:
-    """Return which of the instruction sets that decide about speed this processor has."""
-    known = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8")
-    flags = next((x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("flags")), "").split()
-    return [name for name in known if name in flags]
-
-
-def cpu_name() -> str:
-    """Return the processor's name as Linux knows it."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()

@@ -6,7 +6,6 @@ prints one JSON object: useful (non-padding) tokens, padded tokens, seconds, and
 """
 
 import json
-import math
 import os
 import sys
 import time
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from llama_platform.processor import matmul_gflops
 
 LORA = {"r": 64, "lora_alpha": 16, "lora_dropout": 0.1, "target_modules": ["q_proj", "v_proj"]}
 BATCH, ACCUMULATION, WARM_UP = 4, 4, 1
@@ -26,7 +27,7 @@ def main() -> None:
     world = int(os.environ.get("WORLD_SIZE", "1"))
     torch.set_num_threads(2 // world)
     contestants = {
-        "gemm": lambda: {"gflops": gemm_gflops()},
+        "gemm": lambda: {"gflops": matmul_gflops()},
         "check": lambda: check_losses(model, dataset),
         "torchrun": lambda: run_ours(model, dataset, count),
         "trl": lambda: run_trainer("trl", model, dataset, count),
@@ -40,17 +41,6 @@ def main() -> None:
     result = contestants[name]()
     if os.environ.get("RANK", "0") == "0":
         print(json.dumps(result), flush=True)
-
-
-def gemm_gflops() -> float:
-    """Return the best rate of a bfloat16 matrix product of 2048³ with two threads."""
-    a, b = torch.randn(2048, 2048).bfloat16(), torch.randn(2048, 2048).bfloat16()
-    best = math.inf
-    for _ in range(40):
-        start = time.perf_counter()
-        torch.nn.functional.linear(a, b)
-        best = min(best, time.perf_counter() - start)
-    return 2 * 2048**3 / best / 1e9
 
 
 def load_rows(dataset: Path) -> Any:

@@ -11,6 +11,7 @@
     llama-platform store copy s3://bucket/llama file:///backup
     llama-platform preflight --app serve_apps/configs/gpu.yaml --cluster cluster.yaml
     llama-platform prune --keep 5 --older-than-days 30
+    llama-platform bench --model tiny
     llama-platform fit --base 7b --gpu A10G --adapters 8 --rank 64
 
 The store is `--store`, or `s3://$MODEL_BUCKET/$MODEL_S3_PREFIX`, or the demo's `.demo/store`.
@@ -33,6 +34,7 @@ from llama_platform.artifacts.prune import delete_garbage, find_garbage
 from llama_platform.artifacts.refs import resolve
 from llama_platform.audit.acts import acted
 from llama_platform.cli.audit import add_replay, audit_commands
+from llama_platform.cli.bench import add_bench
 from llama_platform.cli.exit_codes import run_command
 from llama_platform.cli.feedback import feedback_commands
 from llama_platform.cli.keys import key_commands
@@ -86,6 +88,7 @@ def build_cli() -> typer.Typer:
     _add_bases(cli)
     _add_prune(cli)
     _add_fit(cli)
+    add_bench(cli)
     return cli
 
 

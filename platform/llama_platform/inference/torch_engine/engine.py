@@ -32,9 +32,11 @@ from llama_platform.inference.protocol import (
 )
 from llama_platform.inference.queue_bounds import check_queue
 from llama_platform.inference.torch_engine.adapter_pool import AdapterPool
+from llama_platform.inference.torch_engine.architecture import Architecture
 from llama_platform.inference.torch_engine.batch import Batch, Chunk, arrange
 from llama_platform.inference.torch_engine.kv_cache import PagePool
 from llama_platform.inference.torch_engine.loader import adapter_memory, load_model
+from llama_platform.inference.torch_engine.model import Reading
 from llama_platform.inference.torch_engine.prefill_budget import PrefillBudget
 from llama_platform.inference.torch_engine.sampler import Sampler, token_logprob
 from llama_platform.inference.torch_engine.scheduler import ScheduledChunk, Scheduler, Sequence
@@ -151,6 +153,15 @@ class TorchEngine:
                 refused_adapters=self._adapters.refused(),
                 products=self._model.products_in_words(),
             )
+
+    @property
+    def architecture(self) -> Architecture:
+        """Return the shape of the base."""
+        return self._model.architecture
+
+    def reading(self) -> Reading | None:
+        """Return how fast the weights can be read, while nothing is generated; None where that is not measured."""
+        return self._model.reading()
 
     async def close(self) -> None:
         """End every request as cancelled, and stop; see Engine."""

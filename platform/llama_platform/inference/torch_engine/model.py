@@ -16,6 +16,17 @@ FUSED = (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), 
 """Projections of a layer that share their input and are computed as one product."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How fast this process can read the weights that each token needs: the limit of answering one request."""
+
+    size_bytes: int
+    """What a token reads."""
+    gbytes_per_s: float
+    """The best rate that was seen. Memory of a virtual machine may be near to its processor or far, at half the speed,
+    so it is the rate of these weights and of no other place."""
+
+
 class Model(Protocol):
     """What the engine drives."""
 
@@ -46,6 +57,10 @@ class Model(Protocol):
 
     def products_in_words(self) -> dict[str, str]:
         """Return what computes each kind of matrix product; empty where there is one way only."""
+        ...
+
+    def reading(self) -> Reading | None:
+        """Return how fast the weights can be read; None where that is not measured. No step may run meanwhile."""
         ...
 
 

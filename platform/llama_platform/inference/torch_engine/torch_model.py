@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from llama_platform.inference.torch_engine.architecture import Architecture
 from llama_platform.inference.torch_engine.batch import PAGE, Batch, Chunk
-from llama_platform.inference.torch_engine.model import FUSED, LoraMatrices, read_layer, rotary_table
+from llama_platform.inference.torch_engine.model import FUSED, LoraMatrices, Reading, read_layer, rotary_table
 from llama_platform.models.weight_files import Weights
 
 
@@ -113,6 +113,10 @@ class TorchModel:
     def products_in_words(self) -> dict[str, str]:
         """Return nothing: torch computes all; see Model."""
         return {}
+
+    def reading(self) -> Reading | None:
+        """Return None: it is not measured; see Model."""
+        return None
 
     def _normalise(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         return functional.rms_norm(x, (x.shape[-1],), weight, self.architecture.norm_epsilon)

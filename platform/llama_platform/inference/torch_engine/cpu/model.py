@@ -5,6 +5,7 @@ import logging
 import math
 import mmap
 import struct
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +20,7 @@ from llama_platform.inference.torch_engine.cpu import kernels
 from llama_platform.inference.torch_engine.cpu.matrix_unit import MATRIX_STEPS, request_matrix_unit
 from llama_platform.inference.torch_engine.cpu.products import Implementation, Products, ProductSetting, measure
 from llama_platform.inference.torch_engine.cpu.tile import BLOCK, GROUP, LANES, WeightFormat
-from llama_platform.inference.torch_engine.model import FUSED, LoraMatrices, read_layer, rotary_table
+from llama_platform.inference.torch_engine.model import FUSED, LoraMatrices, Reading, read_layer, rotary_table
 from llama_platform.models.weight_files import Weights
 
 _ALIGNMENT = 64
@@ -29,8 +30,12 @@ _PADDING = 32
 """Values between rows, so that rows of a power of two do not all fall into the same lines of a cache."""
 _MATRIX_LORA_ROWS = 8
 """From how many rows of one adapter on its products are computed on the matrix unit."""
+_ROUNDED_ROWS = 256
+"""Rows of weights that are rounded to 8 bits at a time."""
 _MEASURED_FLOPS = 1e9
 """The most operations of a product that is timed; a larger one is timed on part of its columns."""
+_READINGS = 6
+"""How often the weights are read to find the best rate."""
 PRODUCTS = ("qkv", "o", "gate_up", "down", "head")
 """Names of the products with weights."""
 _PRODUCT_KERNELS: dict[tuple[bool, Implementation], int] = {
@@ -308,8 +313,21 @@ class CpuModel:
         rounded = rows if number == kernels.LINEAR_INT8 else 0
         return {name: number, f"rows of {name}": rows, f"rounded rows of {name}": rounded}
 
-    def products_of_one_row(self) -> np.ndarray:
-        """Return a program that multiplies one row with every weight: nothing reads them faster."""
+    def reading(self) -> Reading:
+        """Return how fast the weights can be read: by torch's reduction or by products of one row; see Model."""
+        layers = [getattr(layer, name) for layer in self._layers for name in PRODUCTS if name != "head"]
+        values = [packed.units.view(torch.float32).view(-1) for packed in (*layers, self._head)]
+        program, best = self._products_of_one_row(), math.inf
+        for _ in range(_READINGS):
+            for work in (lambda: [part.amax() for part in values], lambda: self._kernels.run(program)):
+                start = time.perf_counter()
+                work()
+                best = min(best, time.perf_counter() - start)
+        size_bytes = 4 * sum(part.numel() for part in values)
+        return Reading(size_bytes, size_bytes / best / 1e9)
+
+    def _products_of_one_row(self) -> np.ndarray:
+        """Return a program that multiplies one row with every weight and does nothing else."""
         program, places = _Program(self._number), self._places()
         values: dict[str, int] = {}
         for name, (x, out) in places.items():
@@ -537,15 +555,23 @@ def pack_int8(parts: Sequence[torch.Tensor], take: Callable[..., torch.Tensor] |
             whole block].
         take: returns int32 memory of a shape; None allocates.
     """
-    words, scales = [], []
-    for part in parts:
-        scale = part.float().abs().amax(dim=1).clamp_min(1e-12) / 127
-        rounded = (part.float() / scale[:, None]).round_().add_(128).to(torch.uint8)
-        words.append(rounded.view(torch.int32))
-        scales.append(scale)
-    packed = _pack_words(words, BLOCK, take)
-    whole = torch.cat(scales)
+    rounded = [_rounded(part) for part in parts]
+    packed = _pack_words([values.view(torch.int32) for values, _ in rounded], BLOCK, take)
+    whole = torch.cat([scales for _, scales in rounded])
     return PackedLinear(packed, torch.nn.functional.pad(whole, (0, packed.shape[0] * BLOCK - len(whole))))
+
+
+def _rounded(part: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (uint8 of the shape of `part`, its values plus 128; float32 scale of each row)."""
+    values, scales = torch.empty(part.shape, dtype=torch.uint8), torch.empty(len(part))
+    exact, magnitude = torch.empty(2, min(_ROUNDED_ROWS, len(part)), part.shape[1])
+    for start in range(0, len(part), _ROUNDED_ROWS):  # few rows at a time, so that they stay in the cache
+        rows = slice(start, min(start + _ROUNDED_ROWS, len(part)))
+        some, count = exact[: rows.stop - start].copy_(part[rows]), rows.stop - start
+        scale = torch.abs(some, out=magnitude[:count]).amax(dim=1).clamp_min_(1e-12).div_(127)
+        values[rows] = some.div_(scale[:, None]).round_().add_(128)
+        scales[rows] = scale
+    return values, scales
 
 
 def _pack_words(parts: Sequence[torch.Tensor], columns: int, take: Callable[..., torch.Tensor] | None) -> torch.Tensor:
