@@ -14,6 +14,7 @@ from rag.embedding import Vectors
 
 IndexKind = Literal["flat", "hnsw", "ivf_pq"]
 Stored = npt.NDArray[np.float16]
+Neighbours = tuple[Vectors, npt.NDArray[np.int64]]
 Positive = Annotated[int, Field(ge=1)]
 _BLOCK = 65536
 """Vectors that are converted to float32 at a time."""
@@ -25,6 +26,8 @@ _COMPARED = 20_000
 """Allowed vectors up to which each is compared with."""
 _CANDIDATES: dict[IndexKind, tuple[int, int]] = {"flat": (1, 1), "hnsw": (2, 30), "ivf_pq": (10, 200)}
 """Found in approximate values for each of k, and at least; then compared exactly."""
+_ROUNDING = 1e-4
+"""FAISS multiplies k with a factor of 32 bits and cuts what is behind the point."""
 
 
 class IndexingConfig(Config):
@@ -59,16 +62,21 @@ class IndexingConfig(Config):
 class DenseIndex:
     """Holds unit vectors in float16; the similarity is their inner product, the cosine."""
 
-    def __init__(self, vectors: Stored, kind: IndexKind, settings: IndexingConfig, index: Any) -> None:
-        """Use an index that `build` or `read` has made.
+    def __init__(self, exact: Any, kind: IndexKind, settings: IndexingConfig, approximate: Any = None) -> None:
+        """Use what `build` or `read` has made.
 
         Args:
-            vectors: float16 [num_vectors, dimensions], rows of length 1.
-            kind: kind of the FAISS index.
-            settings: how wide it searches.
-            index: the FAISS index.
+            exact: FAISS index of the vectors in float16.
+            kind: how they are searched.
+            settings: how wide.
+            approximate: FAISS index that finds what `exact` compares; None where it compares everything.
         """
-        self.vectors, self.kind, self._settings, self._index = vectors, kind, settings, index
+        self.kind, self._settings, self._exact, self._approximate = kind, settings, exact, approximate
+        self._index = exact if approximate is None else faiss.IndexRefine(approximate, exact)
+        # FAISS's own copy serves for both; `exact` keeps it alive.
+        codes = faiss.rev_swig_ptr(exact.codes.data(), exact.codes.size()) if exact.ntotal else np.empty(0, np.uint8)
+        self.vectors: Stored = codes.view(np.float16).reshape(exact.ntotal, exact.d)
+        """float16 [num_vectors, dimensions]."""
 
     @classmethod
     def build(cls, vectors: Stored, settings: IndexingConfig) -> "DenseIndex":
@@ -79,9 +87,9 @@ class DenseIndex:
             settings: how.
         """
         size, dimensions = vectors.shape
-        kind = settings.chosen(size)
+        kind, exact = settings.chosen(size), _exact(vectors)
         if kind == "flat":
-            return cls._flat(vectors, settings)
+            return cls(exact, kind, settings)
         if kind == "hnsw":
             scalar = faiss.ScalarQuantizer.QT_8bit
             index: Any = faiss.IndexHNSWSQ(dimensions, scalar, settings.neighbours, faiss.METRIC_INNER_PRODUCT)
@@ -93,7 +101,7 @@ class DenseIndex:
         sample = np.sort(np.random.default_rng(0).permutation(size)[:_TRAINED])
         index.train(vectors[sample].astype(np.float32))
         _add(index, vectors)
-        return cls(vectors, kind, settings, index)
+        return cls(exact, kind, settings, index)
 
     @classmethod
     def read(cls, vectors: Stored, kind: IndexKind, settings: IndexingConfig, path: Path) -> "DenseIndex":
@@ -109,58 +117,43 @@ class DenseIndex:
             IntegrityError: the file is no index of these vectors.
         """
         if kind == "flat":
-            return cls._flat(vectors, settings)
+            return cls(_exact(vectors), kind, settings)
         try:
             index = faiss.read_index(str(path))
         except RuntimeError as error:
             raise IntegrityError(f"{path}: not a FAISS index") from error
         if (index.ntotal, index.d) != vectors.shape:
             raise IntegrityError(f"{path}: {index.ntotal} vectors of {index.d} dimensions, expected {vectors.shape}")
-        return cls(vectors, kind, settings, index)
-
-    @classmethod
-    def _flat(cls, vectors: Stored, settings: IndexingConfig) -> "DenseIndex":
-        size, dimensions = vectors.shape
-        if size == 0:
-            return cls(vectors, "flat", settings, None)
-        index = faiss.IndexScalarQuantizer(dimensions, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
-        index.train(np.zeros((1, dimensions), dtype=np.float32))
-        _add(index, vectors)
-        # FAISS's own copy serves for both; `index` keeps it alive.
-        codes = faiss.rev_swig_ptr(index.codes.data(), size * dimensions * 2)
-        return cls(codes.view(np.float16).reshape(size, dimensions), "flat", settings, index)
+        return cls(_exact(vectors), kind, settings, index)
 
     def write(self, path: Path) -> None:
         """Write what cannot be had quickly from the vectors; of a flat index, nothing."""
-        if self.kind != "flat":
-            faiss.write_index(self._index, str(path))
+        if self._approximate is not None:
+            faiss.write_index(self._approximate, str(path))
 
-    def search(
-        self, query: Vectors, k: int, allowed: npt.NDArray[np.bool_] | None = None
-    ) -> tuple[Vectors, npt.NDArray[np.int64]]:
-        """Return (similarities, positions), each [at most k], best first.
+    def search(self, queries: Vectors, k: int, allowed: npt.NDArray[np.bool_] | None = None) -> list[Neighbours]:
+        """Return what is nearest to each query: (similarities, positions), each [at most k], best first.
 
         Args:
-            query: float32 [dimensions], of length 1.
+            queries: float32 [num_queries, dimensions], rows of length 1.
             k: at least 1.
             allowed: bool [num_vectors], which may be found; None for all.
 
         Raises:
-            InputError: the query has other dimensions than the index.
+            InputError: the queries have other dimensions than the index.
         """
         if not len(self.vectors):
-            return np.empty(0, dtype=np.float32), np.empty(0, dtype=np.int64)
-        if query.shape != self.vectors.shape[1:]:
-            raise InputError(f"the query has {query.shape[0]} dimensions, the index {self.vectors.shape[1]}")
+            return [(np.empty(0, dtype=np.float32), np.empty(0, dtype=np.int64))] * len(queries)
+        if queries.shape[1:] != self.vectors.shape[1:]:
+            raise InputError(f"the query has {queries.shape[1]} dimensions, the index {self.vectors.shape[1]}")
         share = 1.0 if allowed is None else float(allowed.mean())
         if allowed is not None and share * len(allowed) <= _COMPARED:
             rows = np.flatnonzero(allowed)  # few enough to compare with each; a graph would be full of dead ends
-        else:
-            factor, least = _CANDIDATES[self.kind]
-            rows = self._candidates(query, max(factor * k, least), allowed, share)
-        similarities = self.similarities(query, rows)
-        best = np.lexsort((rows, -similarities))[:k]
-        return similarities[best], rows[best]
+            of_each = queries @ self.vectors[rows].astype(np.float32).T
+            return [_best(similarities, rows, k) for similarities in of_each]
+        parameters = self._parameters(k, allowed, share)
+        similarities, found = self._index.search(queries, min(k, len(self.vectors)), params=parameters)
+        return [_best(*pair, k) for pair in zip(similarities, found, strict=True)]
 
     def similarities(self, query: Vectors, rows: npt.NDArray[np.int64]) -> Vectors:
         """Return float32 [len(rows)], the cosines of the query and the vectors at `rows`.
@@ -172,24 +165,43 @@ class DenseIndex:
         found: Vectors = self.vectors[rows].astype(np.float32) @ query
         return found
 
-    def _candidates(
-        self, query: Vectors, count: int, allowed: npt.NDArray[np.bool_] | None, share: float
-    ) -> npt.NDArray[np.int64]:
+    def _parameters(self, k: int, allowed: npt.NDArray[np.bool_] | None, share: float) -> Any:
+        """Return how FAISS searches: how many candidates it compares exactly, how widely it looks for them."""
         selector = None
         if allowed is not None:
             selector = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+        if self.kind == "flat":
+            return faiss.SearchParameters(sel=selector)
+        factor, least = _CANDIDATES[self.kind]
+        count = max(factor * k, least)
         if self.kind == "hnsw":
             kept = max(self._settings.ef_search, count)
             # Of what the walk meets, only a share may be found: it goes on until as much of that is there.
-            parameters = faiss.SearchParametersHNSW(efSearch=int(kept / share), sel=selector)
-        elif self.kind == "ivf_pq":
-            probes = min(int(self._settings.probes / share), self._index.nlist)
-            parameters = faiss.SearchParametersIVF(nprobe=probes, sel=selector)
+            wide = faiss.SearchParametersHNSW(efSearch=int(kept / share), sel=selector)
         else:
-            parameters = faiss.SearchParameters(sel=selector)
-        _, rows = self._index.search(query[None], min(count, len(self.vectors)), params=parameters)
-        found: npt.NDArray[np.int64] = rows[0][rows[0] >= 0]
-        return found
+            probes = min(int(self._settings.probes / share), self._approximate.nlist)
+            wide = faiss.SearchParametersIVF(nprobe=probes, sel=selector)
+        found = min(k, len(self.vectors))
+        return faiss.IndexRefineSearchParameters(
+            k_factor=min(count, len(self.vectors)) / found + _ROUNDING, base_index_params=wide
+        )
+
+
+def _best(similarities: Vectors, rows: npt.NDArray[np.int64], k: int) -> Neighbours:
+    """Return the best k; of equals the first rows, and nothing where FAISS found nothing (-1)."""
+    there = rows >= 0
+    similarities, rows = similarities[there], rows[there]
+    best = np.lexsort((rows, -similarities))[:k]
+    return similarities[best], rows[best]
+
+
+def _exact(vectors: Stored) -> Any:
+    size, dimensions = vectors.shape
+    index = faiss.IndexScalarQuantizer(dimensions, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
+    index.train(np.zeros((1, dimensions), dtype=np.float32))
+    if size:
+        _add(index, vectors)
+    return index
 
 
 def _add(index: Any, vectors: Stored) -> None:

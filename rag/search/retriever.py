@@ -91,8 +91,7 @@ class Retriever:
         count, snapshot = max(LEAST_CANDIDATES, 4 * query.k), self._snapshot
         rows = np.empty(0, dtype=np.int64)
         if query.mode != "lexical":
-            found = [row for v in vectors for row in snapshot.dense.search(v, count, allowed)[1]]
-            rows = np.unique(np.array(found, dtype=np.int64))
+            rows = np.unique(np.concatenate([found for _, found in snapshot.dense.search(vectors, count, allowed)]))
         if query.mode == "dense":
             near = self._similarities(vectors, rows)
             order: list[int] = rows[np.lexsort((rows, -near))][:count].tolist()

@@ -25,9 +25,8 @@ def exact(vectors, query, k, allowed=None):
 
 def recall(index, vectors, k=10, allowed=None):
     found = 0
-    for row in range(0, 100):
-        query = vectors[row].astype(np.float32)
-        _, rows = index.search(query, k, allowed)
+    queries = vectors[:100].astype(np.float32)
+    for query, (_, rows) in zip(queries, index.search(queries, k, allowed), strict=True):
         found += len(set(rows) & set(exact(vectors, query, k, allowed)))
     return found / (100 * k)
 
@@ -36,7 +35,7 @@ def recall(index, vectors, k=10, allowed=None):
 def test_neighbours_are_found(vectors, kind, least):
     index = DenseIndex.build(vectors, IndexingConfig(kind=kind))
     assert recall(index, vectors) >= least
-    similarities, rows = index.search(vectors[7].astype(np.float32), 5)
+    ((similarities, rows),) = index.search(vectors[7:8].astype(np.float32), 5)
     assert rows[0] == 7
     assert similarities[0] == pytest.approx(1, abs=1e-3)
     assert (np.diff(similarities) <= 0).all()
@@ -49,7 +48,7 @@ def test_only_what_is_allowed_is_found_and_all_of_that(vectors, kind, compared, 
     index = DenseIndex.build(vectors, IndexingConfig(kind=kind))
     allowed = np.zeros(len(vectors), dtype=bool)
     allowed[::7] = True
-    _, rows = index.search(vectors[1].astype(np.float32), 10, allowed)
+    ((_, rows),) = index.search(vectors[1:2].astype(np.float32), 10, allowed)
     assert len(rows) == 10
     assert allowed[rows].all()
     assert recall(index, vectors, allowed=allowed) >= 0.9
@@ -61,9 +60,9 @@ def test_an_index_comes_back_as_it_was_written(vectors, kind, tmp_path):
     index.write(tmp_path / "dense.faiss")
     assert (tmp_path / "dense.faiss").exists() == (kind != "flat")
     back = DenseIndex.read(vectors, index.kind, IndexingConfig(), tmp_path / "dense.faiss")
-    for row in range(10):
-        query = vectors[row].astype(np.float32)
-        assert (back.search(query, 10)[1] == index.search(query, 10)[1]).all()
+    queries = vectors[:10].astype(np.float32)
+    for (_, found), (_, before) in zip(back.search(queries, 10), index.search(queries, 10), strict=True):
+        assert (found == before).all()
 
 
 def test_a_file_that_is_no_index_of_these_vectors_is_refused(vectors, tmp_path):
@@ -78,12 +77,36 @@ def test_a_file_that_is_no_index_of_these_vectors_is_refused(vectors, tmp_path):
 
 def test_a_query_of_other_dimensions_is_named(vectors):
     with pytest.raises(InputError, match="8 dimensions, the index 64"):
-        DenseIndex.build(vectors, IndexingConfig()).search(np.ones(8, dtype=np.float32), 1)
+        DenseIndex.build(vectors, IndexingConfig()).search(np.ones((1, 8), dtype=np.float32), 1)
 
 
 def test_more_are_asked_for_than_there_are(vectors):
     index = DenseIndex.build(vectors[:3], IndexingConfig())
-    assert len(index.search(vectors[0].astype(np.float32), 50)[1]) == 3
+    ((_, rows),) = index.search(vectors[:1].astype(np.float32), 50)
+    assert len(rows) == 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_queries_find_what_each_finds_alone(vectors, kind):
+    index = DenseIndex.build(vectors, IndexingConfig(kind=kind))
+    queries = vectors[50:90].astype(np.float32)
+    for query, (similarities, rows) in zip(queries, index.search(queries, 7), strict=True):
+        ((alone, found),) = index.search(query[None], 7)
+        assert (rows == found).all()
+        assert np.allclose(similarities, alone)
+        assert np.allclose(similarities, vectors[rows].astype(np.float32) @ query, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_of_equal_vectors_the_first_is_found_first(vectors, kind):
+    index = DenseIndex.build(np.concatenate([vectors[:300]] * 2), IndexingConfig(kind=kind))
+    ((_, rows),) = index.search(vectors[5:6].astype(np.float32), 2)
+    assert rows.tolist() == [5, 305]
+
+
+def test_an_index_of_nothing_finds_nothing():
+    index = DenseIndex.build(np.empty((0, 8), dtype=np.float16), IndexingConfig())
+    assert [len(rows) for _, rows in index.search(np.ones((2, 8), dtype=np.float32), 3)] == [0, 0]
 
 
 def test_the_kind_follows_from_the_size():
