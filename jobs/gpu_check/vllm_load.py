@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from jobs.gpu_check.machine import Figures
+from llama_platform.device import assigned_gpus
 from llama_platform.inference.config import EngineConfig
 from llama_platform.inference.gpu_memory import GIB, plan_memory, read_shape
 from llama_platform.inference.protocol import GenerationRequest, SamplingParams, TokenEvent
@@ -26,13 +27,13 @@ Generate = Callable[[int], AsyncIterator[int]]
 
 
 def measure_shape(shape: dict[str, int], seconds: float, clients: int) -> Figures:
-    """Measure a base of a shape on this task's GPU, or its CPU; what a Ray task calls; see `measure_vllm`."""
+    """Measure a base of a shape on this task's GPUs, or its CPU; what a Ray task calls; see `measure_vllm`."""
     config = EngineConfig(max_running=clients, max_step_tokens=2048, max_adapter_rank=64, context_length=512)
     with tempfile.TemporaryDirectory() as folder:
-        return measure_vllm(write_random_base(shape, Path(folder)), config, seconds, clients)
+        return measure_vllm(write_random_base(shape, Path(folder)), config, seconds, clients, assigned_gpus())
 
 
-def measure_vllm(folder: Path, config: EngineConfig, seconds: float, clients: int, gpus: int = 1) -> Figures:
+def measure_vllm(folder: Path, config: EngineConfig, seconds: float, clients: int, gpus: int = 0) -> Figures:
     """Start both, one after the other, load each for a while, and return what was seen.
 
     Args:
@@ -40,7 +41,7 @@ def measure_vllm(folder: Path, config: EngineConfig, seconds: float, clients: in
         config: the engine's.
         seconds: how long each is under load.
         clients: requests at the same time; each is followed by the next.
-        gpus: how many the base is spread over.
+        gpus: how many the base is spread over; 0 for the processor.
     """
     base = BaseConfig(model=str(folder), prompt_style="plain", dtype="bfloat16")
     found: Figures = {}
@@ -48,7 +49,7 @@ def measure_vllm(folder: Path, config: EngineConfig, seconds: float, clients: in
         figures = asyncio.run(measure(base, config, seconds, clients, gpus))
         found |= {f"{name}_{key}": value for key, value in figures.items()}
     found["vs_bare"] = round(found["ours_tokens_per_s"] / found["bare_tokens_per_s"], 3)
-    if torch.cuda.is_available():
+    if gpus:
         total = torch.cuda.get_device_properties(0).total_memory / GIB
         plan = plan_memory(read_shape(str(folder)), total, gpus, adapter_places(config), adapter_rank(config))
         found["planned_kv_gib"] = round(plan.kv_cache / GIB, 2)
@@ -85,7 +86,7 @@ async def _measure_bare(base: BaseConfig, config: EngineConfig, seconds: float, 
     from vllm.v1.engine.async_llm import AsyncLLM
 
     folder, begun = Path(base.location()), time.perf_counter()
-    arguments = vllm_arguments(folder, base, config, gpus)
+    arguments = vllm_arguments(folder, base, config, max(1, gpus))
     llm: Any = await asyncio.to_thread(AsyncLLM.from_engine_args, AsyncEngineArgs(**arguments))
     ready, shape = time.perf_counter() - begun, read_shape(str(folder))
     sampling = VllmSampling(
@@ -101,7 +102,7 @@ async def _measure_bare(base: BaseConfig, config: EngineConfig, seconds: float, 
         figures = {"start_s": round(ready, 1), **await _load(generate, seconds, clients)}
         cache = llm.vllm_config.cache_config
         if cache.num_gpu_blocks:
-            per_token = plan_memory(shape, 0.0, gpus).kv_per_token
+            per_token = plan_memory(shape, 0.0, max(1, gpus)).kv_per_token
             figures["kv_gib"] = round(cache.num_gpu_blocks * cache.block_size * per_token / GIB, 2)
         return figures
     finally:

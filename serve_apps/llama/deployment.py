@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, nullcontext
+from functools import partial
 from typing import Any
 
 import psutil
@@ -48,8 +49,8 @@ class LlamaDeployment:
         base, engine, self._device = self._config.base, self._config.engine, assigned_device()
         if engine_kind(engine, self._device) == "vllm":
             engine = await asyncio.to_thread(with_published_rank, engine, self._repository)
-        gpus = max(1, assigned_gpus())
-        self._engine = await asyncio.to_thread(make_engine, base, tokenizer, threads, engine, self._device, gpus)
+        load = partial(make_engine, base, tokenizer, threads, engine, self._device, assigned_gpus())
+        self._engine = await asyncio.to_thread(load)
         self._load = LoadTracker()
         self._metrics = ReplicaMetrics()
         self._adapters = AdapterHolder(

@@ -80,6 +80,16 @@ class EngineContract:
         assert events[-1].reason == "stop"
         assert text_of(events) == whole[: whole.index(stop)]
 
+    def test_a_stop_text_does_not_end_the_answer_before_its_least_length(self, engine, request_of, run):
+        whole = run(answer(engine, request_of("Tell me about a baker.", max_new_tokens=30, ignore_eos=True)))
+        stop = text_of(whole)[2:6]
+        request = request_of(
+            "Tell me about a baker.", max_new_tokens=30, min_new_tokens=25, ignore_eos=True, stop=(stop,)
+        )
+        events = run(answer(engine, request))
+        assert stop in text_of(events)
+        assert events[-1].usage.completion_tokens >= 25
+
     def test_a_seed_repeats_the_answer_alone_and_in_company(self, engine, request_of, run):
         def request(seed):
             return request_of("Tell me about a baker.", temperature=1.5, seed=seed, ignore_eos=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import torch
 import yaml
 
 from artifact_folders import fetched_folder
@@ -97,6 +98,13 @@ def cluster():
         yield found
         kill_group(process)  # asked to end, it takes half a minute
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def nobodys_gpu(monkeypatch):
+    """Make this process believe in a GPU that is not its own, as the cluster's processes do."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
 
 
 @pytest.fixture(scope="session")

@@ -48,6 +48,16 @@ def test_ray_accepts_the_file(cluster_config):
     assert "--dashboard-host=127.0.0.1" in commands
 
 
+def test_nodes_that_serve_install_vllm_and_otherwise_the_same(cluster_config):
+    usual = cluster_config["setup_commands"]
+    with_vllm = cluster_config["available_node_types"]["serving_worker"]["worker_setup_commands"]
+    as_usual = [line.replace("constraints-vllm", "constraints").replace("[all,vllm]", "[all]") for line in with_vllm]
+    assert as_usual == usual
+    assert with_vllm[-1].endswith('[all,vllm]"')
+    others = {name: kind for name, kind in cluster_config["available_node_types"].items() if name != "serving_worker"}
+    assert not any("worker_setup_commands" in kind for kind in others.values())
+
+
 def test_nodes_start_encrypted_with_their_own_profile(cluster_config, profiles, tmp_path):
     from ray.autoscaler._private.aws.config import bootstrap_aws
     from ray.autoscaler._private.aws.node_provider import AWSNodeProvider

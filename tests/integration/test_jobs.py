@@ -164,7 +164,7 @@ def test_large_sources_are_examined_by_ray_data_with_the_same_result(trained, su
         assert there.files[name].sha256 == here.files[name].sha256
 
 
-def test_evaluation_compares_and_gates(trained, overrides, repository, capsys):
+def test_evaluation_compares_and_gates(trained, overrides, repository, capsys, nobodys_gpu):
     settings = overrides(**{"evaluation.answered_chats": 2, "evaluation.max_new_tokens": 8})
     evaluate = [*CONFIG, *settings, "--set", "evaluation.adapter=assistant@1"]
     assert jobs.evaluate.main([*evaluate, "--fail-if", "perplexity > 1e9", "--promote", "tested"]) == 0
@@ -177,7 +177,7 @@ def test_evaluation_compares_and_gates(trained, overrides, repository, capsys):
     assert "never" not in document["aliases"]
 
 
-def test_merging_writes_a_model_and_says_how_near_it_is(trained, overrides, tmp_path, capsys):
+def test_merging_writes_a_model_and_says_how_near_it_is(trained, overrides, tmp_path, capsys, nobodys_gpu):
     arguments = [*CONFIG, *overrides(), "--adapter", "assistant@1", "--output", str(tmp_path / "merged")]
     assert jobs.merge_adapter.main(arguments) == 0
     assert "same top token 100.0 %" in capsys.readouterr().out

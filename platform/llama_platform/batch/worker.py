@@ -67,21 +67,18 @@ class ShardWorker:
             config: BatchConfig as JSON.
         """
         from llama_platform.device import assigned_device, assigned_gpus
-        from llama_platform.inference.make_engine import make_engine
+        from llama_platform.inference.adapter_ranks import with_published_rank
+        from llama_platform.inference.make_engine import engine_kind, make_engine
 
         self._config = BatchConfig.model_validate(config)
         self._output = open_output(self._config.output)
         self._repository = repository_from(self._config.store, os.environ)
         self._template = load_template(self._config.base)
         threads = self._config.threads or max(1, int(self._config.num_cpus))
-        self._engine = make_engine(
-            self._config.base,
-            self._template.tokenizer,
-            threads,
-            self._config.engine,
-            assigned_device(),
-            max(1, assigned_gpus()),
-        )
+        base, engine, device = self._config.base, self._config.engine, assigned_device()
+        if engine_kind(engine, device) == "vllm":
+            engine = with_published_rank(engine, self._repository)
+        self._engine = make_engine(base, self._template.tokenizer, threads, engine, device, assigned_gpus())
         self._adapters = AdapterHolder(self._engine, self._repository.fetched)
         self._rules = RuleSet.read(self._config.safety.rules)
         self._versions: dict[str, ArtifactVersion] = {}

@@ -1,6 +1,6 @@
 """What vLLM needs of a GPU's memory for a base and adapters, and what that leaves for the KV cache: arithmetic alone.
 
-Sizes are those of vLLM 0.29: weights as they are stored, buffers for `max_loras` adapters of the largest rank on every
+Sizes are those of vLLM 0.30: weights as they are stored, buffers for `max_loras` adapters of the largest rank on every
 projection, two vectors for each token and layer in the KV cache.
 """
 
@@ -29,6 +29,8 @@ _BITS: Mapping[Quantization, float] = {"none": 16, "int8": 8, "fp8": 8, "int4": 
 """Bits of a weight of a projection; with 4 bits, scales and zeros of groups of 128 take half a bit."""
 UTILIZATION = 0.9
 """Share of a GPU that vLLM takes by default."""
+USUAL_CONTEXT = 4096
+"""Tokens that Llama-2 reads at most."""
 OVERHEAD_GIB = 1.5
 """Taken by CUDA, captured graphs and activations, on each GPU: a round figure, not measured here."""
 
@@ -46,8 +48,8 @@ class MemoryPlan:
 
     @property
     def fits(self) -> bool:
-        """Whether there is room for one request of 4,096 tokens."""
-        return self.requests_of(4096) >= 1
+        """Whether there is room for one request of the usual length."""
+        return self.requests_of(USUAL_CONTEXT) >= 1
 
     def requests_of(self, tokens: int) -> int:
         """Return how many requests of this length fit at the same time."""
@@ -102,6 +104,7 @@ def check_fits(
     quantization: Quantization = "none",
     kv_bytes: int = 2,
     utilization: float = UTILIZATION,
+    tokens: int = USUAL_CONTEXT,
 ) -> None:
     """Check that a replica has room for at least one request, before vLLM is started for minutes to find out.
 
@@ -114,17 +117,19 @@ def check_fits(
         quantization: how weights of projections are stored.
         kv_bytes: bytes of a number in the KV cache.
         utilization: share of a GPU that vLLM takes.
+        tokens: prompt and answer of the longest request, for which vLLM must have room.
 
     Raises:
         InputError: it has not, with what takes the memory.
     """
     plan = plan_memory(config, gpu_gib, gpus, adapters, rank, quantization, kv_bytes, utilization)
-    if not plan.fits:
+    if not plan.requests_of(tokens):
         raise InputError(
             f"{gpu_gib:.1f} GiB of GPU memory, of which vLLM takes {utilization:.0%}, are too little: "
             f"{plan.weights / GIB:.1f} GiB weights, {plan.adapters / GIB:.1f} GiB for {adapters} adapters of rank "
-            f"{rank} (engine.max_adapter_rank), {plan.overhead / GIB:.1f} GiB CUDA and activations; a request of 4,096 "
-            f"tokens needs {plan.kv_per_token * 4096 / GIB:.1f} GiB more. See llama-platform fit"
+            f"{rank} (engine.max_adapter_rank), {plan.overhead / GIB:.1f} GiB CUDA and activations; a request of "
+            f"{tokens:,} tokens (engine.context_length) needs {plan.kv_per_token * tokens / GIB:.1f} GiB more. "
+            "See llama-platform fit"
         )
 
 

@@ -43,7 +43,7 @@ def make_engine(
     if engine_kind(config, device) == "vllm":
         from llama_platform.inference.vllm_engine import VllmEngine
 
-        return VllmEngine(base, tokenizer, config, gpus)
+        return VllmEngine(base, tokenizer, config, max(1, gpus) if device.type == "cuda" else 0)
     if config.vllm != VllmConfig():
         raise InputError("engine.vllm: is for vLLM, and this replica's engine is our own (engine.kind)")
     from llama_platform.inference.torch_engine.engine import TorchEngine

@@ -51,14 +51,14 @@ class VllmEngine:
             base: what to load.
             tokenizer: the base's.
             config: sizes. Without `kv_cache_mib` vLLM decides itself.
-            gpus: how many GPUs of this machine the base is spread over.
+            gpus: how many GPUs of this machine the base is spread over; 0 for its processor, with vLLM's build for it.
 
         Raises:
             InputError: vLLM is not installed, cannot load the base, or has no room for it, or a setting is not for it.
         """
         self._config = config or EngineConfig()
         folder = base_folder(base)
-        arguments = vllm_arguments(folder, base, self._config, gpus)
+        arguments = vllm_arguments(folder, base, self._config, max(1, gpus))
         try:
             from vllm.engine.arg_utils import AsyncEngineArgs
             from vllm.platforms import current_platform
@@ -67,6 +67,11 @@ class VllmEngine:
             raise InputError(
                 f"vLLM cannot be imported ({error}): install the extra, pip install 'llama-platform[vllm]'"
             ) from error
+        if current_platform.is_cuda() and not gpus:
+            raise InputError(
+                "engine.kind vllm: this replica was assigned no GPU, and this build of vLLM would take one that is not "
+                "its own; set llama.num_gpus (batch.num_gpus in a job), or engine.kind torch"
+            )
         if current_platform.is_cuda():
             check_memory(folder, current_platform.get_device_total_memory() / GIB, gpus, self._config)
         try:

@@ -5,7 +5,7 @@ from typing import Any
 
 from llama_platform.errors import InputError
 from llama_platform.inference.config import EngineConfig
-from llama_platform.inference.gpu_memory import Quantization, check_fits, read_shape
+from llama_platform.inference.gpu_memory import USUAL_CONTEXT, Quantization, check_fits, read_shape
 from llama_platform.models.base_model import BaseConfig
 
 ADAPTER_RANK = 64
@@ -85,6 +85,7 @@ def check_memory(folder: Path, gpu_gib: float, gpus: int, config: EngineConfig) 
     quantization = _quantization(shape, config)
     if quantization is None:  # of a kind whose size nothing here knows: vLLM will tell
         return
+    longest = shape.get("max_position_embeddings", USUAL_CONTEXT)
     check_fits(
         shape,
         gpu_gib,
@@ -94,6 +95,7 @@ def check_memory(folder: Path, gpu_gib: float, gpus: int, config: EngineConfig) 
         quantization=quantization,
         kv_bytes=1 if config.vllm.kv_cache_dtype == "fp8" else 2,
         utilization=config.vllm.gpu_memory_utilization,
+        tokens=min(longest, config.context_length or longest),
     )
 
 

@@ -36,8 +36,8 @@ class BaseConfig(Config):
     dtype: Precision = "bfloat16"
     """In which the weights are held."""
     quantize: Literal["none", "nf4"] = "none"
-    """`nf4` holds the frozen weights in 4 bits for training (QLoRA, Dettmers et al., 2023); needs GPUs and the extra
-    `quantization`."""
+    """`nf4` holds the frozen weights in 4 bits for training (QLoRA, Dettmers et al., 2023); needs the extra
+    `quantization`. On CPUs it is for trying: slower than 16 bits."""
 
     def location(self) -> str:
         """Return what transformers is to open; a base in a store is copied to this node first.
@@ -119,7 +119,7 @@ def load_base_model(config: BaseConfig, device: "torch.device | None" = None) ->
 
     Args:
         config: which base.
-        device: the GPU that a base of four bits is loaded to; every other base is on the CPU.
+        device: where a base of four bits is loaded to; every other base is on the CPU.
 
     Raises:
         InputError: it cannot be found or read, or is no Llama.

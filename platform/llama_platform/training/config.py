@@ -161,8 +161,6 @@ def impossible(config: FinetuneConfig) -> Iterator[str]:
         yield "training.offload optimizer needs training.zero_stage 1, 2 or 3"
     if training.offload == "optimizer_and_base" and training.zero_stage != 3:
         yield "training.offload optimizer_and_base needs training.zero_stage 3; or offload the optimizer alone"
-    if quantized and not training.use_gpu:
-        yield "base.quantize needs GPUs: bitsandbytes has no 4-bit training on CPUs; set base.quantize none"
     if quantized and training.zero_stage == 3:
         yield "base.quantize and training.zero_stage 3 do not go together: 4-bit weights cannot be sharded; use 0 to 2"
     if training.min_workers and training.min_workers > training.workers:

@@ -1,4 +1,5 @@
 import sys
+import types
 
 import pytest
 import torch
@@ -35,6 +36,19 @@ def test_vllm_that_is_not_installed_is_named(tiny_config, monkeypatch):
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(InputError, match="vllm"):
         make_engine(tiny_config, load_template(tiny_config).tokenizer, 1, EngineConfig(), GPU)
+
+
+def test_vllm_takes_no_gpu_that_is_not_assigned(tiny_config, monkeypatch):
+    parts = {
+        name: types.ModuleType(f"vllm.{name}") for name in ("engine.arg_utils", "platforms", "v1.engine.async_llm")
+    }
+    parts["engine.arg_utils"].AsyncEngineArgs = parts["v1.engine.async_llm"].AsyncLLM = None
+    parts["platforms"].current_platform = types.SimpleNamespace(is_cuda=lambda: True)
+    for name, module in {"vllm": types.ModuleType("vllm"), **{f"vllm.{n}": m for n, m in parts.items()}}.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    tokenizer = load_template(tiny_config).tokenizer
+    with pytest.raises(InputError, match="assigned no GPU, and this build of vLLM would take one"):
+        make_engine(tiny_config, tokenizer, 1, EngineConfig(kind="vllm"), CPU)
 
 
 def test_settings_of_vllm_are_refused_by_the_own_engine(tiny_config):

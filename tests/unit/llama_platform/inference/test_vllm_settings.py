@@ -76,6 +76,17 @@ def test_bases_that_were_quantised_before_are_counted_by_their_bits(folder):
         check_memory(folder(quantization_config=stored), 17.0, 1, config)
 
 
+def test_room_is_needed_for_the_longest_request_that_is_served(folder):
+    # 12.6 GiB of weights and 2.4 of adapters leave 2.7 of 21: 4,096 tokens need 2.0 of them, 16,384 need 8.0.
+    check_memory(folder(), 21.3, 1, EngineConfig())
+    with pytest.raises(InputError, match=r"a request of 16,384 tokens \(engine\.context_length\) needs 8\.0 GiB"):
+        check_memory(folder(max_position_embeddings=16_384), 21.3, 1, EngineConfig())
+    check_memory(folder(max_position_embeddings=16_384), 21.3, 1, EngineConfig(context_length=4096))
+    with pytest.raises(InputError, match="a request of 4,096 tokens"):
+        check_memory(folder(), 19.8, 1, EngineConfig())
+    check_memory(folder(), 19.8, 1, EngineConfig(context_length=2048))
+
+
 def test_less_of_the_gpu_has_room_for_less(folder):
     half = EngineConfig.model_validate({"vllm": {"gpu_memory_utilization": 0.5}})
     with pytest.raises(InputError, match="takes 50%, are too little"):

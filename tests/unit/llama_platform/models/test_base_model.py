@@ -1,11 +1,14 @@
+import importlib.util
 import json
 import shutil
 
 import pytest
+import torch
 
 from llama_platform.errors import InputError
 from llama_platform.models.base_model import (
     BaseConfig,
+    _quantized,
     base_folder,
     check_quantization,
     end_ids,
@@ -44,9 +47,21 @@ def test_further_end_tokens_come_from_the_generation_config(copy):
     assert end_ids(copy, template.tokenizer) == before | {7, 8}
 
 
-def test_nf4_needs_its_extra():
+def test_nf4_needs_its_extra(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(InputError, match="bitsandbytes"):
         check_quantization(BaseConfig(quantize="nf4"))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_nf4_is_set_up_as_qlora_is(dtype):
+    """4-bit NormalFloat, quantised twice, computed in the precision of the training (Dettmers et al., 2023)."""
+    found = _quantized(BaseConfig(quantize="nf4", dtype=dtype), torch.device("cpu"))
+    settings = found["quantization_config"]
+    assert found["device_map"] == {"": torch.device("cpu")}
+    assert (settings.load_in_4bit, settings.bnb_4bit_quant_type) == (True, "nf4")
+    assert settings.bnb_4bit_use_double_quant
+    assert settings.bnb_4bit_compute_dtype == getattr(torch, dtype)
 
 
 def test_end_tokens_of_the_models_own_config_count(copy):

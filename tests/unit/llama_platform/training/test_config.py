@@ -58,7 +58,6 @@ def test_every_configuration_file_loads():
         ("training.publish=best", "needs training.evaluate_every"),
         ("training.min_workers=3", "more than training.workers"),
         ("training.offload=optimizer_and_base", "needs training.zero_stage 3"),
-        ("base.quantize=nf4", "needs GPUs"),
         ("training.schedule=square", "training.schedule"),
     ],
 )

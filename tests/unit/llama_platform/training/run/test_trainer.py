@@ -32,10 +32,10 @@ def start(tmp_path, tiny_config, monkeypatch):
     data = DataConfig(sources=(str(path),), report_folder=tmp_path / "report")
     publish_sources(repository, data, tiny_config)
 
-    def start(*overrides):
+    def start(*overrides, may_grow=True):
         config = load_config(FinetuneConfig, None, ["training.use_gpu=false", *overrides])
         config = config.model_copy(update={"store": store, "base": tiny_config})
-        return finetune(config, print, may_grow=True)
+        return finetune(config, print, may_grow=may_grow)
 
     start.repository = repository
     return start
@@ -60,6 +60,24 @@ def test_what_is_possible_comes_to_the_workers(start):
 def test_wrong_input_is_refused(start, override, kind, words):
     with pytest.raises(kind, match=words):
         start(override)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("training.use_gpu=true", r"need 4 GPUs, this machine has 0; .*training\.use_gpu=false"),
+        ("training.workers=8", "need 8 CPUs, this machine has 4; use fewer workers$"),
+    ],
+)
+def test_what_one_machine_lacks_is_said_before_a_worker_starts(start, monkeypatch, override, words):
+    import ray
+
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0})
+    settings = ("training.workers=4", "training.accumulation_steps=2", override)
+    with pytest.raises(InputError, match=words):
+        start(*settings, may_grow=False)
+    with pytest.raises(AssertionError, match="workers would start"):
+        start(*settings)  # a cluster may grow
 
 
 def test_checkpoints_of_something_else_are_not_continued(start):

@@ -19,6 +19,7 @@ ALONE = {
     "preferences zero3": {"stage": 3, "beta": 0.1},
     "grouped": {"stage": 2, "batching": "grouped"},
     "padded": {"stage": 2, "batching": "padded"},
+    "nf4": {"stage": 2, "quantize": "nf4", "resume": True},
     "offloaded": {"stage": 2, "offload": "optimizer"},
     "offloaded zero3": {"stage": 3, "offload": "optimizer_and_base", "resume": True},
 }
@@ -59,7 +60,9 @@ def together(tmp_path_factory):
     return train(tmp_path_factory.mktemp("together"), 2, TOGETHER)
 
 
-@pytest.mark.parametrize("name", ["zero0", "zero1", "zero2", "zero3", "dropout", "offloaded zero3", "preferences"])
+@pytest.mark.parametrize(
+    "name", ["zero0", "zero1", "zero2", "zero3", "dropout", "nf4", "offloaded zero3", "preferences"]
+)
 def test_a_restored_engine_continues_the_same_curve(alone, name):
     assert alone[name]["resumed"] == pytest.approx(alone[name]["whole"][SECOND_HALF], rel=1e-6)
     assert alone[name]["whole"][-1] < alone[name]["whole"][0]
@@ -111,3 +114,10 @@ def test_every_way_of_batching_has_the_same_curve(alone, batching):
 @pytest.mark.parametrize("name", ["offloaded", "offloaded zero3"])
 def test_what_is_offloaded_has_the_same_curve(alone, name):
     assert alone[name]["whole"] == pytest.approx(alone["zero2"]["whole"], rel=1e-5)
+
+
+def test_a_base_of_four_bits_learns_nearly_as_well(alone):
+    found, exact = alone["nf4"]["whole"], alone["zero2"]["whole"]
+    assert found != exact
+    assert found[-1] < found[0] - 0.1
+    assert found == pytest.approx(exact, rel=0.1)

@@ -35,7 +35,8 @@ class Run:
             precision=precision,
             offload=options.get("offload", "none"),
         )
-        base = BaseConfig(model="tiny", prompt_style="plain", dtype=precision)
+        quantize = options.get("quantize", "none")
+        base = BaseConfig(model="tiny", prompt_style="plain", dtype=precision, quantize=quantize)
         base = load_sharded_base(base, training) if training.zero_stage == 3 else load_base_model(base)
         settings = LoraSettings(r=4, dropout=options.get("dropout", 0.0), targets="all-linear")
         self.model = attach_lora(base, settings, seed=0)
