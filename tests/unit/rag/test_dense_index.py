@@ -1,7 +1,9 @@
+import faiss
 import numpy as np
 import pytest
 
 from llama_platform.errors import InputError, IntegrityError
+from rag import dense_index
 from rag.dense_index import DenseIndex, IndexingConfig
 
 KINDS = ["flat", "hnsw", "ivf_pq"]
@@ -78,6 +80,24 @@ def test_a_file_that_is_no_index_of_these_vectors_is_refused(vectors, tmp_path):
 def test_a_query_of_other_dimensions_is_named(vectors):
     with pytest.raises(InputError, match="8 dimensions, the index 64"):
         DenseIndex.build(vectors, IndexingConfig()).search(np.ones((1, 8), dtype=np.float32), 1)
+
+
+@pytest.mark.parametrize("codes", ["8bit", "float16"])
+def test_the_graph_finds_in_whatever_codes_and_older_ones_are_read(vectors, codes, tmp_path):
+    index = DenseIndex.build(vectors, IndexingConfig(kind="hnsw", codes=codes))
+    assert recall(index, vectors) >= 0.99
+    older = faiss.IndexHNSWSQ(64, faiss.ScalarQuantizer.QT_8bit, 24, faiss.METRIC_INNER_PRODUCT)
+    older.train(vectors.astype(np.float32))
+    older.add(vectors.astype(np.float32))
+    faiss.write_index(older, str(tmp_path / "dense.faiss"))
+    assert recall(DenseIndex.read(vectors, "hnsw", IndexingConfig(), tmp_path / "dense.faiss"), vectors) >= 0.99
+
+
+@pytest.mark.parametrize(("slow", "chosen"), [("8bit", "float16"), ("float16", "8bit")])
+def test_codes_are_those_that_are_compared_faster_here(vectors, slow, chosen, monkeypatch):
+    took = {dense_index._QUANTIZERS[slow]: 2.0}
+    monkeypatch.setattr(dense_index, "_seconds", lambda index, query: took.get(index.sq.qtype, 1.0))
+    assert dense_index.fastest_codes(vectors) == chosen
 
 
 def test_more_are_asked_for_than_there_are(vectors):
