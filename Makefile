@@ -56,7 +56,11 @@ test: $(VENV)/.dev .cache/ops/.done  ## all tests but the slow ones below
 test-quick: $(VENV)/.dev  ## unit tests only
 	@$(UNIT)
 
-test-chaos: $(VENV)/.dev .cache/clients/.done  ## killed workers, drivers, nodes and replicas, rolling updates; one curve in every ZeRO stage; a fuzzer; agents; README's steps
+# Beside the other packages PEFT would import it, in every test.
+.cache/quantization/bitsandbytes: $(VENV)/.dev
+	@$(PIP) install --quiet --no-deps --constraint constraints.txt --target $(@D) bitsandbytes
+
+test-chaos: $(VENV)/.dev .cache/clients/.done .cache/quantization/bitsandbytes  ## killed workers, drivers, nodes and replicas, rolling updates; one curve in every ZeRO stage; a fuzzer; agents; README's steps
 	@$(BIN)/python -m pytest tests/unit tests/integration -m 'slow$(if $(BRIEF), and not nightly)'
 	@$(BIN)/python -m pytest tests/chaos $(if $(BRIEF),-m 'not nightly')
 

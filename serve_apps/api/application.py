@@ -117,6 +117,8 @@ def _ended(state: AppState, observer: Observer, known: State, record: RequestRec
     state.tracer.ended(record, status)
     if state.conversations is not None:
         state.conversations.ended(known, record, status, known.get("consent", ""))
+    if record.split is not None:
+        state.splits.observe(record.split, record.version, record.observation(status))
     caller: Caller | None = known.get("caller")
     if "allowance" not in known and (state.keys is not None or not record.usage().prompt_tokens):
         return

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 from pydantic import Field
 
+from llama_platform.canary.counts import SplitKey
 from llama_platform.errors import ForbiddenError
 from llama_platform.feedback.book import Opinion
 from serve_apps.api.access import caller_of, require
@@ -37,4 +38,9 @@ async def feedback(body: FeedbackRequest, request: Request, state: WithState) ->
     await state.conversations.written()  # an answer that has just ended may be on its way to the store
     book, tenant = state.conversations.book, caller.tenant if caller is not None else ""
     made = await state.pools.store(book.add, tenant, body.request, opinion)
+    if opinion.rating == "down":
+        answered = (await state.pools.store(book.find, tenant, body.request)).conversation
+        if answered.adapter and answered.version and answered.alias and answered.generation:
+            split = SplitKey(answered.adapter, answered.alias, answered.generation)
+            state.splits.disliked(split, answered.version)
     return {"id": made, "request": body.request}

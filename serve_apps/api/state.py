@@ -11,6 +11,7 @@ from llama_platform.access.replies import Replies
 from llama_platform.access.usage import Prices, UsageBook
 from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
 from llama_platform.breaker import Breaker
+from llama_platform.canary.counts import SplitBook
 from rag.documents.document import Document
 from rag.embedding import EmbeddingResult
 from rag.search.query import Query, SearchResult
@@ -94,6 +95,8 @@ class AppState:
     """Counts what keys and tenants use."""
     usage: UsageBook
     """What was used, for reports."""
+    splits: SplitBook
+    """What requests came to, by version, while aliases split their traffic."""
     safety: Safety
     """Rules for texts, by tenant."""
     replies: Replies

@@ -13,6 +13,7 @@ from typing import Protocol
 from llama_platform.access.keys import Caller, check_sees
 from llama_platform.artifacts.refs import BASE, parse_ref
 from llama_platform.artifacts.repository import ArtifactVersion
+from llama_platform.canary.counts import SplitKey
 from llama_platform.errors import ContextLengthError, InputError, UnavailableError
 from llama_platform.inference.protocol import (
     FinishEvent,
@@ -64,8 +65,12 @@ class Moderator(Protocol):
 class Record(Protocol):
     """Takes note of what happens to one HTTP request."""
 
-    def answered_by(self, adapter: ArtifactVersion | None) -> None:
-        """Note which adapter answers; None for the base."""
+    def answered_by(self, adapter: ArtifactVersion, split: SplitKey | None) -> None:
+        """Note which adapter answers, and the split of an alias that chose it; None where there was no choice."""
+        ...
+
+    def supported(self, grounded: float) -> None:
+        """Note the share of the answer that its sources support."""
         ...
 
     def generates(self, requests: Sequence[GenerationRequest]) -> None:
@@ -207,7 +212,7 @@ class GenerationService:
             known = self.router.version("adapter", version.name, version.version)
             _, manifest = await context.deadline.within(known)
             check_lineage(version, manifest, self.config.base, self.fingerprint)
-        context.record.answered_by(version)
+        context.record.answered_by(version, self.router.split_of(name))
         return version
 
     async def prepare(

@@ -97,6 +97,7 @@ class Ingress:
             pools,
             meter=meter,
             usage=self._ledgers.usage,
+            splits=self._ledgers.splits,
             safety=Safety(parsed.safety),
             replies=RepliesInMemory() if limits.storage == MEMORY else RepliesInRedis(limits.storage),
             auditor=Auditor(self._ledgers.journal, parsed.audit, generation.fingerprint),
@@ -112,7 +113,7 @@ class Ingress:
             self._following.append(asyncio.ensure_future(keys.run()))
         if tokens is not None:
             self._following.append(asyncio.ensure_future(tokens.run()))
-        self._following.append(asyncio.ensure_future(self._ledgers.run(pools)))
+        self._following += [asyncio.ensure_future(run(pools)) for run in (self._ledgers.run, self._ledgers.run_splits)]
         if parsed.feedback.enabled:
             self._following.append(asyncio.ensure_future(conversations.run()))
         self._metrics = IngressMetrics()

@@ -10,6 +10,7 @@ from llama_platform import __version__
 from llama_platform.access.usage import UsageBook
 from llama_platform.audit.journal import Journal, recover
 from llama_platform.audit.records import new_writer
+from llama_platform.canary.counts import SplitBook
 from llama_platform.errors import PlatformError
 from llama_platform.storage.base import ObjectStore
 from serve_apps.config import AppConfig
@@ -18,10 +19,11 @@ from serve_apps.worker_pools import WorkerPools
 log = logging.getLogger(__name__)
 INTERVAL_S = 10.0
 """How often they are written; of usage, a process that is killed loses what it counted since."""
+SPLITS_INTERVAL_S = 2.0
 
 
 class Ledgers:
-    """The usage and the audit trail of one replica."""
+    """The usage, the splits and the audit trail of one replica."""
 
     def __init__(self, config: AppConfig, store: ObjectStore, fingerprint: str) -> None:
         """Begin both.
@@ -36,7 +38,7 @@ class Ledgers:
         """
         writer = new_writer()
         self._store, self._folder = store, audit_folder(config, store.root)
-        self.usage = UsageBook(store, writer)
+        self.usage, self.splits = UsageBook(store, writer), SplitBook(store, writer)
         self.journal: Journal | None = None
         if config.audit.enabled:
             self.journal = Journal(self._folder, writer)
@@ -52,10 +54,18 @@ class Ledgers:
             await asyncio.sleep(INTERVAL_S)
             away = not await self._tried(pools, self._write, quiet=away)
 
+    async def run_splits(self, pools: WorkerPools) -> None:
+        """Write what canaries are judged by, for ever; sooner than the rest, so that a bad version goes soon."""
+        away = False
+        while True:
+            await asyncio.sleep(SPLITS_INTERVAL_S)
+            away = not await self._tried(pools, self.splits.write, quiet=away)
+
     async def close(self) -> None:
         """Write the rest; what cannot be written now stays on this node's disk."""
         try:
             await asyncio.to_thread(self.usage.write)
+            await asyncio.to_thread(self.splits.write)
             if self.journal is not None:
                 await asyncio.to_thread(self.journal.close, self._store)
         except PlatformError as error:

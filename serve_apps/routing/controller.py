@@ -26,6 +26,7 @@ from llama_platform.errors import IntegrityError, NotFoundError, PlatformError, 
 from llama_platform.logs import setup_logging
 from llama_platform.models.base_model import load_template
 from serve_apps.config import AppConfig
+from serve_apps.routing.canary_follower import CanaryFollower
 from serve_apps.routing.key_book import KeysFollower
 from serve_apps.routing.reconcile import Holding, Reconciler
 from serve_apps.routing.replica_status import ReplicaStatus
@@ -73,6 +74,8 @@ class AliasController:
         self._tasks = [asyncio.ensure_future(followed.run()) for followed in self._followed.values()]
         if "keys" in self._config.auth.mode:
             self._tasks.append(asyncio.ensure_future(self._keys.run()))
+        canaries = CanaryFollower(repository, self._followed["adapter"].live)
+        self._tasks.append(asyncio.ensure_future(canaries.run()))
 
     async def follow(
         self, kind: ArtifactKind, replica: str, revision: int, holding: Holding, status: ReplicaStatus | None

@@ -142,12 +142,13 @@ class Reconciler:
     ) -> Route:
         found = self._judge(name, wanted, pinned)
         if isinstance(found, tuple):
-            return Route(name, alias, found, "live", wanted, None, document.generation)
+            return Route(name, alias, found, "live", wanted, None, document.generation, document.pointed_at(alias))
         known = self._live.get((name, alias))
         current = known.targets if known and not self._spoiled(known.targets) else ()
         targets = current or self._fallback(name, alias, document, pinned, held=found is None)
         status: RouteStatus = "pending" if found is None else "refused"
-        return Route(name, alias, targets, status, wanted, found, document.generation)
+        since = document.pointed_at(alias)
+        return Route(name, alias, targets, status, wanted, found, document.generation, since)
 
     def _spoiled(self, targets: Iterable[RouteTarget]) -> bool:
         """Tell whether a replica will not answer with one of these any more."""

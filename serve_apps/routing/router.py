@@ -11,6 +11,7 @@ from llama_platform.artifacts.aliases import Target, choose
 from llama_platform.artifacts.manifest import ArtifactKind, Manifest
 from llama_platform.artifacts.refs import PRODUCTION, parse_ref
 from llama_platform.artifacts.repository import ArtifactRepository, ArtifactVersion
+from llama_platform.canary.counts import SplitKey
 from llama_platform.errors import IntegrityError, NotFoundError, UnavailableError
 from serve_apps.routing.table import Route, RoutingTable
 from serve_apps.worker_pools import WorkerPools
@@ -103,6 +104,18 @@ class AliasRouter:
             ref.name, alias, tuple(Target(version=t.version.version, weight=t.weight) for t in live.targets), subject
         )
         return next(target.version for target in live.targets if target.version.version == number)
+
+    def split_of(self, text: str) -> SplitKey | None:
+        """Return the split that a reference to an adapter goes through; None where it means one version for everybody.
+
+        What an alias no longer or not yet splits as the store says counts for no split.
+        """
+        ref = parse_ref(text)
+        alias = ref.alias or PRODUCTION
+        live = self._tables["adapter"].aliases.get((ref.name, alias))
+        if ref.version is not None or live is None or live.status != "live" or len(live.targets) < 2:
+            return None
+        return SplitKey(ref.name, alias, live.since)
 
     async def version(self, kind: ArtifactKind, name: str, number: int) -> tuple[ArtifactVersion, Manifest]:
         """Return a version by number with its manifest; both never change, and are remembered.

@@ -38,6 +38,8 @@ class Route:
     """Why they are refused."""
     generation: int = 0
     """Count of the changes of this name's aliases so far."""
+    since: int = 0
+    """The one of them in which this alias came to point where it does."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,10 @@ class AliasDocument(BaseModel):
     aliases: dict[str, tuple[Target, ...]] = {}
     history: tuple[AliasChange, ...] = ()
 
+    def pointed_at(self, alias: str) -> int:
+        """Return the generation in which an alias came to point where it does; 0 where history does not hold it."""
+        return next((entry.generation for entry in reversed(self.history) if entry.alias == alias), 0)
+
 
 def check_alias(alias: str) -> str:
     """Return `alias` if it may name one.

@@ -3,6 +3,8 @@
     llama-platform adapters list
     llama-platform adapters promote support 3
     llama-platform adapters split support 3=90 4=10
+    llama-platform canary start support 5 --shares 5,20,50
+    llama-platform compare support@4 support@5 --prompts prompts.txt --output report.html
     llama-platform indexes rollback docs
     llama-platform keys create ada --tenant acme --scopes generate,rag --adapters support
     llama-platform usage --tenant acme
@@ -35,6 +37,8 @@ from llama_platform.artifacts.refs import resolve
 from llama_platform.audit.acts import acted
 from llama_platform.cli.audit import add_replay, audit_commands
 from llama_platform.cli.bench import add_bench
+from llama_platform.cli.canary import canary_commands
+from llama_platform.cli.compare import add_compare
 from llama_platform.cli.exit_codes import run_command
 from llama_platform.cli.feedback import feedback_commands
 from llama_platform.cli.keys import key_commands
@@ -78,8 +82,10 @@ def build_cli() -> typer.Typer:
     _add_folder_commands(adapters)
     cli.add_typer(adapters, name="adapters")
     cli.add_typer(alias_commands("index", "List and alias indexes."), name="indexes")
+    cli.add_typer(canary_commands(), name="canary")
     cli.add_typer(key_commands(), name="keys")
     cli.add_typer(audit_commands(), name="audit")
+    add_compare(cli)
     add_replay(cli)
     add_usage(cli)
     cli.add_typer(feedback_commands(), name="feedback")

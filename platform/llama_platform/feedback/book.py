@@ -54,6 +54,10 @@ class Conversation(BaseModel):
     adapter: str | None = None
     version: int | None = None
     digest: str | None = None
+    alias: str | None = None
+    """Alias that split its traffic and chose the version; None where there was no choice."""
+    generation: int | None = None
+    """Generation of that alias."""
 
 
 class Opinion(BaseModel):

@@ -19,11 +19,14 @@ from fastapi import Request
 
 from llama_platform.access.usage import UsageCounts
 from llama_platform.artifacts.repository import ArtifactVersion
+from llama_platform.canary.counts import Observation, SplitKey
 from llama_platform.feedback.book import Conversation, Turn
 from llama_platform.inference.protocol import FinishEvent, GenerationRequest, TokenEvent
 from llama_platform.models.prompt import Message
 
 log = logging.getLogger(__name__)
+UNGROUNDED = 0.5
+"""Share of an answer's sentences that its sources must support; with less it counts against a canary."""
 _TRACED = ("adapter", "version", "first_token_ms", "queue_ms")
 """Facts of a request that its trace tells beside tokens and outcome."""
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
@@ -111,6 +114,9 @@ class RequestRecord:
         self._tokens = {"prompt_tokens": 0, "completion_tokens": 0, "cached_tokens": 0}
         self._outcome: str | None = None
         self._safety = Counter[str]()
+        self.split: SplitKey | None = None
+        """The split of an alias that chose the version; None where there was no choice."""
+        self._grounded: float | None = None
 
     def asked(self, prompt: str, keep: bool) -> None:
         """Note the prompt: its text if `keep`, else its sha256."""
@@ -134,6 +140,8 @@ class RequestRecord:
             adapter=self._facts.get("adapter"),
             version=self._facts.get("version"),
             digest=self._facts.get("digest"),
+            alias=self.split.alias if self.split else None,
+            generation=self.split.generation if self.split else None,
         )
 
     def routed(self, route: str) -> None:
@@ -197,10 +205,31 @@ class RequestRecord:
             "generations": generations,
         }
 
-    def answered_by(self, adapter: ArtifactVersion | None) -> None:
-        """Note the adapter that answers; None for the base."""
-        if adapter is not None:
-            self._facts |= {"adapter": adapter.name, "version": adapter.version, "digest": adapter.digest}
+    def answered_by(self, adapter: ArtifactVersion, split: SplitKey | None) -> None:
+        """Note the adapter that answers, and the split of an alias that chose it; None where there was no choice."""
+        self._facts |= {"adapter": adapter.name, "version": adapter.version, "digest": adapter.digest}
+        self.split = split
+
+    def supported(self, grounded: float) -> None:
+        """Note the share of the answer that its sources support."""
+        self._grounded = grounded
+
+    def observation(self, status: int) -> Observation:
+        """Return what a canary counts of the request, once it has ended with an HTTP status."""
+        outcome, tokens = self._outcome_of(status), self._tokens["completion_tokens"]
+        return Observation(
+            failed=status >= 500 or outcome == "error",
+            refused=outcome == "content_filter",
+            ungrounded=self._grounded is not None and self._grounded < UNGROUNDED,
+            unended=outcome == "length",
+            first_token_ms=self._facts.get("first_token_ms"),
+            answer_tokens=tokens if outcome in ("stop", "length") else None,
+        )
+
+    @property
+    def version(self) -> int:
+        """Version of the adapter that answers; 0 for the base."""
+        return int(self._facts.get("version", 0))
 
     def note(self, number: int, event: TokenEvent | FinishEvent) -> None:
         """Note an event of one of the answers."""

@@ -82,6 +82,7 @@ class RagAnswer:
                 yield self._checker.text
             return
         self._grounded = self._checker.grounded()
+        self._context.record.supported(self._grounded)
         if config.min_grounded:
             yield await self._settled(self._grounded)
 

@@ -15,6 +15,7 @@ from llama_platform.access.replies import RepliesInMemory
 from llama_platform.access.usage import UsageBook
 from llama_platform.artifacts.location import StoreConfig, repository_from
 from llama_platform.artifacts.repository import ArtifactVersion
+from llama_platform.canary.counts import SplitBook
 from llama_platform.errors import EngineError, StorageError
 from llama_platform.feedback.book import FeedbackBook
 from llama_platform.inference.protocol import FinishEvent
@@ -158,7 +159,7 @@ class Http:
     def __init__(self, api, generator, observed, router, searcher, jobs, usage, trail):
         self.api, self.generator, self.observed, self.router = api, generator, observed, router
         self.searcher, self.jobs, self.usage, self.trail = searcher, jobs, usage, trail
-        self.conversations = api.state.state.conversations
+        self.conversations, self.splits = api.state.state.conversations, api.state.state.splits
         self.book = self.conversations.book
 
     def client(self):
@@ -212,6 +213,7 @@ def make_http(tiny_template, repository, adapter_folder):
             keys.document = KeyRegistry(repository.store).read()
         searched = searcher if config.index else None
         meter, usage = Meter(), UsageBook(repository.store, "this")
+        splits = SplitBook(repository.store, "this")
         safety = Safety(config.safety)
         auditor = Auditor(Trail() if config.audit.enabled else None, config.audit, generation.fingerprint)
         state = AppState(
@@ -224,6 +226,7 @@ def make_http(tiny_template, repository, adapter_folder):
             pools,
             meter,
             usage,
+            splits,
             safety,
             RepliesInMemory(),
             auditor,
