@@ -32,7 +32,8 @@ from llama_platform.evaluation.compare import (
 from llama_platform.evaluation.conditions import parse_condition
 from llama_platform.logs import setup_logging
 from llama_platform.training.config import FinetuneConfig
-from llama_platform.training.run.log import add_comparison, read_status
+from llama_platform.training.run.log import add_comparison
+from llama_platform.training.run.records import read_status
 
 
 def main(argv: Sequence[str] | None = None) -> int:

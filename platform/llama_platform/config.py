@@ -109,11 +109,26 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: it cannot be read, or holds something else.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such configuration file") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, path: str) -> dict[str, Any]:
+    """Return the keys and values of a YAML text; an empty one has none.
+
+    Args:
+        text: the YAML.
+        path: where it is from, for errors.
+
+    Raises:
+        ConfigError: it holds something else.
+    """
+    try:
+        values = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
     if values is None:

@@ -10,7 +10,7 @@ from fastapi_offline import FastAPIOffline
 from llama_platform import __version__
 from llama_platform.access.keys import Caller
 from llama_platform.access.usage import UsageKey
-from serve_apps.api import feedback
+from serve_apps.api import console, feedback, me
 from serve_apps.api.access import check_admin, name_of, require, tenant_of
 from serve_apps.api.admin import routes as admin_routes
 from serve_apps.api.admin.documents import UPLOAD_PATH
@@ -92,7 +92,14 @@ def make_api(state: AppState, observer: Observer) -> FastAPI:
             expose_headers=["X-Request-ID", "Retry-After", "RateLimit", "RateLimit-Policy", "X-Request-Cost"],
             max_age=600,
         )
-    for module in (health_routes, openai_routes, admin_routes, feedback):  # these say for each route who may use it
+    for module in (
+        health_routes,
+        openai_routes,
+        admin_routes,
+        feedback,
+        me,
+        console,
+    ):  # these say for each route who may use it
         api.include_router(module.routes)
     api.include_router(predict_routes.routes, dependencies=[Depends(require("generate"))])
     api.include_router(rag_routes.routes, dependencies=[Depends(require("rag"))])
@@ -120,6 +127,8 @@ def _ended(state: AppState, observer: Observer, known: State, record: RequestRec
     if record.split is not None:
         state.splits.observe(record.split, record.version, record.observation(status))
     caller: Caller | None = known.get("caller")
+    if "allowance" in known or record.usage().prompt_tokens:
+        record.count_in(state.traffic, caller.tenant if caller is not None else "", status)
     if "allowance" not in known and (state.keys is not None or not record.usage().prompt_tokens):
         return
     counts = record.usage().model_copy(update={"requests": 1, "failed": int(status >= 400)})

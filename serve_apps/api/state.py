@@ -19,6 +19,7 @@ from serve_apps.api.auditing import Auditor
 from serve_apps.api.conversations import Conversations
 from serve_apps.api.drain import Drain
 from serve_apps.api.tracing import NoTracer, Tracer
+from serve_apps.api.traffic import Traffic
 from serve_apps.config import AppConfig, PricesConfig
 from serve_apps.generation.safety import Safety
 from serve_apps.generation.service import GenerationService
@@ -103,6 +104,8 @@ class AppState:
     """Answers that are kept for their Idempotency-Key."""
     auditor: Auditor
     """Writes the audit trail."""
+    traffic: Traffic = field(default_factory=Traffic)
+    """What this replica answered in the last hour."""
     tracer: Tracer = field(default_factory=NoTracer)
     """Sends traces of requests that have ended."""
     conversations: Conversations | None = None

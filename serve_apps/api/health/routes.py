@@ -28,8 +28,8 @@ DEGRADED: dict[int | str, dict[str, Any]] = {503: {"description": "No replica is
 
 @routes.get("/", include_in_schema=False)
 async def root() -> Response:
-    """Lead to the description of all routes."""
-    return RedirectResponse("docs")
+    """Lead to the console."""
+    return RedirectResponse("console/")
 
 
 @routes.get("/health/live")

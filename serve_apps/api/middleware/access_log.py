@@ -23,6 +23,7 @@ from llama_platform.canary.counts import Observation, SplitKey
 from llama_platform.feedback.book import Conversation, Turn
 from llama_platform.inference.protocol import FinishEvent, GenerationRequest, TokenEvent
 from llama_platform.models.prompt import Message
+from serve_apps.api.traffic import Traffic
 
 log = logging.getLogger(__name__)
 UNGROUNDED = 0.5
@@ -225,6 +226,11 @@ class RequestRecord:
             first_token_ms=self._facts.get("first_token_ms"),
             answer_tokens=tokens if outcome in ("stop", "length") else None,
         )
+
+    def count_in(self, traffic: Traffic, tenant: str, status: int) -> None:
+        """Count the request of a tenant, which has ended with an HTTP status, among what was answered lately."""
+        tokens = (self._tokens[name] for name in ("prompt_tokens", "cached_tokens", "completion_tokens"))
+        traffic.count(tenant, status, time.monotonic() - self._start, self._facts.get("first_token_ms"), *tokens)
 
     @property
     def version(self) -> int:

@@ -14,11 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from llama_platform.errors import NotFoundError, StorageError
+from llama_platform.errors import StorageError
 from llama_platform.storage.base import ObjectStore
 from llama_platform.storage.regular_files import file_sha256
 from llama_platform.training.config import FinetuneConfig
 from llama_platform.training.run.metrics import StepMetrics
+from llama_platform.training.run.records import read_json, read_status, read_steps
 from llama_platform.training.run.report import loss_chart, render_report
 
 log = logging.getLogger(__name__)
@@ -125,7 +126,7 @@ class RunLog:
 def write_report(store: ObjectStore, run_id: str, settings: Mapping[str, Any]) -> None:
     """Write `report.html` of a run from what its folder holds: status, metrics, and its comparison if there is one."""
     page = render_report(
-        run_id, read_status(store, run_id), settings, read_metrics(store, run_id), _read_json(store, run_id, COMPARISON)
+        run_id, read_status(store, run_id), settings, read_metrics(store, run_id), read_json(store, run_id, COMPARISON)
     )
     store.write(f"runs/{run_id}/report.html", page.encode())
 
@@ -143,26 +144,9 @@ def add_comparison(store: ObjectStore, run_id: str, comparison: Mapping[str, Any
     write_report(store, run_id, settings)
 
 
-def read_status(store: ObjectStore, run_id: str) -> dict[str, Any]:
-    """Return the content of `status.json`, nothing before the run's first start."""
-    return _read_json(store, run_id, "status.json")
-
-
-def _read_json(store: ObjectStore, run_id: str, file: str) -> dict[str, Any]:
-    try:
-        values: dict[str, Any] = json.loads(store.read(f"runs/{run_id}/{file}").content)
-    except NotFoundError:
-        return {}
-    return values
-
-
 def read_metrics(store: ObjectStore, run_id: str) -> list[StepMetrics]:
     """Return the records of a run, none before its first."""
-    try:
-        text = store.read(f"runs/{run_id}/metrics.jsonl").content.decode()
-    except NotFoundError:
-        return []
-    return [StepMetrics(**json.loads(line)) for line in text.splitlines()]
+    return [StepMetrics(**step) for step in read_steps(store, run_id)]
 
 
 def _start_wandb(config: FinetuneConfig, run_id: str) -> Any:

@@ -7,12 +7,21 @@ import pytest
 from llama_platform.access.keys import SCOPES
 from llama_platform.access.registry import KeyRegistry
 
-OPEN = {"/", "/health", "/health/live", "/health/ready", "/docs", "/openapi.json", "/docs/oauth2-redirect"}
+OPEN = {
+    "/",
+    "/health",
+    "/health/live",
+    "/health/ready",
+    "/docs",
+    "/openapi.json",
+    "/docs/oauth2-redirect",
+    "/console/{path:path}",
+}
 OPEN_STATUSES = (200, 307)
 SCOPE_OF = {"/predict": "generate", "/v1/chat/completions": "generate", "/v1/completions": "generate",
             "/tokenize": "generate", "/detokenize": "generate", "/v1/embeddings": "embed", "/v1/rerank": "embed",
             "/rag": "rag", "/feedback": "feedback"}  # fmt: skip
-ANY_KEY = {"/v1/models", "/v1/models/{model}", "/model/info"}
+ANY_KEY = {"/v1/models", "/v1/models/{model}", "/model/info", "/me"}
 BODIES = {
     "/predict": {"prompt": "hi", "max_new_tokens": 2, "adapter": "support"},
     "/v1/chat/completions": {
@@ -25,7 +34,14 @@ BODIES = {
     "/detokenize": {"tokens": [5], "model": "base:support"},
     "/rag": {"question": "tea", "max_new_tokens": 2, "index": "docs"},
 }  # fmt: skip
-PATH_VALUES = {"{model}": "base:support", "{name}": "support", "{job}": "index-docs-000000000000", "{key_id}": "f" * 12}
+PATH_VALUES = {
+    "{path:path}": "index.html",
+    "{run}": "a",
+    "{model}": "base:support",
+    "{name}": "support",
+    "{job}": "index-docs-000000000000",
+    "{key_id}": "f" * 12,
+}
 
 
 @pytest.fixture

@@ -5,15 +5,12 @@ The application runs around fakes, so that administration can be fuzzed, too.
 
 import subprocess
 import sys
-import threading
-import time
 
 import pytest
-import uvicorn
 
 from llama_platform.artifacts.aliases import Aliases
 from llama_platform.models.adapter_transfer import import_adapter
-from llama_platform.ports import free_port
+from served_api import served
 
 TOKEN = "t" * 32
 SETTINGS = """
@@ -37,15 +34,8 @@ def url(make_http, repository, adapter_folder, tmp_path):
     (tmp_path / "token").write_text(TOKEN)
     limits = {"max_new_tokens": 64, "request_timeout_s": 20}
     http = make_http(admin_token_file=str(tmp_path / "token"), index="docs", limits=limits, rag={"rerank": "judge"})
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(http.api, port=port, log_level="critical"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join(10)
+    with served(http.api) as url:
+        yield url
 
 
 @pytest.mark.slow

@@ -31,9 +31,7 @@ def test_without_replicas_on_purpose_it_is_cold(make_http):
     assert http.get("/health/ready").json() == {"status": "cold"}
 
 
-def test_the_root_leads_to_documents_that_need_no_internet(http):
-    response = http.get("/")
-    assert (response.status_code, response.headers["location"]) == (307, "docs")
+def test_the_description_of_the_routes_needs_no_internet(http):
     page = http.get("/docs").text
     assert "http://" not in page
     assert "https://" not in page
