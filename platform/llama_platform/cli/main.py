@@ -1,5 +1,6 @@
 """`llama-platform`: adapters, indexes and their aliases.
 
+    llama-platform status --app http://127.0.0.1:8000
     llama-platform adapters list
     llama-platform adapters promote support 3
     llama-platform adapters split support 3=90 4=10
@@ -43,6 +44,7 @@ from llama_platform.cli.exit_codes import run_command
 from llama_platform.cli.feedback import feedback_commands
 from llama_platform.cli.keys import key_commands
 from llama_platform.cli.preflight import add_preflight
+from llama_platform.cli.status import add_status
 from llama_platform.cli.store import store_commands
 from llama_platform.cli.stores import Store, open_store
 from llama_platform.cli.usage import add_usage
@@ -80,6 +82,7 @@ def build_cli() -> typer.Typer:
     cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
     adapters = alias_commands("adapter", "List, move and alias adapters.")
     _add_folder_commands(adapters)
+    add_status(cli)
     cli.add_typer(adapters, name="adapters")
     cli.add_typer(alias_commands("index", "List and alias indexes."), name="indexes")
     cli.add_typer(canary_commands(), name="canary")
