@@ -9,7 +9,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 DEMO_ARGS := $(if $(CHATS),--chats "$(CHATS)") $(if $(DOCS),--docs "$(DOCS)") $(if $(STORE),--store "$(STORE)") \
 	$(if $(QUESTION),--question "$(QUESTION)") $(foreach override,$(SET),--set "$(override)")
 
-.PHONY: help demo serve test test-quick test-chaos test-load test-gpu test-vllm test-image image wheel bench-training bench-engine bench-serving bench-rag bench-answers bench-routing bench check clean
+.PHONY: help demo serve test test-quick test-chaos test-load test-gpu test-vllm test-image image wheel bench-training bench-engine bench-serving bench-rag bench-answers bench-routing bench check docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -142,6 +142,14 @@ check: $(VENV)/.dev .cache/checkov/.done  ## formatting, lint, types, import dir
 	@$(BIN)/python -m pytest -q tests/unit/test_layout.py tests/unit/test_prose.py tests/unit/test_documents_are_true.py \
 		tests/unit/test_monitoring.py tests/unit/test_kubernetes.py tests/unit/test_docker.py
 
+.cache/docs/.done: $(VENV)/.dev
+	@$(BIN)/uv venv --quiet --clear --python $(PYTHON) .cache/docs && $(BIN)/uv pip install --quiet -p .cache/docs/bin/python mkdocs==1.6.1 mkdocs-material==9.8.2
+	@touch $@
+
+docs: .cache/docs/.done  ## the manual, in site/: guides, tutorials, and a reference written from the code
+	@PYTHONPATH=platform:. $(BIN)/python docs/manual/reference_pages.py .cache/docs/reference
+	@NO_MKDOCS_2_WARNING=1 .cache/docs/bin/mkdocs build --quiet --clean
+
 clean:  ## remove everything that the other targets made
-	rm -rf $(VENV) .cache .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+	rm -rf $(VENV) .cache .demo site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
