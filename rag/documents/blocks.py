@@ -11,6 +11,11 @@ from markdown_it import MarkdownIt
 SOFT_HYPHEN = "\u00ad"
 """Where a word may be parted at the end of a line; no part of it."""
 _PARAGRAPH_GAP = re.compile(r"\n\s*\n")
+_UNDERLINED = re.compile(
+    r"(?:^(?P<over>([=\-`:'\"~^_*+#<>.])\2{2,})[ \t]*\n)?^(?P<title>[^\n]*\w[^\n]*)\n"
+    r"(?P<line>(?P<sign>[=\-`:'\"~^_*+#<>.])(?P=sign){2,})[ \t]*$",
+    re.MULTILINE,
+)
 _LINE = re.compile(r"[^\n]*\S[^\n]*")
 _RULE = re.compile(r"\W*")
 _INDENT = re.compile(r"[ \t]*")
@@ -48,6 +53,31 @@ def plain_blocks(text: str, page_starts: Sequence[int] = ()) -> list[Block]:
             found += _stripped(text, start, end, page=number if page_starts else None)
             start = gap.end() if gap else end
     return found
+
+
+def rst_blocks(text: str) -> list[Block]:
+    """Return the headings of reStructuredText, and between them what stands there, as plain paragraphs.
+
+    A heading is a line with a line of one sign below it, at least as long, or with such lines below and above it; how
+    deep it is follows from the order in which the signs are first used. Directives and roles stay text: none is lost.
+    """
+    levels: dict[str, int] = {}
+    found, start = list[Block](), 0
+    for title in _UNDERLINED.finditer(text):
+        sign, words = title["sign"], title["title"].strip()
+        if not words or len(title["line"]) < len(words) or (title["over"] and title["over"].strip()[0] != sign):
+            continue
+        level = levels.setdefault(sign + sign * bool(title["over"]), len(levels) + 1)
+        found += _moved(text, start, title.start())
+        found += [Block(b.start, title.end(), "heading", level, words) for b in _stripped(text, *title.span())]
+        start = title.end()
+    return [*found, *_moved(text, start, len(text))]
+
+
+def _moved(text: str, start: int, end: int) -> Iterator[Block]:
+    """Yield the paragraphs between two places."""
+    for block in plain_blocks(text[start:end]):
+        yield Block(block.start + start, block.end + start)
 
 
 def markdown_blocks(text: str) -> list[Block]:

@@ -18,12 +18,13 @@ from llama_platform.config import Config
 from llama_platform.errors import InputError
 from llama_platform.storage.regular_files import open_file
 from rag.documents.archives import check_unpacked
-from rag.documents.blocks import SOFT_HYPHEN, Block, TextBuilder, markdown_blocks, plain_blocks
+from rag.documents.blocks import SOFT_HYPHEN, Block, TextBuilder, markdown_blocks, plain_blocks, rst_blocks
 from rag.documents.document import Document, Facts, clean_text, make_facts
 from rag.documents.ebook import read_epub
 from rag.documents.html import read_html
 from rag.documents.mail import read_mail
 from rag.documents.office import read_pptx, read_xlsx
+from rag.documents.opendocument import read_odt
 from rag.documents.pdf import read_pdf
 from rag.documents.word import read_docx
 
@@ -101,6 +102,12 @@ def _text(content: bytes, _limits: ReadingConfig) -> Parsed:
     notes: list[str] = []
     text = _decode(content, notes)
     return text, plain_blocks(text), Facts(), notes
+
+
+def _rst(content: bytes, _limits: ReadingConfig) -> Parsed:
+    notes: list[str] = []
+    text = _decode(content, notes).replace("\r\n", "\n")
+    return text, rst_blocks(text), Facts(), notes
 
 
 def _markdown(content: bytes, _limits: ReadingConfig) -> Parsed:
@@ -210,9 +217,10 @@ def _decode(content: bytes, notes: list[str]) -> str:
 
 
 USUAL_ENCODING, MORE_CHAOS = "cp1252", 0.1
-TEXT_SUFFIXES = frozenset({".txt", ".text", ".rst"})
+TEXT_SUFFIXES = frozenset({".txt", ".text"})
 READERS: Mapping[str, Reading] = {
     **dict.fromkeys(TEXT_SUFFIXES, _text),
+    ".rst": _rst,
     **dict.fromkeys((".md", ".markdown", ".mdx"), _markdown),
     **dict.fromkeys((".html", ".htm", ".xhtml"), _html),
     ".pdf": _pdf,
@@ -220,6 +228,7 @@ READERS: Mapping[str, Reading] = {
     ".pptx": _archive("PPTX", read_pptx),
     ".xlsx": _archive("XLSX", read_xlsx),
     ".epub": _archive("EPUB", read_epub),
+    ".odt": _archive("ODT", read_odt),
     ".eml": _mail,
     ".ipynb": _notebook,
 }

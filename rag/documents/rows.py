@@ -1,4 +1,4 @@
-"""Rows: JSONL and CSV files, in which every row with a text is a document of its own; read row by row."""
+"""Rows: JSONL, JSON and CSV files, in which every row with a text is a document of its own; read row by row."""
 
 import csv
 import hashlib
@@ -15,10 +15,11 @@ from rag.documents.document import Document, Skipped, check_document_id, clean_t
 from rag.documents.formats import ReadingConfig
 
 JSON_SUFFIXES = frozenset({".jsonl", ".ndjson"})
+WHOLE_JSON = ".json"
 CSV_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 ASKED = ("question", "answer")
 """Columns that are a text together, where there is no column of texts."""
-ROW_SUFFIXES = JSON_SUFFIXES | CSV_DELIMITERS.keys()
+ROW_SUFFIXES = JSON_SUFFIXES | {WHOLE_JSON} | CSV_DELIMITERS.keys()
 
 
 def read_rows(path: Path, name: str, limits: ReadingConfig) -> Iterator[Document | Skipped]:
@@ -41,7 +42,10 @@ def read_rows(path: Path, name: str, limits: ReadingConfig) -> Iterator[Document
             raise InputError(f"{size} bytes, over the limit of {limits.max_table_bytes}")
         with open_file(path) as raw, TextIOWrapper(raw, encoding="utf-8-sig", newline="") as stream:
             lines = _lines(stream, limits.max_bytes)
-            rows = _json_rows(lines) if suffix in JSON_SUFFIXES else _csv_rows(lines, suffix, limits)
+            if suffix == WHOLE_JSON:
+                rows = _json_list(stream, limits.max_bytes)
+            else:
+                rows = _json_rows(lines) if suffix in JSON_SUFFIXES else _csv_rows(lines, suffix, limits)
             for number, row in rows:
                 yield _document(name, number, row, limits)
     except UnicodeDecodeError as error:
@@ -93,6 +97,21 @@ def _json_rows(lines: Iterator[str | None]) -> Iterator[tuple[int, Any]]:
                 yield number, InputError(f"not valid JSON: {error}")
             else:
                 yield number, row if isinstance(row, dict) else InputError("not an object")
+
+
+def _json_list(stream: TextIO, max_chars: int) -> Iterator[tuple[int, Any]]:
+    """Yield the objects of a file that is one JSON list, or one object."""
+    text = stream.read(max_chars + 1)
+    if len(text) > max_chars:
+        raise InputError("over the limit of max_bytes; JSON lines (.jsonl) are read row by row")
+    try:
+        whole = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"not valid JSON: {error}") from error
+    if not isinstance(whole, list | dict):
+        raise InputError("neither a list of objects nor an object")
+    for number, row in enumerate(whole if isinstance(whole, list) else [whole], 1):
+        yield number, row if isinstance(row, dict) else InputError("not an object")
 
 
 def _csv_rows(lines: Iterator[str | None], suffix: str, limits: ReadingConfig) -> Iterator[tuple[int, Any]]:

@@ -1,4 +1,6 @@
-from rag.documents.blocks import TextBuilder, markdown_blocks, plain_blocks
+import itertools
+
+from rag.documents.blocks import TextBuilder, markdown_blocks, plain_blocks, rst_blocks
 
 
 def shown(text, blocks):
@@ -37,3 +39,46 @@ def test_a_builder_knows_where_everything_stands():
         ("text", "soft"),
     ]
     assert builder.blocks[0].heading == "Title of two lines"
+
+
+def test_headings_of_restructuredtext_are_found_and_nothing_gets_lost():
+    text = """=====
+Title
+=====
+
+Some words,
+two lines.
+
+Part one
+--------
+
+.. note:: stays
+
+A part of it
+~~~~~~~~~~~~
+
+- one
+- two
+
+Part two
+--------
+Directly below.
+
+====  =====
+a     b
+====  =====
+1     2
+====  =====
+
+end
+---
+"""
+    found = rst_blocks(text)
+    assert [(b.level, b.heading) for b in found if b.kind == "heading"] == [
+        (1, "Title"), (2, "Part one"), (3, "A part of it"), (2, "Part two"), (2, "end"),
+    ]  # fmt: skip
+    shown = "".join(text[b.start : b.end] for b in found)
+    assert "".join(shown.split()) == "".join(text.split())
+    assert all(a.end <= b.start for a, b in itertools.pairwise(found))
+    assert rst_blocks("") == []
+    assert [b.kind for b in rst_blocks("no heading\n--\n")] == ["text"]

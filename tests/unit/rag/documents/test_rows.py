@@ -83,3 +83,21 @@ def test_questions_with_answers_are_documents_under_their_question(rows):
     found = rows("faq.csv", "question,answer\nHow hot?,Eighty degrees.\nHow long?,\n")
     assert (found[0].text, found[0].facts.title) == ("How hot?\n\nEighty degrees.", "How hot?")
     assert "no text in 'text'; the row has question, answer" in found[1].reason
+
+
+def test_a_list_of_json_is_read_as_its_lines_would_be(rows):
+    objects = [{"text": "Green tea.", "id": "tea"}, {"question": "How hot?", "answer": "Eighty."}, {"body": "x"}, 3]
+    found = rows("faq.json", json.dumps(objects, indent=1))
+    assert [one.text for one in found if not isinstance(one, Skipped)] == ["Green tea.", "How hot?\n\nEighty."]
+    assert [one.reason for one in found if isinstance(one, Skipped)] == [
+        "no text in 'text'; the row has body",
+        "not an object",
+    ]
+    assert [one.text for one in rows("one.json", '{"text": "Alone."}')] == ["Alone."]
+    for content, words in (
+        ("[", "not valid JSON"),
+        ("3", "neither a list"),
+        ('[{"text": "' + "x" * 200 + '"}]', "max_bytes"),
+    ):
+        with pytest.raises(InputError, match=words):
+            rows("faq.json", content, max_bytes=100)
