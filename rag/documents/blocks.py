@@ -11,8 +11,9 @@ from markdown_it import MarkdownIt
 SOFT_HYPHEN = "\u00ad"
 """Where a word may be parted at the end of a line; no part of it."""
 _PARAGRAPH_GAP = re.compile(r"\n\s*\n")
+_WORD = re.compile(r"\w")
 _UNDERLINED = re.compile(
-    r"(?:^(?P<over>([=\-`:'\"~^_*+#<>.])\2{2,})[ \t]*\n)?^(?P<title>[^\n]*\w[^\n]*)\n"
+    r"(?:^(?P<over>([=\-`:'\"~^_*+#<>.])\2{2,})[ \t]*\n)?^(?P<title>[^\n]+)\n"
     r"(?P<line>(?P<sign>[=\-`:'\"~^_*+#<>.])(?P=sign){2,})[ \t]*$",
     re.MULTILINE,
 )
@@ -65,7 +66,11 @@ def rst_blocks(text: str) -> list[Block]:
     found, start = list[Block](), 0
     for title in _UNDERLINED.finditer(text):
         sign, words = title["sign"], title["title"].strip()
-        if not words or len(title["line"]) < len(words) or (title["over"] and title["over"].strip()[0] != sign):
+        if (
+            not _WORD.search(words)
+            or len(title["line"]) < len(words)
+            or (title["over"] and title["over"].strip()[0] != sign)
+        ):
             continue
         level = levels.setdefault(sign + sign * bool(title["over"]), len(levels) + 1)
         found += _moved(text, start, title.start())

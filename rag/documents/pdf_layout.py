@@ -26,6 +26,9 @@ _EDGE = 2
 """Lines at the top and at the bottom of a page that may be running heads."""
 _RUNNING_CHARS, _RUNNING_PAGES, _RUNNING_SHARE = 120, 3, 0.4
 """A running head is at most so long, on at least so many pages, and on such a share: left and right ones differ."""
+_HAS_LETTER = re.compile(r"[^\W\d_]")
+_PAGE_NUMBER = re.compile(r"\W{0,3}#(?: ?[/|–-] ?#)?\W{0,3}")
+"""`12`, `- 12 -`, `12 / 40`: rows of a table have more numbers, or none of these signs around them on every page."""
 _DIGITS = re.compile(r"\d+|\b[ivxlc]+\b")
 
 
@@ -65,7 +68,8 @@ def running_heads(pages: Sequence[Sequence[str]]) -> set[str]:
     for blocks in pages:
         lines = [line for block in blocks for line in block.split("\n")]
         edges = {*lines[:_EDGE], *lines[-_EDGE:]}
-        counts.update({without_numbers(text) for text in edges if len(text) <= _RUNNING_CHARS})
+        masked = {without_numbers(text) for text in edges if len(text) <= _RUNNING_CHARS}
+        counts.update(text for text in masked if _HAS_LETTER.search(text) or _PAGE_NUMBER.fullmatch(text))
     filled = sum(bool(blocks) for blocks in pages)
     return {text for text, count in counts.items() if count >= max(_RUNNING_PAGES, _RUNNING_SHARE * filled)}
 

@@ -20,9 +20,14 @@ Check = Callable[[Request, AppState], Awaitable[None]]
 
 
 def require(scope: Scope | None) -> Check:
-    """Return the dependency of routes that a key with a scope may use; None lets every key through, uncounted."""
+    """Return the dependency of routes that a key with a scope may use; None lets every key through, uncounted.
+
+    Requests of routes with a scope have `counts` in their state: they are traffic, also where nobody needs a key.
+    """
 
     async def check(request: Request, state: WithState) -> None:
+        if scope is not None:
+            request.state.counts = True
         if state.keys is None:
             return
         caller = _caller(state, request.headers.get("authorization", ""))

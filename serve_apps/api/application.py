@@ -124,10 +124,10 @@ def _ended(state: AppState, observer: Observer, known: State, record: RequestRec
     state.tracer.ended(record, status)
     if state.conversations is not None:
         state.conversations.ended(known, record, status, known.get("consent", ""))
-    if record.split is not None:
-        state.splits.observe(record.split, record.version, record.observation(status))
+    if record.split is not None and (seen := record.observation(status)) is not None:
+        state.splits.observe(record.split, record.version, seen)
     caller: Caller | None = known.get("caller")
-    if "allowance" in known or record.usage().prompt_tokens:
+    if "counts" in known:
         record.count_in(state.traffic, caller.tenant if caller is not None else "", status)
     if "allowance" not in known and (state.keys is not None or not record.usage().prompt_tokens):
         return

@@ -7,7 +7,7 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 
 from fastapi import APIRouter, Request
-from fastapi.responses import Response
+from fastapi.responses import RedirectResponse, Response
 
 from llama_platform.errors import NotFoundError
 
@@ -40,7 +40,13 @@ def console_files() -> dict[str, ConsoleFile]:
     return dict(_found(files("serve_apps").joinpath("console"), ""))
 
 
-@routes.get("/console/{path:path}")
+@routes.get("/console")
+async def entrance() -> Response:
+    """Lead into the console, whatever stands before this server."""
+    return RedirectResponse("console/")
+
+
+@routes.api_route("/console/{path:path}", methods=["GET", "HEAD"])
 async def console(path: str, request: Request) -> Response:
     """Send a file of the console.
 
@@ -51,7 +57,9 @@ async def console(path: str, request: Request) -> Response:
     if found is None:
         raise NotFoundError(f"the console has no file '{path[:100]}'")
     fields = {**PAGE_FIELDS, "ETag": found.etag}
-    if request.headers.get("if-none-match") == found.etag:
+    if (
+        request.headers.get("if-none-match", "").removeprefix("W/") == found.etag
+    ):  # a proxy that compresses makes it weak
         return Response(status_code=304, headers=fields)
     return Response(found.content, media_type=found.media_type, headers=fields)
 

@@ -39,8 +39,9 @@ async def feedback(body: FeedbackRequest, request: Request, state: WithState) ->
     book, tenant = state.conversations.book, caller.tenant if caller is not None else ""
     made = await state.pools.store(book.add, tenant, body.request, opinion)
     if opinion.rating == "down":
-        answered = (await state.pools.store(book.find, tenant, body.request)).conversation
-        if answered.adapter and answered.version and answered.alias and answered.generation:
+        entry = await state.pools.store(book.find, tenant, body.request)
+        answered, times = entry.conversation, sum(one.rating == "down" for one in entry.opinions)
+        if times == 1 and answered.adapter and answered.version and answered.alias and answered.generation:
             split = SplitKey(answered.adapter, answered.alias, answered.generation)
             state.splits.disliked(split, answered.version)
     return {"id": made, "request": body.request}

@@ -14,6 +14,9 @@ const [main, nav, status, dialog] = ["main", "nav", "status", "login"].map((id) 
 let me = null, leave = () => {}, turn = 0;
 
 async function begin() {
+  leave();
+  leave = () => {};
+  turn++;
   try {
     me = await ask("/me");
   } catch (error) {
@@ -71,7 +74,7 @@ document.getElementById("login-form").addEventListener("submit", async (event) =
   const before = key.get(), given = document.getElementById("key");
   key.set(given.value.trim());
   try {
-    await ask("/me");
+    if ((await ask("/me")).given === "unknown") throw new Error("This is no key, nor the administrator's token.");
   } catch (error) {
     key.set(before);
     document.getElementById("login-problem").textContent = error.message;
@@ -84,13 +87,17 @@ document.getElementById("login-form").addEventListener("submit", async (event) =
 document.addEventListener("unauthorized", () => { if (me) { document.getElementById("login-problem").textContent = "The key is not taken any more."; if (!dialog.open) dialog.showModal(); } });
 window.addEventListener("hashchange", show);
 
+function tell(text, kind) {
+  if (status.textContent !== text) replace(status, h("span", { class: kind }, text));  // unchanged, nobody need hear it again
+}
+
 async function look() {
   try {
     const found = await fetch(new URL("../health", location.href));
     const { status: state } = await found.json();
-    replace(status, h("span", { class: state === "ok" ? "good" : "warn" }, state === "ok" ? "ready" : state));
+    tell(state === "ok" ? "ready" : state, state === "ok" ? "good" : "warn");
   } catch {
-    replace(status, h("span", { class: "bad-text" }, "not reachable"));
+    tell("not reachable", "bad-text");
   }
 }
 setInterval(look, 15000);

@@ -69,6 +69,10 @@ class Record(Protocol):
         """Note which adapter answers, and the split of an alias that chose it; None where there was no choice."""
         ...
 
+    def model_failed(self) -> None:
+        """Note that the model failed, though the client gets an answer without it."""
+        ...
+
     def supported(self, grounded: float) -> None:
         """Note the share of the answer that its sources support."""
         ...
@@ -207,12 +211,15 @@ class GenerationService:
         if name is None or name == BASE:
             return None
         check_sees(context.caller, "adapter", parse_ref(name).name)
-        version = await context.deadline.within(self.router.resolve("adapter", name, context.split_key))
+        version = await context.deadline.within(
+            self.router.resolve("adapter", name, context.split_key, context.request_id)
+        )
         if name.partition("@")[2].isdigit():  # what aliases name has been checked by the controller
             known = self.router.version("adapter", version.name, version.version)
             _, manifest = await context.deadline.within(known)
             check_lineage(version, manifest, self.config.base, self.fingerprint)
-        context.record.answered_by(version, self.router.split_of(name))
+        if not context.internal:  # a moderator's adapter answers nobody
+            context.record.answered_by(version, self.router.split_of(name))
         return version
 
     async def prepare(

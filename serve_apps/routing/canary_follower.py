@@ -30,19 +30,33 @@ class CanaryFollower:
         """Follow for ever; what cannot be read or written now is tried again."""
         while True:
             try:
-                for canary in await asyncio.to_thread(running_canaries, self._repository.store):
-                    await self._follow(canary)
-            except PlatformError as error:
-                log.warning("canaries cannot be followed now", extra={"reason": str(error)})
-            except Exception:  # following must go on, whatever one turn meets
-                log.exception("a turn of following canaries failed")
+                running, problems = await asyncio.to_thread(running_canaries, self._repository.store)
+            except PlatformError as error:  # the store is away: what runs stays as it is
+                running, problems = [], [str(error)]
+            else:
+                self._routes.set_canaries((canary.name, canary.alias) for canary in running)
+            for problem in problems:
+                log.warning("a canary cannot be followed now", extra={"reason": problem})
+            for canary in running:
+                await self._followed(canary)
             await asyncio.sleep(INTERVAL_S)
+
+    async def _followed(self, canary: Canary) -> None:
+        """Follow one canary; what goes wrong with it keeps no other waiting."""
+        facts = {"artifact": canary.name, "alias": canary.alias}
+        try:
+            await self._follow(canary)
+        except PlatformError as error:
+            log.warning("a canary cannot be followed now", extra={**facts, "reason": str(error)})
+        except Exception:  # following must go on, whatever one canary meets
+            log.exception("following a canary failed", extra=facts)
 
     async def _follow(self, canary: Canary) -> None:
         conductor = Conductor(self._repository, canary.name, canary.alias)
         route = self._routes.table.aliases.get((canary.name, canary.alias))
         split = canary.periods[-1].generation if canary.periods else None
-        if route is not None and route.since == split and route.status == "refused":
+        unfit = (route.reason or "").startswith(f"version {canary.candidate}:") if route is not None else False
+        if route is not None and route.since == split and route.status == "refused" and unfit:
             after = await asyncio.to_thread(conductor.refuse, f"it must not answer: {route.reason}")
         else:
             after = await asyncio.to_thread(conductor.step)

@@ -42,6 +42,7 @@ class Reconciler:
         self._inherited: dict[tuple[str, str], Route] = {}
         self._unchecked: set[tuple[str, int]] = set()
         self._pinned: tuple[ArtifactVersion, ...] = ()
+        self._canaries: frozenset[tuple[str, str]] = frozenset()
         self._table = RoutingTable()
 
     @property
@@ -71,6 +72,10 @@ class Reconciler:
             self._documents.pop(name, None)
         else:
             self._documents[name] = document
+
+    def set_canaries(self, running: Iterable[tuple[str, str]]) -> None:
+        """Set the names and aliases that a canary has a share of."""
+        self._canaries = frozenset(running)
 
     def set_checked(self, name: str, number: int, outcome: ArtifactVersion | str) -> None:
         """Set the outcome of the check of a version: the version itself, or why it must not answer."""
@@ -142,7 +147,9 @@ class Reconciler:
     ) -> Route:
         found = self._judge(name, wanted, pinned)
         if isinstance(found, tuple):
-            return Route(name, alias, found, "live", wanted, None, document.generation, document.pointed_at(alias))
+            canary = (name, alias) in self._canaries and len(found) > 1
+            since = document.pointed_at(alias)
+            return Route(name, alias, found, "live", wanted, None, document.generation, since, canary)
         known = self._live.get((name, alias))
         current = known.targets if known and not self._spoiled(known.targets) else ()
         targets = current or self._fallback(name, alias, document, pinned, held=found is None)

@@ -83,8 +83,15 @@ class AliasRouter:
                 log.warning("the controller does not answer; the last table stays", extra={"reason": repr(error)})
                 await asyncio.sleep(PAUSE_S)
 
-    async def resolve(self, kind: ArtifactKind, text: str, subject: str) -> ArtifactVersion:
+    async def resolve(self, kind: ArtifactKind, text: str, subject: str, request: str | None = None) -> ArtifactVersion:
         """Return the version that a reference means for a subject.
+
+        Args:
+            kind: kind of the artifact.
+            text: the reference.
+            subject: a user, a session or a request; the same one always gets the same side of a split.
+            request: id of the request, which decides instead while a canary runs: what is counted then must be
+                independent; None for the subject.
 
         Raises:
             InputError: `text` is no reference.
@@ -100,20 +107,18 @@ class AliasRouter:
         live = self._tables[kind].aliases.get((ref.name, alias))
         if live is None or not live.targets:
             live = await self._look(kind, ref.name, alias)
+        decides = request if live.canary and request is not None else subject
         number = choose(
-            ref.name, alias, tuple(Target(version=t.version.version, weight=t.weight) for t in live.targets), subject
+            ref.name, alias, tuple(Target(version=t.version.version, weight=t.weight) for t in live.targets), decides
         )
         return next(target.version for target in live.targets if target.version.version == number)
 
     def split_of(self, text: str) -> SplitKey | None:
-        """Return the split that a reference to an adapter goes through; None where it means one version for everybody.
-
-        What an alias no longer or not yet splits as the store says counts for no split.
-        """
+        """Return the split of the canary that a reference to an adapter goes through; None where there is none."""
         ref = parse_ref(text)
         alias = ref.alias or PRODUCTION
         live = self._tables["adapter"].aliases.get((ref.name, alias))
-        if ref.version is not None or live is None or live.status != "live" or len(live.targets) < 2:
+        if ref.version is not None or live is None or not live.canary:
             return None
         return SplitKey(ref.name, alias, live.since)
 

@@ -40,6 +40,8 @@ class Route:
     """Count of the changes of this name's aliases so far."""
     since: int = 0
     """The one of them in which this alias came to point where it does."""
+    canary: bool = False
+    """Whether a canary has a share: each request is drawn by itself, and what it comes to is counted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,14 +93,22 @@ class Aliases:
         """
         return self._document.read_if_changed(etag)
 
-    def promote(self, alias: str, version: int, expected_generation: int | None = None) -> AliasDocument:
+    def promote(
+        self, alias: str, version: int, expected_generation: int | None = None, parent: int | None = None
+    ) -> AliasDocument:
         """Point `alias` at one version.
+
+        Args:
+            alias: what is pointed.
+            version: at what.
+            expected_generation: the generation that the document must have; None for any.
+            parent: the generation that a rollback from here restores; None for the alias's present one.
 
         Raises:
             NotFoundError: the version was never committed.
             ConflictError: the generation is not the expected one.
         """
-        return self._point("promote", alias, {version: 1}, expected_generation)
+        return self._point("promote", alias, {version: 1}, expected_generation, parent)
 
     def advance(self, alias: str, version: int) -> bool:
         """Point `alias` at a version, unless it points at a newer one already; return whether it does now.
@@ -141,16 +149,28 @@ class Aliases:
         """
 
         def change(document: AliasDocument) -> AliasChange:
-            by_generation = {entry.generation: entry for entry in document.history}
             current = _effective(document, alias)
-            previous = by_generation.get(current.parent) if current and current.parent is not None else None
-            if previous is None:
-                raise NotFoundError(f"{self._kind} '{self._name}': alias '{alias}' has nothing to roll back to")
-            for target in previous.targets:
-                self._repository.version(self._kind, self._name, target.version)
-            return _change(document, alias, "rollback", previous.targets, previous.parent, previous.generation)
+            return self._restored(document, alias, None if current is None else current.parent)
 
         return self._update(change, expected_generation)
+
+    def restore(self, alias: str, generation: int, expected_generation: int | None = None) -> AliasDocument:
+        """Point `alias` at what it pointed at in an earlier generation, as a rollback over all steps since.
+
+        Raises:
+            NotFoundError: history does not hold that generation, or its version has been deleted.
+            ConflictError: the generation of the document is not the expected one.
+        """
+        return self._update(lambda document: self._restored(document, alias, generation), expected_generation)
+
+    def _restored(self, document: AliasDocument, alias: str, generation: int | None) -> AliasChange:
+        previous = next((entry for entry in document.history if entry.generation == generation), None)
+        if previous is None or previous.alias != alias:
+            raise NotFoundError(f"{self._kind} '{self._name}': alias '{alias}' has nothing to roll back to")
+        for target in previous.targets:
+            self._repository.version(self._kind, self._name, target.version)
+        kept = previous.generation if previous.restores is None else previous.restores
+        return _change(document, alias, "rollback", previous.targets, previous.parent, kept)
 
     def _point(
         self,
@@ -158,6 +178,7 @@ class Aliases:
         alias: str,
         weights: Mapping[int, int],
         expected_generation: int | None,
+        parent: int | None = None,
     ) -> AliasDocument:
         check_alias(alias)
         for version in weights:
@@ -168,7 +189,8 @@ class Aliases:
             current = _effective(document, alias)
             if document.aliases.get(alias) == targets:
                 return None  # no step: a rollback would come back to the same versions
-            return _change(document, alias, action, targets, current.generation if current else None)
+            before = current.generation if current else None
+            return _change(document, alias, action, targets, before if parent is None else parent)
 
         return self._update(change, expected_generation)
 

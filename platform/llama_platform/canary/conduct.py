@@ -10,11 +10,12 @@ from typing import Any
 from llama_platform.artifacts.aliases import AliasDocument, Aliases
 from llama_platform.artifacts.repository import ArtifactRepository
 from llama_platform.audit.acts import acted
-from llama_platform.canary.counts import SplitKey, read_counts
+from llama_platform.canary.counts import SplitKey, counts_folder, read_counts
 from llama_platform.canary.judge import judge
 from llama_platform.canary.plan import Canary, CanaryPlan, Period, Status, canary_document
 from llama_platform.errors import ConflictError, NotFoundError
 
+ENDS: dict[str, Status] = {"promote": "promoted", "roll_back": "rolled_back", "stop": "stopped"}
 SUPERSEDED: tuple[Status, str] = ("superseded", "the alias was changed by somebody else")
 
 
@@ -67,7 +68,10 @@ class Conductor:
 
         self._document.update(change, self._what)
         self._act("start", shares=list(plan.shares), requests=plan.requests)
-        return self._carry_out(begun)
+        try:
+            return self._carry_out(begun)
+        except ConflictError:  # another alias was changed at the same moment: the application's next look goes on
+            return self._document.read()
 
     def step(self) -> Canary:
         """Look at what was counted, and do what it says; nothing where no canary runs."""
@@ -112,9 +116,12 @@ class Conductor:
         canary = self.read()
         if canary.status != "running":
             raise NotFoundError(f"{self._what} has ended: {canary.status}")
-        if self._point(canary, {canary.present: 1}) is None:
-            return self._end(canary, *SUPERSEDED)
-        return self._end(canary, "stopped", "stopped by hand")
+        update = {"intent": "stop", "reason": "stopped by hand"}
+        stopping = self._document.update(
+            lambda document: document.model_copy(update=update) if document.status == "running" else document,
+            self._what,
+        )
+        return self._carry_out(stopping) if stopping.status == "running" else stopping
 
     def _carry_out(self, canary: Canary) -> Canary:
         """Do what the intent says; doing it twice changes nothing more."""
@@ -129,10 +136,9 @@ class Conductor:
             after = canary.model_copy(update={"periods": (*canary.periods, period), "intent": None})
             self._act("advance", share=share)
             return self._write(canary, after)
-        promotes = canary.intent == "promote"
-        if self._point(canary, {canary.candidate if promotes else canary.present: 1}) is None:
+        if self._point(canary, {canary.candidate if canary.intent == "promote" else canary.present: 1}) is None:
             return self._end(canary, *SUPERSEDED)
-        return self._end(canary, "promoted" if promotes else "rolled_back", canary.reason)
+        return self._end(canary, ENDS[canary.intent], canary.reason)
 
     def _point(self, canary: Canary, weights: dict[int, int]) -> AliasDocument | None:
         """Point the alias at versions, unless it does already; None where it is not where the canary left it.
@@ -145,9 +151,14 @@ class Conductor:
             return document
         if document.pointed_at(self._alias) != canary.generation:
             return None
-        if len(weights) == 1:
+        if len(weights) == 1:  # a rollback from here leads to what was before the canary, not into its steps
             (version,) = weights
-            return self._aliases.promote(self._alias, version, document.generation)
+            if version == canary.present:
+                try:
+                    return self._aliases.restore(self._alias, canary.since, document.generation)
+                except NotFoundError:  # so many changes since that history has forgotten it
+                    return self._aliases.promote(self._alias, version, document.generation)
+            return self._aliases.promote(self._alias, version, document.generation, canary.since)
         return self._aliases.split(self._alias, weights, document.generation)
 
     def _end(self, canary: Canary, status: Status, reason: str) -> Canary:
@@ -155,6 +166,9 @@ class Conductor:
         after = canary.model_copy(update=update)
         ended = self._write(canary, after)
         if ended is after:
+            for period in canary.periods:
+                for key in list(self._repository.store.list_keys(counts_folder(self._split(period.generation)))):
+                    self._repository.store.delete(key)  # what was counted is in the document
             self._act(status, version=canary.candidate, present=canary.present, reason=reason)
         return ended
 

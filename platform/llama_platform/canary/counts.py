@@ -1,4 +1,4 @@
-"""Counts of what requests came to, by version, while an alias splits its traffic.
+"""Counts of what requests came to, by version, while a canary has a share of an alias's traffic.
 
 Each process that answers keeps one document for each generation of an alias, `canaries/<name>/<alias>/counts/
 <generation>/<process>.json`, and writes it anew every few seconds: nobody else writes it; whoever reads adds them up.
@@ -105,7 +105,7 @@ class ArmCounts(BaseModel):
 
 
 class SplitKey(NamedTuple):
-    """A generation of an alias that splits its traffic."""
+    """A generation of an alias in which a canary has a share of its traffic."""
 
     name: str
     alias: str
@@ -153,12 +153,6 @@ class SplitBook:
             with self._lock:
                 self._changed.update(content)
             raise
-        with self._lock:  # of older generations nothing more comes
-            newest: dict[tuple[str, str], int] = {}
-            for split in self._counts:
-                newest[split[:2]] = max(split.generation, newest.get(split[:2], 0))
-            for split in [s for s in self._counts if s.generation < newest[s[:2]] - 1 and s not in self._changed]:
-                del self._counts[split]
 
     def _arm(self, split: SplitKey, version: int) -> ArmCounts:
         self._changed.add(split)

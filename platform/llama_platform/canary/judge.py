@@ -10,7 +10,8 @@ from llama_platform.canary.plan import GUARDS, Canary, Guard, GuardState, Limits
 from llama_platform.canary.sequential import Events, log_evidence
 
 LEARNED_FROM = 100
-"""Requests of the present version that tell what is slow, short and long."""
+"""Answers of the present version that tell what is slow, short and long; until then no step ends."""
+LIMITED: frozenset[Guard] = frozenset(("slow", "short", "long"))
 OUTLYING = 0.9
 """Share of the present version's answers that are none of these."""
 
@@ -39,6 +40,8 @@ def judge(canary: Canary, counts: Sequence[Arms]) -> Verdict:
     for guard, state in seen.guards.items():
         if state.evidence >= seen.needed:
             return Verdict("roll_back", seen, _against(seen, guard, state))
+    if seen.limits is None and LIMITED & {*canary.plan.guards}:
+        return Verdict("wait", seen)  # what is slow or short is not known yet
     of_step = counts[-1].get(canary.candidate, ArmCounts()).requests if counts else 0
     if of_step < canary.plan.requests:
         return Verdict("wait", seen)
@@ -55,13 +58,17 @@ def _now(canary: Canary, counts: Sequence[Arms]) -> Canary:
         for version in (canary.present, canary.candidate)
     }
     limits, learned = canary.limits, canary.learned
-    if limits is None and counts and (first := counts[0].get(canary.present)) and first.requests >= LEARNED_FROM:
+    if limits is None and counts and (first := counts[0].get(canary.present)) and _is_enough(first):
         limits = _learn(first)
         learned = {version: arm.model_copy(deep=True) for version, arm in counts[0].items()}
     seen = canary.model_copy(update={"requests": requests, "limits": limits, "learned": learned})
     guards = {guard: _state(seen, guard, counts) for guard in canary.plan.guards}
     needed = math.log(len(canary.plan.guards) / canary.plan.alpha)
     return seen.model_copy(update={"guards": guards, "needed": needed})
+
+
+def _is_enough(present: ArmCounts) -> bool:
+    return min(present.first_token_ms.total, present.answer_tokens.total) >= LEARNED_FROM
 
 
 def _learn(present: ArmCounts) -> Limits:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from llama_platform.artifacts.aliases import check_alias
 from llama_platform.artifacts.manifest import check_name
 from llama_platform.canary.counts import ROOT, Arms
+from llama_platform.errors import InputError, IntegrityError
 from llama_platform.storage.base import ObjectStore
 from llama_platform.storage.document import StoredDocument
 
@@ -107,7 +108,7 @@ class Canary(BaseModel):
     """Why it ended."""
     started: datetime | None = None
     ended: datetime | None = None
-    intent: Literal["advance", "promote", "roll_back"] | None = None
+    intent: Literal["advance", "promote", "roll_back", "stop"] | None = None
     """What is being done to the alias; done again by whoever finds it here."""
 
     @property
@@ -136,10 +137,15 @@ def list_canaries(store: ObjectStore) -> list[Canary]:
     return [canary for canary in found if canary.status != "none"]
 
 
-def running_canaries(store: ObjectStore) -> list[Canary]:
-    """Return the canaries that run.
-
-    Raises:
-        IntegrityError: a document is damaged.
-    """
-    return [canary for canary in list_canaries(store) if canary.status == "running"]
+def running_canaries(store: ObjectStore) -> tuple[list[Canary], list[str]]:
+    """Return (the canaries that run, why others cannot be told)."""
+    found, problems = list[Canary](), list[str]()
+    for name in store.list_folders(f"{ROOT}/"):
+        for alias in store.list_folders(f"{ROOT}/{name}/"):
+            try:
+                canary = canary_document(store, name, alias).read()
+            except (IntegrityError, InputError) as error:
+                problems.append(str(error))
+            else:
+                found += [canary] if canary.status == "running" else []
+    return found, problems

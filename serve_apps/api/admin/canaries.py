@@ -2,11 +2,13 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import Field
 
+from llama_platform.access.keys import sees
 from llama_platform.canary.conduct import Conductor
 from llama_platform.canary.plan import Canary, CanaryPlan, list_canaries
+from serve_apps.api.access import caller_of
 from serve_apps.api.admin.parameters import Alias, Name
 from serve_apps.api.state import AppState, WithState
 
@@ -21,9 +23,10 @@ class CanaryRequest(CanaryPlan):
 
 
 @routes.get("/canaries")
-async def list_all(state: WithState) -> list[dict[str, Any]]:
-    """List the newest canary of each alias."""
-    return [_shown(canary) for canary in await state.pools.store(list_canaries, state.repository.store)]
+async def list_all(request: Request, state: WithState) -> list[dict[str, Any]]:
+    """List the newest canary of each alias; with a key, those of adapters that it sees."""
+    found, caller = await state.pools.store(list_canaries, state.repository.store), caller_of(request)
+    return [_shown(canary) for canary in found if sees(caller, "adapter", canary.name)]
 
 
 @routes.get("/adapters/{name}/canary")

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Query, Request
 
 from llama_platform.access.keys import Caller, sees
 from llama_platform.artifacts.manifest import check_name
-from llama_platform.errors import NotFoundError
+from llama_platform.errors import ConfigError, NotFoundError
 from llama_platform.storage.base import ObjectStore
 from llama_platform.training.run.records import list_run_ids, read_settings, read_status, read_steps
 from serve_apps.api.access import caller_of
@@ -14,6 +14,9 @@ from serve_apps.api.admin.parameters import NAME_FORM
 from serve_apps.api.state import WithState
 
 routes = APIRouter(prefix="/runs")
+REMEMBERED = 10_000
+_ADAPTER_OF: dict[tuple[str, str], str] = {}
+"""Names of adapters by store and run: a run never has another."""
 Run = Annotated[str, Path(max_length=63, json_schema_extra={"pattern": NAME_FORM})]
 
 
@@ -43,8 +46,15 @@ def _page(store: ObjectStore, caller: Caller | None, start: int, limit: int) -> 
     runs = list_run_ids(store)
     if caller is not None and "*" not in caller.adapters:
         runs = [run for run in runs if _sees(store, caller, run)]
-    shown = [{"run": run, **read_status(store, run)} for run in runs[start : start + limit]]
+    shown = [{"run": run, **_status(store, run)} for run in runs[start : start + limit]]
     return {"total": len(runs), "runs": shown}
+
+
+def _status(store: ObjectStore, run: str) -> dict[str, Any]:
+    try:
+        return read_status(store, run)
+    except ValueError:
+        return {"status": "damaged"}
 
 
 def _whole(store: ObjectStore, caller: Caller | None, run: str) -> dict[str, Any]:
@@ -55,5 +65,15 @@ def _whole(store: ObjectStore, caller: Caller | None, run: str) -> dict[str, Any
 
 
 def _sees(store: ObjectStore, caller: Caller, run: str) -> bool:
-    name = (read_settings(store, run).get("adapter") or {}).get("name")
-    return isinstance(name, str) and sees(caller, "adapter", name)
+    key = (store.root, run)
+    if key not in _ADAPTER_OF:
+        try:
+            name = (read_settings(store, run).get("adapter") or {}).get("name")
+        except ConfigError:  # of a damaged run nobody knows whose it is
+            return False
+        if name is None:  # it has not begun to write yet
+            return False
+        if len(_ADAPTER_OF) >= REMEMBERED:
+            _ADAPTER_OF.clear()
+        _ADAPTER_OF[key] = str(name)
+    return sees(caller, "adapter", _ADAPTER_OF[key])

@@ -22,12 +22,16 @@ from llama_platform.artifacts.repository import ArtifactVersion
 from llama_platform.canary.counts import Observation, SplitKey
 from llama_platform.feedback.book import Conversation, Turn
 from llama_platform.inference.protocol import FinishEvent, GenerationRequest, TokenEvent
+from llama_platform.metrics import SERVER_ERRORS
 from llama_platform.models.prompt import Message
 from serve_apps.api.traffic import Traffic
 
 log = logging.getLogger(__name__)
 UNGROUNDED = 0.5
 """Share of an answer's sentences that its sources must support; with less it counts against a canary."""
+MODEL_FAILURES = frozenset({"error", *SERVER_ERRORS} - {"overloaded", "unavailable", "storage"})
+"""Outcomes that count as a failure of the version that answers."""
+_BLOCKED = re.compile(r"output:.*:block")
 _TRACED = ("adapter", "version", "first_token_ms", "queue_ms")
 """Facts of a request that its trace tells beside tokens and outcome."""
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
@@ -118,6 +122,7 @@ class RequestRecord:
         self.split: SplitKey | None = None
         """The split of an alias that chose the version; None where there was no choice."""
         self._grounded: float | None = None
+        self._model_failed = False
 
     def asked(self, prompt: str, keep: bool) -> None:
         """Note the prompt: its text if `keep`, else its sha256."""
@@ -215,15 +220,25 @@ class RequestRecord:
         """Note the share of the answer that its sources support."""
         self._grounded = grounded
 
-    def observation(self, status: int) -> Observation:
-        """Return what a canary counts of the request, once it has ended with an HTTP status."""
+    def model_failed(self) -> None:
+        """Note that the model failed, though the client got an answer without it."""
+        self._model_failed = True
+
+    def observation(self, status: int) -> Observation | None:
+        """Return what a canary counts of the request, once it has ended with an HTTP status.
+
+        None of what asked no model, and of what was the client's mistake.
+        """
         outcome, tokens = self._outcome_of(status), self._tokens["completion_tokens"]
+        if not self._generations or 400 <= status < 500:
+            return None
+        waited_ms = 1000 * (time.monotonic() - self._start)  # of who left, or gave up, before anything came
         return Observation(
-            failed=status >= 500 or outcome == "error",
-            refused=outcome == "content_filter",
+            failed=self._model_failed or outcome in MODEL_FAILURES,
+            refused=outcome == "content_filter" or any(_BLOCKED.fullmatch(found) for found in self._safety),
             ungrounded=self._grounded is not None and self._grounded < UNGROUNDED,
             unended=outcome == "length",
-            first_token_ms=self._facts.get("first_token_ms"),
+            first_token_ms=self._facts.get("first_token_ms", waited_ms),
             answer_tokens=tokens if outcome in ("stop", "length") else None,
         )
 

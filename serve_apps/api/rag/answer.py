@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import asdict
 from typing import Any
 
-from llama_platform.errors import EngineError, OverloadedError, ReplicaLostError, UnavailableError
+from llama_platform.errors import EngineError, OverloadedError, PlatformError, ReplicaLostError, UnavailableError
 from llama_platform.inference.protocol import FinishEvent, Timings, Usage
 from rag.citations import extracts, is_beside
 from rag.claim_checker import ClaimChecker
@@ -69,11 +69,7 @@ class RagAnswer:
                     if not config.min_grounded or not self._sources.retrieved:
                         yield piece
         except (UnavailableError, ReplicaLostError, EngineError) as error:
-            waits = isinstance(error, OverloadedError)  # the model works, and can be asked again
-            shown = self._checker.text and not config.min_grounded
-            if waits or not config.extracts or shown or not self._sources.retrieved:
-                raise
-            yield await self._without_model("no_model")
+            yield await self._instead(error)
             return
         if not self._sources.retrieved:
             return
@@ -85,6 +81,21 @@ class RagAnswer:
         self._context.record.supported(self._grounded)
         if config.min_grounded:
             yield await self._settled(self._grounded)
+
+    async def _instead(self, error: PlatformError) -> str:
+        """Return what is answered where the model cannot.
+
+        Raises:
+            PlatformError: the same error, where extracts are no answer.
+        """
+        if isinstance(error, EngineError | ReplicaLostError):
+            self._context.record.model_failed()
+        config = self._state.config.rag
+        waits = isinstance(error, OverloadedError)  # the model works, and can be asked again
+        shown = self._checker.text and not config.min_grounded
+        if waits or not config.extracts or shown or not self._sources.retrieved:
+            raise error
+        return await self._without_model("no_model")
 
     async def _settled(self, grounded: float) -> str:
         """Return a whole answer, or what stands in for it where it is not grounded or beside the question."""

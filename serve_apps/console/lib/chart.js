@@ -1,5 +1,5 @@
 // <lp-chart>: lines over a common axis, as SVG, with a legend and a sentence for those who do not see it.
-import { h, number } from "./dom.js";
+import { h, number, short } from "./dom.js";
 
 const WIDTH = 640, HEIGHT = 220, LEFT = 52, BOTTOM = 24, TOP = 8, RIGHT = 8;
 
@@ -19,10 +19,10 @@ function ticks(low, high) {
 }
 
 class Chart extends HTMLElement {
-  // lines: [{name, points: [[x, y]]}]; label: what is drawn; x: how a value of the x axis is written, if not as a number.
+  // lines: [{name, points: [[x, y]]}], y null where it is not known; label: what is drawn; x: how a value of the x axis is written, if not as a number.
   show({ label, lines, x = null, zero = false }) {
-    const drawn = lines.filter((line) => line.points.length);
-    const points = drawn.flatMap((line) => line.points);
+    const drawn = lines.filter((line) => line.points.some((point) => point[1] !== null));
+    const points = drawn.flatMap((line) => line.points).filter((point) => point[1] !== null);
     this.replaceChildren(h("h3", {}, label));
     if (new Set(points.map((point) => point[0])).size < 2) {
       this.append(h("p", { class: "facts" }, "Too little to draw yet."));
@@ -34,11 +34,11 @@ class Chart extends HTMLElement {
     if (y1 === y0) y1 = y0 + 1;
     const px = (value) => LEFT + ((value - x0) / (x1 - x0 || 1)) * (WIDTH - LEFT - RIGHT);
     const py = (value) => HEIGHT - BOTTOM - ((value - y0) / (y1 - y0)) * (HEIGHT - BOTTOM - TOP);
-    const ends = drawn.map((line) => `${line.name} from ${number(line.points[0][1], 3)} to ${number(line.points.at(-1)[1], 3)}`);
+    const ends = drawn.map((line) => ({ ...line, points: line.points.filter((point) => point[1] !== null) })).map((line) => `${line.name} from ${short(line.points[0][1])} to ${short(line.points.at(-1)[1])}`);
     const picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "chart", role: "img", "aria-label": `${label}: ${ends.join("; ")}` });
     for (const value of ticks(y0, y1)) {
       picture.append(svg("line", { class: "axis", x1: LEFT, x2: WIDTH - RIGHT, y1: py(value), y2: py(value) }));
-      picture.append(svg("text", { x: LEFT - 6, y: py(value) + 4, "text-anchor": "end" }, number(value, 4)));
+      picture.append(svg("text", { x: LEFT - 6, y: py(value) + 4, "text-anchor": "end" }, short(value)));
     }
     const across = x ? [0, 1, 2, 3, 4].map((place) => x0 + ((x1 - x0) * place) / 4) : ticks(x0, x1);
     for (const value of across) {
@@ -46,7 +46,13 @@ class Chart extends HTMLElement {
       picture.append(svg("text", { x: px(value), y: HEIGHT - 6, "text-anchor": anchor }, x ? x(value) : number(value, 3)));
     }
     drawn.forEach((line, place) => {
-      const path = line.points.map(([a, b], n) => `${n ? "L" : "M"}${px(a).toFixed(1)} ${py(b).toFixed(1)}`).join("");
+      let begins = true;  // a value that is not known parts the line
+      const path = line.points.map(([a, b]) => {
+        if (b === null) { begins = true; return ""; }
+        const step = `${begins ? "M" : "L"}${px(a).toFixed(1)} ${py(b).toFixed(1)}`;
+        begins = false;
+        return step;
+      }).join("");
       picture.append(svg("path", { class: `line c${place % 4}`, d: path }));
     });
     const legend = h("div", { class: "legend" }, drawn.map((line, place) => h("span", {}, h("i", { class: `c${place % 4}` }), line.name)));

@@ -35,6 +35,9 @@ export function table(heads, rows, caption) {
 export const number = (value, digits = 0) =>
   value === null || value === undefined ? "–" : value.toLocaleString("en", { maximumFractionDigits: digits });
 
+// A number of three digits that mean something, however small it is.
+export const short = (value) => value.toLocaleString("en", { maximumSignificantDigits: 3 });
+
 export const when = (text) => (text ? new Date(text).toLocaleString([], { dateStyle: "short", timeStyle: "short" }) : "–");
 
 export function tile(value, text) {
@@ -52,4 +55,21 @@ export async function act(button, problem, work) {
   } finally {
     button.disabled = false;
   }
+}
+
+// Asks again and again until its page is left, also after a failure, which is shown.
+export function repeat(work, problem, milliseconds) {
+  let left = false, timer = null;
+  const turn = async () => {
+    let again = true;
+    try {
+      again = (await work()) !== false;
+      problem.textContent = "";
+    } catch (error) {
+      if (!left) problem.textContent = error.message;
+    }
+    if (!left && again) timer = setTimeout(turn, milliseconds);
+  };
+  timer = setTimeout(turn, milliseconds);
+  return () => { left = true; clearTimeout(timer); };
 }

@@ -1,5 +1,5 @@
 import { ask } from "../lib/api.js";
-import { act, field, h, number, replace, table, when } from "../lib/dom.js";
+import { act, field, h, number, repeat, replace, table, when } from "../lib/dom.js";
 
 const PAGE = 30;
 const GUARDS = {
@@ -38,37 +38,41 @@ async function list() {
 const targets = (found) => found.map((target) => (found.length > 1 ? `v${target.version}: ${target.weight}` : `v${target.version}`)).join(", ") || "none";
 
 async function one(me, name) {
-  const content = h("div", {}), problem = h("p", { class: "problem", role: "alert" });
+  const problem = h("p", { class: "problem", role: "alert" }), lost = h("p", { class: "problem", role: "alert" });
+  const [above, below] = [h("div", {}), h("div", {})];
   const writes = me.administers === "writes";
-  let timer = null;
+  let known = await ask(`/admin/adapters/${name}`);
 
   async function draw() {
-    const found = await ask(`/admin/adapters/${name}`);
+    const found = (known = await ask(`/admin/adapters/${name}`));
     const canary = await ask(`/admin/adapters/${name}/canary`).catch((error) => { if (error.status === 404) return null; throw error; });
-    const info = await ask("/model/info").catch(() => null);
-    replace(content, h("p", {}, h("a", { href: "#/adapters" }, "All adapters")), h("h2", {}, name), problem, aliases(found, info), writes ? changes(found) : null,
-      canaryCard(found, canary), versions(found), history(found));
-    clearTimeout(timer);
-    if (canary?.status === "running") timer = setTimeout(() => draw().catch((error) => { problem.textContent = error.message; }), 3000);
+    const { replicas } = await ask("/admin/traffic");
+    replace(above, aliases(found, replicas), canaryCard(found, canary));
+    replace(below, versions(found), history(found));
   }
 
   const change = (button, method, path, json) => act(button, problem, async () => {
-    await ask(`/admin/adapters/${name}/${path}`, { method, json });
+    const expected = ["promote", "split", "rollback"].includes(path) ? { expected_generation: known.generation } : {};
+    await ask(`/admin/adapters/${name}/${path}`, { method, json: json && { ...json, ...expected } });
     await draw();
   });
 
-  function aliases(found, info) {
-    const rows = Object.entries(found.live ?? {}).map(([alias, live]) => {
+  function aliases(found, replicas) {
+    const rows = Object.entries(found.aliases).map(([alias, pointed]) => {
+      const live = found.live?.[alias] ?? { targets: [], status: "not known yet" };
       const digests = live.targets.map((target) => target.digest);
-      const holding = (info?.replicas ?? []).filter((replica) => digests.every((digest) => (replica.adapters_loaded ?? []).some((held) => held === digest || held.digest === digest))).length;
-      return [alias, targets(live.targets), live.status, info ? `${holding} of ${info.replicas.length}` : "–", live.reason ?? ""];
+      const holding = replicas.filter((replica) => digests.length && digests.every((digest) => (replica.adapters_loaded ?? []).some((held) => held === digest || held.digest === digest))).length;
+      return [alias, targets(pointed), targets(live.targets), targets(pointed) === targets(live.targets) || live.reason ? live.status : "is being loaded", `${holding} of ${replicas.length}`, live.reason ?? ""];
     });
-    return h("section", { class: "card" }, h("h3", {}, "Aliases"), table([{ text: "alias" }, { text: "answers" }, { text: "state" }, { text: "replicas that hold it" }, { text: "why" }], rows, "Aliases"));
+    return h("section", { class: "card" }, h("h3", {}, "Aliases"), table([{ text: "alias" }, { text: "points at" }, { text: "answers" }, { text: "state" }, { text: "replicas that hold it" }, { text: "why" }], rows, "Aliases"));
   }
 
   function changes(found) {
-    const choice = (id) => h("select", { id }, found.all_versions.slice().reverse().map((n) => h("option", { value: String(n) }, `version ${n}`)));
-    const [versionLabel, version] = field("Version", choice);
+    const present = found.aliases.production?.[0]?.version;
+    const newest = found.all_versions.slice().reverse();
+    const choice = (id) => h("select", { id }, newest.map((n) => h("option", { value: String(n) }, `version ${n}`)));
+    const presentFirst = (id) => h("select", { id }, newest.map((n) => h("option", { value: String(n), selected: n === present }, `version ${n}`)));
+    const [versionLabel, version] = field("Version", presentFirst);
     const [otherLabel, other] = field("and", choice);
     const share = h("input", { type: "range", min: "1", max: "99", value: "10", "aria-label": "Percent of the second" });
     const told = h("output", {}, "90 : 10");
@@ -76,7 +80,10 @@ async function one(me, name) {
     const [candidateLabel, candidate] = field("Candidate", choice);
     const [sharesLabel, shares] = field("Percent, step by step", (id) => h("input", { id, value: "5, 20, 50" }));
     const [requestsLabel, requests] = field("Requests in each step", (id) => h("input", { id, type: "number", min: "10", value: "200" }));
-    const split = (event) => change(event.target, "POST", "split", { weights: { [version.value]: 100 - share.valueAsNumber, [other.value]: share.valueAsNumber } });
+    const split = (event) => {
+      if (version.value === other.value) { problem.textContent = "A split needs two different versions."; return; }
+      change(event.target, "POST", "split", { weights: { [version.value]: 100 - share.valueAsNumber, [other.value]: share.valueAsNumber } });
+    };
     const start = (event) => change(event.target, "POST", "canary", { version: Number(candidate.value), shares: shares.value.split(",").map(Number), requests: requests.valueAsNumber });
     return h("section", { class: "card" }, h("h3", {}, "Change production"),
       h("div", { class: "row" }, h("div", {}, versionLabel, version), h("button", { type: "button", onclick: (event) => change(event.target, "POST", "promote", { version: Number(version.value) }) }, "Promote"),
@@ -101,7 +108,7 @@ async function one(me, name) {
   function versions(found) {
     const facts = found.versions.map((version) => {
       const { metadata } = version;
-      const told = { base: metadata.base, run: metadata.run_id, dataset: metadata.dataset, "held-out loss": metadata.eval_loss, steps: metadata.steps, rank: metadata.r, prompt: metadata.prompt_style };
+      const told = { base: metadata.base, run: metadata.run_id, dataset: metadata.dataset, "held-out loss": metadata.metrics?.eval_loss, steps: metadata.metrics?.step, rank: metadata.settings?.lora?.r, prompt: metadata.prompt_style };
       const rows = Object.entries(told).filter(([, value]) => value !== undefined && value !== null).map(([label, value]) =>
         [label, label === "run" ? h("a", { href: `#/runs/${value}` }, value) : typeof value === "object" ? JSON.stringify(value) : typeof value === "number" ? number(value, 4) : String(value)]);
       return h("details", { open: found.versions.length < 4 }, h("summary", {}, `Version ${version.version}, ${when(version.created)}`), rows.length ? table([{ text: "fact" }, { text: "" }], rows, `Version ${version.version}`) : h("p", {}, "Nothing is recorded."),
@@ -116,5 +123,6 @@ async function one(me, name) {
   }
 
   await draw();
-  return { content, leave: () => clearTimeout(timer) };
+  const content = h("div", {}, h("p", {}, h("a", { href: "#/adapters" }, "All adapters")), h("h2", {}, name), lost, above, problem, writes ? changes(known) : null, below);
+  return { content, leave: repeat(draw, lost, 3000) };
 }

@@ -2,13 +2,14 @@ import { address, ask, stream } from "../lib/api.js";
 import { act, field, h, number, replace } from "../lib/dom.js";
 import { markdown } from "../lib/markdown.js";
 
+const MOST_LISTED = 500;
 const PATH = "/v1/chat/completions";
 
 export async function page(me) {
   const { data } = await ask("/v1/models");
   const models = data.map((model) => model.id).filter((id) => id === "base" || id.startsWith("base:"));
   const usual = me.offers.adapter ? `base:${me.offers.adapter.replace(/@production$/, "")}` : "base";
-  const listed = h("datalist", { id: "models" }, models.map((id) => h("option", { value: id })));
+  const listed = h("datalist", { id: "models" }, models.slice(0, MOST_LISTED).map((id) => h("option", { value: id })));
   const settings = {};
   const make = (name, text, attributes) => field(text, (id) => (settings[name] = h("input", { id, ...attributes })));
   const [modelLabel, model] = make("model", "Model: a name, name@alias or name@version", { list: "models", value: models.includes(usual) ? usual : "base" });
@@ -42,14 +43,16 @@ export async function page(me) {
   }
 
   async function answer(turn, column, name, signal) {
-    const said = { text: "", model: name, facts: "", state: "…" };
+    const said = { text: "", model: name, facts: "", state: "…", kept: keeps.checked, node: h("div", { class: "turn", "aria-busy": "true" }) };
     turn.answers[column] = said;
+    turn.place.append(said.node);
+    paint(said);
     const asked = body(column, name);
     said.body = asked;
     const begun = performance.now();
     let first = null, usage = null;
     try {
-      const headers = keeps.checked ? { "X-Keep-Conversation": "true" } : {};
+      const headers = rates ? { "X-Keep-Conversation": String(said.kept) } : {};
       const options = { json: { ...asked, stream: true, stream_options: { include_usage: true } }, signal, headers };
       for await (const { data } of stream(PATH, options, (found) => found.data === "[DONE]")) {
         if (data === "[DONE]") break;
@@ -63,7 +66,7 @@ export async function page(me) {
           said.text += choice.delta.content;
         }
         if (choice?.finish_reason) said.state = choice.finish_reason;
-        draw();
+        said.frame ??= requestAnimationFrame(() => { said.frame = null; paint(said); });
       }
       said.done = true;
     } catch (error) {
@@ -77,22 +80,25 @@ export async function page(me) {
     if (usage?.completion_tokens > 1 && seconds > 0) parts.push(`${number((usage.completion_tokens - 1) / seconds, 1)} tokens/s`);
     if (said.state && said.state !== "stop") parts.push(said.state === "length" ? "cut at its length" : said.state);
     said.facts = parts.join(" · ");
-    draw();
+    said.over = true;
+    paint(said);
+    said.node.setAttribute("aria-busy", "false");
   }
 
   async function send() {
     if (running || !text.value.trim()) return;
-    const turn = { question: text.value.trim(), answers: [] };
+    const names = columns();
+    const turn = { question: text.value.trim(), answers: [], place: h("div", { class: names.length > 1 ? "two" : "" }) };
     turns.push(turn);
     text.value = "";
+    draw();
     running = new AbortController();
     [sendButton.disabled, stopButton.disabled, problem.textContent] = [true, false, ""];
     try {
-      await Promise.all(columns().map((name, column) => answer(turn, column, name, running.signal)));
+      await Promise.all(names.map((name, column) => answer(turn, column, name, running.signal)));
     } finally {
       running = null;
       [sendButton.disabled, stopButton.disabled] = [false, true];
-      draw();
       text.focus();
     }
   }
@@ -105,11 +111,11 @@ export async function page(me) {
     text.focus();
   }
 
-  function shown(said) {
+  function paint(said) {
     const copy = (label, make) => h("button", { type: "button", class: "quiet", onclick: (event) => copied(event.target, make(said.body)) }, label);
-    const acts = said.done && said.body ? [copy("Copy as curl", asCurl), copy("Copy as Python", asPython)] : [];
-    if (said.done && rates && keeps.checked) acts.push(...opinions(said));
-    return h("div", { class: "turn" }, h("header", {}, said.model), markdown(said.text),
+    const acts = said.over && said.done && said.body ? [copy("Copy as curl", asCurl), copy("Copy as Python", asPython)] : [];
+    if (said.over && said.done && rates && said.kept && said.state === "stop") acts.push(...opinions(said));
+    replace(said.node, h("header", {}, said.model), markdown(said.text),
       said.text || said.problem ? null : h("p", { class: "facts" }, said.state),
       said.problem ? h("p", { class: "problem", role: "alert" }, said.problem) : null,
       said.facts ? h("p", { class: "facts" }, said.facts) : null, acts.length ? h("div", { class: "row" }, acts) : null);
@@ -138,8 +144,8 @@ export async function page(me) {
   function draw() {
     replace(log, turns.flatMap((turn, place) => [
       h("div", { class: "turn user" }, h("header", {}, "You"), h("p", {}, turn.question),
-        running ? null : h("button", { type: "button", class: "quiet", onclick: () => edit(place) }, "Edit and ask again")),
-      h("div", { class: turn.answers.length > 1 ? "two" : "" }, turn.answers.map(shown)),
+        h("button", { type: "button", class: "quiet", onclick: () => edit(place) }, "Edit and ask again")),
+      turn.place,
     ]));
   }
 

@@ -6,10 +6,11 @@ const PAGE = 50;
 export async function page(me) {
   const writes = me.administers === "writes", reads = me.administers !== "nothing";
   const parts = [];
-  if (me.scopes.includes("rag")) parts.push(question(me));
+  const asking = me.scopes.includes("rag") ? question(me) : null;
+  if (asking) parts.push(asking.content);
   const lists = reads ? await indexes(me, writes) : null;
   if (lists) parts.push(lists.content);
-  return { content: h("div", {}, parts), leave: () => lists?.leave() };
+  return { content: h("div", {}, parts), leave: () => { asking?.leave(); lists?.leave(); } };
 }
 
 function question(me) {
@@ -19,7 +20,8 @@ function question(me) {
   const [countLabel, count] = field("Sources", (id) => h("input", { id, type: "number", min: "1", max: "50", value: "4" }));
   const [tagsLabel, tags] = field("Only documents with these tags (commas between)", (id) => h("input", { id }));
   const problem = h("p", { class: "problem", role: "alert" });
-  const answer = h("div", { "aria-live": "polite" });
+  const answer = h("div", { "aria-live": "polite", "aria-busy": "false" });
+  let running = null;
   const sources = h("div", {});
   const button = h("button", { type: "submit" }, "Ask");
   const form = h("form", { onsubmit: (event) => { event.preventDefault(); act(button, problem, go); } },
@@ -33,18 +35,36 @@ function question(me) {
     if (index.value.trim()) json.index = index.value.trim();
     if (wanted.length) json.filters = { tags: wanted };
     let said = "", found = [];
-    for await (const { event, data } of stream("/rag", { json }, (one) => one.event === "done" || one.event === "error")) {
+    running?.abort();
+    running = new AbortController();
+    answer.setAttribute("aria-busy", "true");
+    try {
+      await follow();
+    } catch (error) {
+      if (error.name !== "AbortError") throw error;
+    } finally {
+      answer.setAttribute("aria-busy", "false");
+    }
+
+    async function follow() {
+    for await (const { event, data } of stream("/rag", { json, signal: running.signal }, (one) => one.event === "done" || one.event === "error")) {
       const value = JSON.parse(data);
       if (event === "error") throw new Error(value.detail ?? "the answer has failed");
       if (event === "sources") { found = value.sources ?? []; show(said, null, found); }
-      if (event === "token") { said += value.text; show(said, null, found); }
+      if (event === "token") { said += value.text; words(said, null); }
       if (event === "done") show(said, value, value.sources ?? found);
     }
+    }
+  }
+
+  function words(said, whole) {
+    const claims = whole?.claims ?? [];
+    replace(answer, h("div", { class: "turn" }, h("p", {}, marked(said, claims)), whole ? h("p", { class: "facts" }, verdict(whole)) : null));
   }
 
   function show(said, whole, found) {
     const claims = whole?.claims ?? [];
-    replace(answer, h("div", { class: "turn" }, h("p", {}, marked(said, claims)), whole ? h("p", { class: "facts" }, verdict(whole)) : null));
+    words(said, whole);
     const cited = new Set([...said.matchAll(/\[(\d+)\]/g)].map((match) => Number(match[1])));
     replace(sources, found.length ? h("h2", {}, "Sources") : null, found.map((source) => {
       const said_of = claims.filter((claim) => claim.source === source.n && claim.supported).map((claim) => claim.text);
@@ -55,14 +75,17 @@ function question(me) {
     }));
   }
 
-  return h("section", { class: "card", "aria-label": "Ask" }, form, problem, answer, sources);
+  return { content: h("section", { class: "card", "aria-label": "Ask" }, form, problem, answer, sources), leave: () => running?.abort() };
 }
 
 function verdict(whole) {
   const parts = [];
+  if (whole.retrieval === "unavailable") return "The documents cannot be searched now: the model answered without them.";
   if (!whole.in_documents) parts.push("not in the documents");
   if (whole.grounded !== null && whole.grounded !== undefined) parts.push(`${number(100 * whole.grounded)} % stands in the sources`);
   if (whole.degraded_because) parts.push(`extract: ${whole.degraded_because.replaceAll("_", " ")}`);
+  if (whole.finish_reason && whole.finish_reason !== "stop") parts.push(whole.finish_reason === "length" ? "cut at its length" : whole.finish_reason.replaceAll("_", " "));
+  if (whole.sources_left_out) parts.push(`${number(whole.sources_left_out)} sources did not fit`);
   return parts.join(" · ");
 }
 
@@ -111,26 +134,29 @@ async function indexes(me, writes) {
   function one(index) {
     const live = index.live?.production;
     const documents = h("div", {});
+    const pointed = index.aliases?.production?.map((target) => target.version) ?? [];
+    const answering = live?.targets.map((target) => target.version) ?? [];
     const change = (path, json) => async (event) => act(event.target, problem, async () => {
-      await ask(`/admin/indexes/${index.name}/${path}`, { method: "POST", json });
+      await ask(`/admin/indexes/${index.name}/${path}`, { method: "POST", json: { ...json, expected_generation: index.generation } });
       await draw();
+      if (!left) setTimeout(() => { if (!left) draw().catch(() => {}); }, 2500);  // until replicas have followed
     });
     const [label, version] = field("Version", (id) => h("select", { id }, index.all_versions.slice().reverse().map((n) => h("option", { value: String(n) }, String(n)))));
     return h("section", { class: "card", "aria-label": index.name }, h("h2", {}, index.name),
-      h("div", { class: "tiles" }, tile(live ? live.targets.map((target) => `v${target.version}`).join(", ") || "none" : "none", "live as production"), tile(String(index.all_versions.length), "versions")),
+      h("div", { class: "tiles" }, tile(answering.map((n) => `v${n}`).join(", ") || "none", String(answering) === String(pointed) ? "answers as production" : `answers; v${pointed.join(", v") || " –"} is being loaded`), tile(String(index.all_versions.length), "versions")),
       live?.reason ? h("p", { class: "problem" }, live.reason) : null,
       writes ? h("div", { class: "row" }, h("div", {}, label, version),
         h("button", { type: "button", onclick: (event) => change("promote", { version: Number(version.value) })(event) }, "Promote"),
         h("button", { type: "button", class: "quiet", onclick: change("rollback", {}) }, "Roll back")) : null,
-      h("p", {}, h("button", { type: "button", class: "quiet", onclick: (event) => act(event.target, problem, () => documentsOf(index.name, documents, 0)) }, "Show documents")), documents);
+      h("p", {}, h("button", { type: "button", class: "quiet", onclick: (event) => act(event.target, problem, () => documentsOf(index.name, documents, 0, version.value)) }, "Show documents")), documents);
   }
 
-  async function documentsOf(name, place, start) {
-    const found = await ask(`/admin/indexes/${name}/documents?start=${start}&limit=${PAGE}`);
-    const heads = [{ text: "document" }, { text: "title" }, { text: "characters", number: true }, { text: "tags" }];
-    const rows = found.documents.map((one) => [one.id, one.title ?? "", number(one.characters ?? one.chars ?? one.length), (one.tags ?? []).join(", ")]);
-    const step = (to, text) => h("button", { type: "button", class: "quiet", disabled: to < 0 || to >= found.total, onclick: (event) => act(event.target, problem, () => documentsOf(name, place, to)) }, text);
-    replace(place, h("p", { class: "facts" }, `${number(start + 1)} to ${number(Math.min(start + PAGE, found.total))} of ${number(found.total)}, version ${found.version}`),
+  async function documentsOf(name, place, start, version) {
+    const found = await ask(`/admin/indexes/${name}/documents?start=${start}&limit=${PAGE}&version=${version}`);
+    const heads = [{ text: "document" }, { text: "title" }, { text: "chunks", number: true }, { text: "tags" }, { text: "date" }];
+    const rows = found.documents.map((one) => [one.id, one.title ?? "", number(one.chunks), (one.tags ?? []).join(", "), one.date ?? ""]);
+    const step = (to, text) => h("button", { type: "button", class: "quiet", disabled: to < 0 || to >= found.total, onclick: (event) => act(event.target, problem, () => documentsOf(name, place, to, version)) }, text);
+    replace(place, h("p", { class: "facts" }, found.total === 0 ? `Version ${found.version} has no documents.` : `${number(start + 1)} to ${number(Math.min(start + PAGE, found.total))} of ${number(found.total)}, version ${found.version}`),
       table(heads, rows, `Documents of ${name}`), h("div", { class: "row" }, step(start - PAGE, "Before"), step(start + PAGE, "After")));
   }
 

@@ -1,6 +1,6 @@
 import { ask } from "../lib/api.js";
 import { chart } from "../lib/chart.js";
-import { act, h, number, replace, table, tile, when } from "../lib/dom.js";
+import { act, h, number, repeat, replace, table, tile, when } from "../lib/dom.js";
 
 const PAGE = 30;
 
@@ -14,7 +14,7 @@ async function list() {
 
   async function draw(start) {
     const found = await ask(`/admin/runs?start=${start}&limit=${PAGE}`);
-    const compare = h("a", { href: "#/runs", hidden: true }, "Compare the chosen");
+    const compare = h("a", { href: `#/runs/${[...chosen].join("+")}`, hidden: chosen.size < 2 }, "Compare the chosen");
     const rows = found.runs.map((run) => [
       h("input", { type: "checkbox", "aria-label": `Choose ${run.run}`, checked: chosen.has(run.run), onchange: (event) => {
         if (event.target.checked) chosen.add(run.run); else chosen.delete(run.run);
@@ -33,8 +33,7 @@ async function list() {
 }
 
 async function some(names) {
-  const content = h("div", {});
-  let timer = null;
+  const content = h("div", {}), problem = h("p", { class: "problem", role: "alert" });
 
   async function draw() {
     const runs = await Promise.all(names.map((name) => ask(`/admin/runs/${encodeURIComponent(name)}`)));
@@ -43,21 +42,20 @@ async function some(names) {
       ? [{ name: "loss", points: lines("loss")[0].points }, { name: "held-out loss", points: lines("eval_loss")[0].points }] : lines("loss");
     const charts = [chart({ label: "Loss by step", lines: loss }), chart({ label: "Learning rate by step", lines: lines("learning_rate") }), chart({ label: "Tokens per second by step", lines: lines("tokens_per_s"), zero: true })];
     if (runs.length > 1) charts.splice(1, 0, chart({ label: "Held-out loss by step", lines: lines("eval_loss") }));
-    replace(content, h("p", {}, h("a", { href: "#/runs" }, "All runs")), h("h2", {}, names.join(" beside ")), runs.map(head), h("div", { class: "charts" }, charts),
+    replace(content, h("p", {}, h("a", { href: "#/runs" }, "All runs")), problem, h("h2", {}, names.join(" beside ")), runs.map(head), h("div", { class: "charts" }, charts),
       runs.map((run) => h("details", {}, h("summary", {}, `Settings of ${run.run}`), h("pre", { tabindex: "0" }, JSON.stringify(run.settings, null, 1)))));
-    clearTimeout(timer);
-    if (runs.some((run) => run.status === "running")) timer = setTimeout(() => draw().catch(() => {}), 4000);
+    return runs.some((run) => run.status === "running");
   }
 
   function head(run) {
     const last = run.steps.at(-1);
     const speed = last?.tokens_per_s;
-    return h("div", { class: "tiles", role: "group", "aria-label": run.run },
+    return h("div", {}, run.error ? h("p", { class: "problem" }, `${run.run}: ${run.error}`) : null, h("div", { class: "tiles", role: "group", "aria-label": run.run },
       tile(run.status ?? "–", names.length > 1 ? run.run : "status"), tile(last ? `${last.step} of ${last.steps}` : "–", "steps"), tile(number(last?.loss, 4), "loss"), tile(number(speed), "tokens/s"),
       run.status === "running" && last ? tile(`${number(last.eta_s / 60, 1)} min`, "to go") : tile(number(run.seconds), "seconds"),
-      run.adapter ? tile(typeof run.adapter === "string" ? run.adapter : JSON.stringify(run.adapter), "published") : null);
+      run.adapter ? tile(typeof run.adapter === "string" ? run.adapter : JSON.stringify(run.adapter), "published") : null));
   }
 
-  await draw();
-  return { content, leave: () => clearTimeout(timer) };
+  const leave = (await draw()) ? repeat(draw, problem, 4000) : () => {};
+  return { content, leave };
 }

@@ -11,7 +11,7 @@ from llama_platform.canary.counts import Observation, SplitBook, SplitKey
 from llama_platform.canary.plan import CanaryPlan, list_canaries, running_canaries
 from llama_platform.errors import ConflictError, NotFoundError
 
-PLAN = CanaryPlan(shares=(10, 50), requests=20)
+PLAN = CanaryPlan(shares=(10, 50), requests=20, guards=("failed", "refused"))
 
 
 @pytest.fixture
@@ -60,7 +60,10 @@ def test_it_grows_step_by_step_and_is_promoted(repository, conductor, count):
     assert ended.requests[2] == 40
     assert "no guard spoke against it in 40 requests" in ended.reason
     assert conductor.step() == ended
-    assert running_canaries(repository.store) == []
+    assert running_canaries(repository.store) == ([], [])
+    assert list(repository.store.list_keys("canaries/support/production/counts/")) == []
+    Aliases(repository, "adapter", "support").rollback("production")
+    assert targets(repository) == {1: 1}  # what was before the canary, not one of its steps
     assert [one.status for one in list_canaries(repository.store)] == ["promoted"]
     acts = [record["what"] for record in read_trail(repository.store) if "what" in record]
     assert [what for what in acts if what.startswith("canary.")] == [
@@ -88,7 +91,7 @@ def test_a_version_that_replicas_refuse_is_rolled_back(repository, conductor):
 def test_whoever_dies_between_two_writes_is_followed_by_one_who_comes_to_the_same_end(
     repository, conductor, count, monkeypatch, dies_at
 ):
-    canary = conductor.start(2, CanaryPlan(shares=(10,), requests=20))
+    canary = conductor.start(2, CanaryPlan(shares=(10,), requests=20, guards=("failed",)))
     count(canary, 2, 20)
     writes, write = 0, type(repository.store).write
 
@@ -131,12 +134,33 @@ def test_somebody_elses_change_of_the_alias_ends_it(repository, conductor):
 
 
 def test_stopping_gives_the_traffic_back(repository, conductor):
+    Aliases(repository, "adapter", "support").promote("production", 3)
     conductor.start(2, PLAN)
     assert conductor.stop().status == "stopped"
-    assert targets(repository) == {1: 1}
+    assert targets(repository) == {3: 1}
+    Aliases(repository, "adapter", "support").rollback("production")
+    assert targets(repository) == {1: 1}  # what was before version 3
     with pytest.raises(NotFoundError, match="has ended: stopped"):
         conductor.stop()
     assert conductor.start(3, PLAN).status == "running"  # another one may follow
+
+
+def test_stopping_wins_over_what_is_counted_at_the_same_moment(repository, conductor, count, monkeypatch):
+    canary = conductor.start(2, PLAN)
+    follower, point = Conductor(repository, "support", "production"), Conductor._point
+
+    def pointed(self, *arguments):
+        found = point(self, *arguments)
+        count(canary, 1, 3)
+        with monkeypatch.context() as patch:
+            patch.setattr(Conductor, "_point", point)
+            follower.step()
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Conductor, "_point", pointed)
+        conductor.stop()
+    assert (conductor.read().status, targets(repository)) == ("stopped", {1: 1})
 
 
 def test_what_cannot_begin_says_why(repository, conductor):

@@ -33,12 +33,15 @@ def test_what_processes_counted_is_added_up(store):
     assert (found[2].requests, found[2].failed, found[2].disliked) == (2, 2, 2)
 
 
-def test_generations_are_counted_apart_and_old_ones_forgotten_once_written(store):
+def test_generations_are_counted_apart_and_what_comes_late_is_added(store):
     book = SplitBook(store, "a")
     for generation in range(3, 9):
         book.observe(SPLIT._replace(generation=generation), 1, Observation())
         book.write()
-    assert {split.generation for split in book._counts} == {7, 8}
+    book.disliked(SPLIT._replace(generation=3), 1)
+    book.write()
+    late = read_counts(store, SPLIT._replace(generation=3))[1]
+    assert (late.requests, late.disliked) == (1, 1)
     assert [read_counts(store, SPLIT._replace(generation=g))[1].requests for g in range(3, 9)] == [1] * 6
 
 

@@ -99,6 +99,21 @@ def test_what_limits_were_learned_from_does_not_count_for_them():
     assert judge(learned, [{1: present, 2: candidate}]).canary.guards["slow"].candidate == 1
 
 
+def test_no_step_ends_before_it_is_known_what_is_slow():
+    plan = CanaryPlan(shares=(90,), requests=50)
+    state = Canary(status="running", present=1, candidate=2, plan=plan, periods=(Period(generation=1, share=90),))
+    present, candidate = ArmCounts(), ArmCounts()
+    for number in range(600):
+        of_present = number < LEARNED_FROM
+        candidate.observe(Observation(first_token_ms=9000, answer_tokens=900))
+        if of_present:
+            present.observe(Observation(failed=True))  # without an answer nothing can be learned
+    assert judge(state, [{1: present, 2: candidate}]).action == "wait"
+    for _ in range(LEARNED_FROM):
+        present.observe(Observation(first_token_ms=100, answer_tokens=10))
+    assert judge(state, [{1: present, 2: candidate}]).canary.limits is not None
+
+
 def test_only_the_guards_that_are_asked_for_count():
     plan = CanaryPlan(shares=(50,), requests=200, guards=("slow",))
     verdict, _ = run(1, answers(0.0), answers(0.5), plan)

@@ -25,7 +25,10 @@ def test_canaries_are_listed_by_adapter_and_alias(tmp_path):
         made = Canary(status=status, name=name, alias="production")
         canary_document(store, name, "production").update(lambda _, made=made: made, "a canary")
     assert [canary.name for canary in list_canaries(store)] == ["a", "b"]
-    assert [canary.name for canary in running_canaries(store)] == ["a"]
-    store.write("canaries/a/production/canary.json", b"{")
+    assert [canary.name for canary in running_canaries(store)[0]] == ["a"]
+    store.write("canaries/b/production/canary.json", b"{")
+    running, (problem,) = running_canaries(store)
+    assert [canary.name for canary in running] == ["a"]  # one that is damaged keeps no other waiting
+    assert "damaged" in problem
     with pytest.raises(IntegrityError, match="damaged"):
         list_canaries(store)

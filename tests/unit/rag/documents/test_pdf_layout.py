@@ -88,3 +88,10 @@ def test_pages_that_have_nothing_else_stay_and_few_pages_have_no_running_heads()
     assert without_running(pages[0], {"head", "foot"}) == ["text number one with words"]
     assert without_running(["head"], {"head"}) == ["head"]
     assert without_numbers("Page  xii of 40") == "page # of #"
+
+
+def test_rows_of_numbers_are_no_running_heads():
+    pages = [
+        [f"2024-01-0{n} {n}.5 3.{n}", f"2024-02-0{n} {n}.1 9.{n}", "text", f"{n} {n}", f"- {n} -"] for n in range(1, 7)
+    ]
+    assert running_heads(pages) == {"- # -"}

@@ -15,6 +15,7 @@ OPEN = {
     "/docs",
     "/openapi.json",
     "/docs/oauth2-redirect",
+    "/console",
     "/console/{path:path}",
 }
 OPEN_STATUSES = (200, 307)

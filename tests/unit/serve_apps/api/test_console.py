@@ -8,6 +8,8 @@ from serve_apps.api.console import console_files
 def test_the_root_leads_to_the_console(http):
     answer = http.get("/")
     assert (answer.status_code, answer.headers["location"]) == (307, "console/")
+    assert http.get("/console").headers["location"] == "console/"  # of this page, so behind a prefix, too
+    assert http._run("HEAD", "/console/").status_code == 200
     page = http.get("/console/")
     assert page.headers["content-type"].startswith("text/html")
     assert page.headers["content-security-policy"].startswith("default-src 'self'; frame-ancestors 'none'")
@@ -21,6 +23,7 @@ def test_every_file_is_sent_with_its_type_and_not_again_while_it_stays(http):
         assert answer.headers["x-content-type-options"] == "nosniff"
         again = http.get(f"/console/{name}", headers={"If-None-Match": answer.headers["etag"]})
         assert (again.status_code, again.content) == (304, b"")
+        assert http.get(f"/console/{name}", headers={"If-None-Match": f"W/{answer.headers['etag']}"}).status_code == 304
 
 
 @pytest.mark.parametrize(

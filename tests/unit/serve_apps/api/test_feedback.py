@@ -49,7 +49,7 @@ def test_nothing_is_kept_without_consent(http, monkeypatch, headers):
 
 
 def test_nothing_is_kept_of_what_has_not_ended_well_or_is_not_one_answer(http, monkeypatch):
-    cut = http.post("/v1/chat/completions", CHAT | {"max_tokens": 1}, headers=AGREES)
+    cut = http.post("/v1/chat/completions", CHAT | {"max_tokens": 1, "temperature": 0}, headers=AGREES)
     assert cut.json()["choices"][0]["finish_reason"] == "length"
     http.post("/v1/chat/completions", CHAT | {"n": 2}, headers=AGREES)
     http.post("/v1/chat/completions", CHAT | {"model": "gpt-4"}, headers=AGREES)

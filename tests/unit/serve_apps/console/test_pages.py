@@ -262,9 +262,17 @@ def test_adapters_are_promoted_split_rolled_back_and_tried_as_canaries(whole, vi
             page.wait_for_timeout(100)
         raise AssertionError(targets())
 
+    page.get_by_role("button", name="Split").click()
+    after({1: 90, 3: 10})  # beside the present one, the newest
+    page.get_by_label("and", exact=True).select_option("1")
+    page.get_by_role("button", name="Split").click()
+    page.get_by_text("A split needs two different versions.").wait_for()
     page.get_by_label("Version", exact=True).select_option("2")
+    page.wait_for_timeout(3500)  # what is looked at again leaves what was chosen
     page.get_by_role("button", name="Promote").click()
     after({2: 1})
+    page.get_by_role("button", name="Roll back").click()
+    after({1: 90, 3: 10})
     page.get_by_role("button", name="Roll back").click()
     after({1: 1})
     page.get_by_label("Candidate").select_option("3")
@@ -277,6 +285,20 @@ def test_adapters_are_promoted_split_rolled_back_and_tried_as_canaries(whole, vi
     page.get_by_role("button", name="Stop it").click()
     page.get_by_text("stopped by hand").wait_for()
     assert targets() == {1: 1}
+    nothing_left_and_nothing_broke(page)
+
+
+def test_the_administrators_token_is_enough_for_all_but_asking(make_rag, visit, repository, adapter_folder, tmp_path):
+    import_versions(repository, adapter_folder, tmp_path, 1)
+    Aliases(repository, "adapter", "support").promote("production", 1)
+    (tmp_path / "token").write_text("t" * 32)
+    page = visit(make_rag(auth={"mode": "keys"}, admin_token_file=str(tmp_path / "token")), "t" * 32)
+    page.get_by_role("link", name="Adapters").click()
+    page.get_by_role("link", name="support").click()
+    page.get_by_role("heading", name="Change production").wait_for()
+    page.wait_for_timeout(3500)
+    assert not page.get_by_role("dialog").is_visible()
+    assert "Chat" not in page.get_by_role("navigation").inner_text()
     nothing_left_and_nothing_broke(page)
 
 

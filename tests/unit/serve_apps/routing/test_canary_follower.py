@@ -4,7 +4,6 @@ import pytest
 
 from artifact_folders import import_versions
 from llama_platform.artifacts.aliases import Aliases
-from llama_platform.artifacts.repository import ArtifactRepository
 from llama_platform.canary.conduct import Conductor
 from llama_platform.canary.counts import Observation, SplitBook, SplitKey
 from llama_platform.canary.plan import CanaryPlan
@@ -16,7 +15,10 @@ from serve_apps.routing.table import Route, RoutingTable
 
 class Routes:
     def __init__(self):
-        self.table = RoutingTable()
+        self.table, self.canaries = RoutingTable(), []
+
+    def set_canaries(self, running):
+        self.canaries.append(list(running))
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ def canary(repository, adapter_folder, tmp_path):
     import_versions(repository, adapter_folder, tmp_path, 2)
     Aliases(repository, "adapter", "support").promote("production", 1)
     conductor = Conductor(repository, "support", "production")
-    conductor.start(2, CanaryPlan(shares=(10,), requests=10))
+    conductor.start(2, CanaryPlan(shares=(10,), requests=10, guards=("failed",)))
     return conductor
 
 
@@ -44,8 +46,10 @@ def often(monkeypatch):
 
 
 def test_what_was_counted_is_followed(repository, canary):
-    follow(repository, Routes())
+    routes = Routes()
+    follow(repository, routes)
     assert canary.read().status == "running"
+    assert routes.canaries[0] == [("support", "production")]
     book = SplitBook(repository.store, "process")
     for _ in range(10):
         book.observe(SplitKey("support", "production", canary.read().generation), 2, Observation())
@@ -61,6 +65,10 @@ def test_what_replicas_refuse_is_rolled_back(repository, canary):
     routes.table = RoutingTable(1, {("support", "production"): of_before})
     follow(repository, routes)
     assert canary.read().status == "running"  # the route does not know of the canary yet
+    of_present = Route("support", "production", (), "refused", (), "version 1: damaged", since, since)
+    routes.table = RoutingTable(2, {("support", "production"): of_present})
+    follow(repository, routes)
+    assert canary.read().status == "running"  # the candidate cannot help it
     refused = Route("support", "production", (), "refused", (), "version 2: damaged", since, since)
     routes.table = RoutingTable(2, {("support", "production"): refused})
     follow(repository, routes)
@@ -75,6 +83,10 @@ def test_a_store_that_is_away_is_asked_again(repository, canary, monkeypatch):
 
         patch.setattr(type(repository.store), "list_folders", away)
         follow(repository, Routes(), 0.2)
+    repository.store.write("canaries/other/production/canary.json", b"{")  # a damaged one keeps no other waiting
+    book = SplitBook(repository.store, "process")
+    for _ in range(10):
+        book.observe(SplitKey("support", "production", canary.read().generation), 2, Observation())
+    book.write()
     follow(repository, Routes())
-    assert isinstance(repository, ArtifactRepository)
-    assert canary.read().status == "running"
+    assert canary.read().status == "promoted"

@@ -1,3 +1,10 @@
+from artifact_folders import import_versions
+from llama_platform.access.registry import KeyRegistry
+from llama_platform.artifacts.aliases import Aliases
+from llama_platform.canary.conduct import Conductor
+from llama_platform.canary.plan import CanaryPlan
+
+
 def test_a_canary_is_started_shown_and_stopped(admin):
     started = admin("POST", "/adapters/support/canary", {"version": 2, "shares": [10, 50]}).json()
     assert (started["status"], started["candidate"], started["plan"]["shares"]) == ("running", 2, [10, 50])
@@ -15,3 +22,15 @@ def test_wrong_plans_and_names_are_refused(admin):
     assert admin("POST", "/adapters/nobody/canary", {"version": 1}).status_code == 404
     assert admin("GET", "/adapters/support/canary", None).status_code == 404
     assert admin("GET", "/canaries").json() == []
+
+
+def test_a_key_sees_the_canaries_of_its_adapters(make_http, repository, adapter_folder, tmp_path):
+    import_versions(repository, adapter_folder, tmp_path, 2)
+    Aliases(repository, "adapter", "support").promote("production", 1)
+    Conductor(repository, "support", "production").start(2, CanaryPlan())
+    seen = []
+    for name, adapters in (("one", ("theirs",)), ("other", ("supp*",))):
+        _, text = KeyRegistry(repository.store).create(name, "acme", ("admin:read",), adapters, ())
+        http = make_http(auth={"mode": "keys"})
+        seen.append(len(http.get("/admin/canaries", headers={"Authorization": f"Bearer {text}"}).json()))
+    assert seen == [0, 1]
