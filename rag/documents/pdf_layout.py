@@ -27,7 +27,7 @@ _EDGE = 2
 _RUNNING_CHARS, _RUNNING_PAGES, _RUNNING_SHARE = 120, 3, 0.4
 """A running head is at most so long, on at least so many pages, and on such a share: left and right ones differ."""
 _HAS_LETTER = re.compile(r"[^\W\d_]")
-_PAGE_NUMBER = re.compile(r"\W{0,3}#(?: ?[/|–-] ?#)?\W{0,3}")
+_PAGE_NUMBER = re.compile(r"[^\w#]{0,3}#(?: ?[/|–-] ?#)?[^\w#]{0,3}")
 """`12`, `- 12 -`, `12 / 40`: rows of a table have more numbers, or none of these signs around them on every page."""
 _DIGITS = re.compile(r"\d+|\b[ivxlc]+\b")
 
