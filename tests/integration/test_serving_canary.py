@@ -11,7 +11,7 @@ from llama_platform.artifacts.aliases import Aliases
 from llama_platform.models.adapter_folder import WEIGHTS_FILE
 from ray_nodes import wait_for
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 REQUESTS = 25
 """Of the candidate in a step."""
 

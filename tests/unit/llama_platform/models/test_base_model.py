@@ -54,8 +54,9 @@ def test_nf4_needs_its_extra(monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_nf4_is_set_up_as_qlora_is(dtype):
+def test_nf4_is_set_up_as_qlora_is(dtype, monkeypatch):
     """4-bit NormalFloat, quantised twice, computed in the precision of the training (Dettmers et al., 2023)."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: True)
     found = _quantized(BaseConfig(quantize="nf4", dtype=dtype), torch.device("cpu"))
     settings = found["quantization_config"]
     assert found["device_map"] == {"": torch.device("cpu")}
