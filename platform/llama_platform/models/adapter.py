@@ -70,7 +70,12 @@ def open_adapter(base: Any, folder: Path, name: str) -> Any:
         IntegrityError: the folder holds no usable adapter, or one that does not fit the base.
     """
     check_fits(base, folder)
-    return PeftModel.from_pretrained(base, folder, adapter_name=name, use_safetensors=True).eval()
+    return PeftModel.from_pretrained(base, folder, adapter_name=name, **_reading(base)).eval()
+
+
+def _reading(base: Any) -> dict[str, Any]:
+    """Return how peft reads weights: to the base's own device; left to itself, it takes a GPU that may be nobody's."""
+    return {"use_safetensors": True, "torch_device": str(next(base.parameters()).device)}
 
 
 def merge_into_base(model: Any) -> Any:
@@ -134,7 +139,7 @@ class AdapterSet:
             self._model = open_adapter(self._base, folder, name)
         else:
             check_fits(self._base, folder)
-            self._model.load_adapter(folder, adapter_name=name, use_safetensors=True)
+            self._model.load_adapter(folder, adapter_name=name, **_reading(self._base))
             self._model.eval()
         self._digests[digest] = name
 
