@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,11 +127,9 @@ def answer_side_by_side(
             check_lineage(version, repository.manifest(version), config, template.fingerprint())
     engine = make_engine(config, template.tokenizer, cores(), EngineConfig(kind="torch", max_waiting=len(prompts)))
     labels = tuple(BASE if v is None else f"{v.name}@{v.version}" for v in versions)
-    with asyncio.Runner() as runner:
-        try:
-            columns = runner.run(_columns(engine, repository, template, versions, prompts, max_new_tokens))
-        finally:
-            runner.run(engine.close())
+    work = _columns(engine, repository, template, versions, prompts, max_new_tokens)
+    with ThreadPoolExecutor(1) as pool:  # in a notebook this thread has a running loop, and no other can run in it
+        columns = pool.submit(asyncio.run, work).result()
     rows = zip(*columns, strict=True)
     return SideBySide(labels, tuple(Line(prompt, row) for prompt, row in zip(prompts, rows, strict=True)))
 
@@ -148,15 +147,18 @@ async def _columns(
     prompts: Sequence[str],
     max_new_tokens: int,
 ) -> list[list[Answered]]:
-    """Return the answers of each version, in the order of the prompts."""
+    """Return the answers of each version, in the order of the prompts, and close the engine."""
     holder, columns = AdapterHolder(engine, repository.fetched), []
-    for version in versions:
-        async with AsyncExitStack() as held:
-            if version is not None:
-                await held.enter_async_context(holder.held(version))
-            digest = None if version is None else version.digest
-            asking = (_answer(engine, template, f"{n}", digest, p, max_new_tokens) for n, p in enumerate(prompts))
-            columns.append(list(await asyncio.gather(*asking)))
+    try:
+        for version in versions:
+            async with AsyncExitStack() as held:
+                if version is not None:
+                    await held.enter_async_context(holder.held(version))
+                digest = None if version is None else version.digest
+                asking = (_answer(engine, template, f"{n}", digest, p, max_new_tokens) for n, p in enumerate(prompts))
+                columns.append(list(await asyncio.gather(*asking)))
+    finally:
+        await engine.close()
     return columns
 
 

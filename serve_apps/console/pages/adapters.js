@@ -108,7 +108,7 @@ async function one(me, name) {
   function versions(found) {
     const facts = found.versions.map((version) => {
       const { metadata } = version;
-      const told = { base: metadata.base, run: metadata.run_id, dataset: metadata.dataset, "held-out loss": metadata.metrics?.eval_loss, steps: metadata.metrics?.step, rank: metadata.settings?.lora?.r, prompt: metadata.prompt_style };
+      const told = { base: metadata.base, run: metadata.run_id, dataset: metadata.dataset?.name ? `${metadata.dataset.name}@${metadata.dataset.version}` : metadata.dataset, "held-out loss": metadata.metrics?.eval_loss, steps: metadata.metrics?.step, rank: metadata.settings?.lora?.r, prompt: metadata.prompt_style };
       const rows = Object.entries(told).filter(([, value]) => value !== undefined && value !== null).map(([label, value]) =>
         [label, label === "run" ? h("a", { href: `#/runs/${value}` }, value) : typeof value === "object" ? JSON.stringify(value) : typeof value === "number" ? number(value, 4) : String(value)]);
       return h("details", { open: found.versions.length < 4 }, h("summary", {}, `Version ${version.version}, ${when(version.created)}`), rows.length ? table([{ text: "fact" }, { text: "" }], rows, `Version ${version.version}`) : h("p", {}, "Nothing is recorded."),

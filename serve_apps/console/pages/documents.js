@@ -85,7 +85,7 @@ function verdict(whole) {
   if (whole.grounded !== null && whole.grounded !== undefined) parts.push(`${number(100 * whole.grounded)} % stands in the sources`);
   if (whole.degraded_because) parts.push(`extract: ${whole.degraded_because.replaceAll("_", " ")}`);
   if (whole.finish_reason && whole.finish_reason !== "stop") parts.push(whole.finish_reason === "length" ? "cut at its length" : whole.finish_reason.replaceAll("_", " "));
-  if (whole.sources_left_out) parts.push(`${number(whole.sources_left_out)} sources did not fit`);
+  if (whole.sources_left_out) parts.push(`sources that did not fit: ${number(whole.sources_left_out)}`);
   return parts.join(" · ");
 }
 

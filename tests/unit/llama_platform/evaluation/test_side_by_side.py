@@ -1,3 +1,4 @@
+import asyncio
 import json
 
 import pytest
@@ -61,3 +62,10 @@ def test_the_page_shows_what_models_say_as_text():
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
     assert "&lt;b&gt;Hi" in text
     assert "1 tokens, not ended" in text
+
+
+def test_it_works_within_a_running_loop_as_in_a_notebook(repository):
+    async def cell():
+        return answer_side_by_side(repository, ["support@1", "support@2"], ["Who are you?"], 3, "tiny")
+
+    assert asyncio.run(cell()).labels == ("support@1", "support@2")
