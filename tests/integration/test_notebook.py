@@ -27,7 +27,7 @@ def test_every_cell_runs(tmp_path, monkeypatch):
     printed = "\n".join(texts)
     assert "40 steps, loss" in printed
     assert "{'production': (Target(version=1, weight=1),)}" in printed
-    assert "docs/serving.md" in printed or "serving.md" in printed
+    assert "[1] serving.md, Live adapters" in printed
     assert printed.rstrip().endswith("ended with 0")
 
 
