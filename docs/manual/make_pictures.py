@@ -25,6 +25,8 @@ ROOT = Path(__file__).parents[2]
 PICTURES = ROOT / "docs/pictures"
 COLUMNS = 100
 READY_S = 600
+SHOWN_ROOT = "/srv/llama"
+"""Stands for the checkout's folder, which says nothing to a reader."""
 _FONTS = re.compile(r"@font-face \{.*?\}\s*|<!--.*?-->", re.DOTALL)
 """Fonts from another host, which a picture should not ask for: the reader's own are good enough."""
 _CURSOR = re.compile(r"\x1b\[[0-9;]*[A-HJKf]|\x1b\[\?[0-9]+[hl]|\r(?!\n)")
@@ -91,7 +93,7 @@ def _picture_of_the_console(url: str) -> None:
 
 
 def _picture_of_the_demo(printed: str) -> None:
-    lines = [line for line in _CURSOR.sub("", printed).replace("\r\n", "\n").split("\n")]
+    lines = [line for line in _CURSOR.sub("", printed).replace(str(ROOT), SHOWN_ROOT).replace("\r\n", "\n").split("\n")]
     console = Console(record=True, width=COLUMNS, file=io.StringIO())
     console.print(Text.from_ansi("\n".join(lines).strip("\n")))
     picture = _FONTS.sub("", console.export_svg(title="make demo"))

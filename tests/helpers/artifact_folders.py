@@ -1,5 +1,6 @@
 """Folders of artifacts for tests."""
 
+from llama_platform.artifacts.location import StoreConfig, repository_from
 from llama_platform.models.adapter_transfer import import_adapter
 
 
@@ -18,3 +19,10 @@ def import_versions(repository, adapter_folder, parent, count):
             (folder / path.name).write_bytes(path.read_bytes())
         (folder / "note.txt").write_text(str(n))
         import_adapter(repository, "support", str(folder), "plain")
+
+
+def repository_of_versions(folder, adapter_folder, count):
+    """Return a repository with versions 1 to `count` of `support`, in `store` below a folder."""
+    repository = repository_from(StoreConfig(uri=(folder / "store").as_uri(), cache=folder / "cache"), {})
+    import_versions(repository, adapter_folder, folder, count)
+    return repository

@@ -98,10 +98,12 @@ class ArmCounts(BaseModel):
 
     def merge(self, other: "ArmCounts") -> None:
         """Add what another process counted."""
-        for name in ("requests", "failed", "refused", "ungrounded", "unended", "disliked"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.first_token_ms.merge(other.first_token_ms)
-        self.answer_tokens.merge(other.answer_tokens)
+        for name in ArmCounts.model_fields:
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if isinstance(mine, Histogram):
+                mine.merge(theirs)
+            else:
+                setattr(self, name, mine + theirs)
 
 
 class SplitKey(NamedTuple):

@@ -116,6 +116,11 @@ class Canary(BaseModel):
         """Return the generation in which the canary, or its beginning, found or left the alias."""
         return self.periods[-1].generation if self.periods else self.since
 
+    @property
+    def share(self) -> int | None:
+        """Return the candidate's percent of the traffic; None where it has none."""
+        return self.periods[-1].share if self.periods and self.status == "running" else None
+
 
 def canary_document(store: ObjectStore, name: str, alias: str) -> StoredDocument[Canary]:
     """Return the document of an alias's newest canary."""

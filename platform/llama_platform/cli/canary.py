@@ -53,7 +53,7 @@ def canary_commands() -> typer.Typer:
         """List the newest canary of each alias."""
         table = Table("adapter", "alias", "candidate", "beside", "status", "share", "requests", "why")
         for canary in list_canaries(open_store(store).store):
-            share = f"{canary.periods[-1].share} %" if canary.periods and canary.status == "running" else ""
+            share = "" if canary.share is None else f"{canary.share} %"
             answered = str(canary.requests.get(canary.candidate, 0))
             versions = (str(canary.candidate), str(canary.present))
             table.add_row(canary.name, canary.alias, *versions, canary.status, share, answered, escape(canary.reason))
@@ -123,7 +123,7 @@ def _show(canary: Canary) -> None:
 
 
 def _line(canary: Canary) -> str:
-    share = f", {canary.periods[-1].share} % of the traffic" if canary.periods and canary.status == "running" else ""
+    share = "" if canary.share is None else f", {canary.share} % of the traffic"
     answered = f"{canary.requests.get(canary.candidate, 0)} requests"
     why = f": {canary.reason}" if canary.reason else ""
     return f"{canary.name}@{canary.alias}: version {canary.candidate} {canary.status}{share}, {answered}{why}"

@@ -2,9 +2,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from artifact_folders import import_versions
+from artifact_folders import repository_of_versions
 from llama_platform.artifacts.aliases import Aliases
-from llama_platform.artifacts.location import StoreConfig, repository_from
 from llama_platform.audit.trail import read_trail
 from llama_platform.canary.conduct import Conductor
 from llama_platform.canary.counts import Observation, SplitBook, SplitKey
@@ -16,8 +15,7 @@ PLAN = CanaryPlan(shares=(10, 50), requests=20, guards=("failed", "refused"))
 
 @pytest.fixture
 def repository(tmp_path, adapter_folder):
-    repository = repository_from(StoreConfig(uri=(tmp_path / "store").as_uri(), cache=tmp_path / "cache"), {})
-    import_versions(repository, adapter_folder, tmp_path, 3)
+    repository = repository_of_versions(tmp_path, adapter_folder, 3)
     Aliases(repository, "adapter", "support").promote("production", 1)
     return repository
 

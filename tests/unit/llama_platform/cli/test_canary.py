@@ -4,9 +4,8 @@ import threading
 import pytest
 from typer.testing import CliRunner
 
-from artifact_folders import import_versions
+from artifact_folders import repository_of_versions
 from llama_platform.artifacts.aliases import Aliases
-from llama_platform.artifacts.location import StoreConfig, repository_from
 from llama_platform.canary.conduct import Conductor
 from llama_platform.cli import canary
 from llama_platform.cli.main import build_cli
@@ -15,8 +14,7 @@ from llama_platform.errors import ConfigError, GateError, NotFoundError
 
 @pytest.fixture
 def repository(tmp_path, adapter_folder):
-    repository = repository_from(StoreConfig(uri=(tmp_path / "store").as_uri(), cache=tmp_path / "cache"), {})
-    import_versions(repository, adapter_folder, tmp_path, 2)
+    repository = repository_of_versions(tmp_path, adapter_folder, 2)
     Aliases(repository, "adapter", "support").promote("production", 1)
     return repository
 

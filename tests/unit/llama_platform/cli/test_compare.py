@@ -2,15 +2,13 @@ import json
 
 from typer.testing import CliRunner
 
-from artifact_folders import import_versions
-from llama_platform.artifacts.location import StoreConfig, repository_from
+from artifact_folders import repository_of_versions
 from llama_platform.cli.main import build_cli
 
 
 def test_answers_are_shown_and_written(tmp_path, adapter_folder):
     store = (tmp_path / "store").as_uri()
-    repository = repository_from(StoreConfig(uri=store, cache=tmp_path / "cache"), {})
-    import_versions(repository, adapter_folder, tmp_path, 1)
+    repository_of_versions(tmp_path, adapter_folder, 1)
     (tmp_path / "prompts.txt").write_text("Who are you?\n")
     for name in ("report.html", "report.json"):
         arguments = ["compare", "support@1", "base", "--prompts", str(tmp_path / "prompts.txt"), "--base", "tiny"]

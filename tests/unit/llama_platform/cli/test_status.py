@@ -3,9 +3,8 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from artifact_folders import import_versions
+from artifact_folders import repository_of_versions
 from llama_platform.artifacts.aliases import Aliases
-from llama_platform.artifacts.location import StoreConfig, repository_from
 from llama_platform.canary.conduct import Conductor
 from llama_platform.canary.plan import CanaryPlan
 from llama_platform.cli.main import build_cli
@@ -16,8 +15,7 @@ from llama_platform.ports import free_port
 @pytest.fixture
 def status(tmp_path, adapter_folder):
     store = (tmp_path / "store").as_uri()
-    repository = repository_from(StoreConfig(uri=store, cache=tmp_path / "cache"), {})
-    import_versions(repository, adapter_folder, tmp_path, 2)
+    repository = repository_of_versions(tmp_path, adapter_folder, 2)
     Aliases(repository, "adapter", "support").promote("production", 1)
     Conductor(repository, "support", "production").start(2, CanaryPlan(shares=(10,)))
     step = {"step": 3, "steps": 90, "loss": 1.5, "eta_s": 120.0}

@@ -3,18 +3,14 @@ import json
 
 import pytest
 
-from artifact_folders import import_versions
-from llama_platform.artifacts.location import StoreConfig, repository_from
+from artifact_folders import repository_of_versions
 from llama_platform.errors import InputError, NotFoundError
 from llama_platform.evaluation.side_by_side import Answered, Line, SideBySide, answer_side_by_side, page, read_prompts
 
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory, adapter_folder):
-    folder = tmp_path_factory.mktemp("store")
-    repository = repository_from(StoreConfig(uri=(folder / "store").as_uri(), cache=folder / "cache"), {})
-    import_versions(repository, adapter_folder, folder, 2)
-    return repository
+    return repository_of_versions(tmp_path_factory.mktemp("store"), adapter_folder, 2)
 
 
 def test_each_adapter_answers_each_prompt(repository):
